@@ -1,0 +1,75 @@
+"""The loop for people, machines and releases: `nox -l` lists the sessions, `nox -s NAME` runs one.
+
+Requirements live in pyproject.toml (dependency groups and extras); constraints.txt pins the development torch. Set
+LRW_NO_VENV=1 to run in the current environment instead of a fresh one.
+"""
+
+import os
+
+import nox
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+nox.options.default_venv_backend = "none" if os.environ.get("LRW_NO_VENV") else "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "typecheck", "tests"]
+
+
+def install(session: nox.Session, *groups: str, extras: str = "") -> None:
+    """The package, editable, with the given dependency groups, under the constraints."""
+    if session.virtualenv.venv_backend == "none":
+        return
+    requirements = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
+    package = f"-e.[{extras}]" if extras else "-e."
+    session.install("--constraint", "constraints.txt", package, *requirements)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Every test, the property laws with their fixed profile included."""
+    install(session, "test", extras="data,plot")
+    session.run("pytest", *(session.posargs or ["verify"]))
+
+
+@nox.session
+def verify(session: nox.Session) -> None:
+    """The property laws; `nox -s verify -- --hypothesis-profile=nightly` draws 2,000 random examples of each."""
+    install(session, "test", extras="data,plot")
+    session.run("pytest", "verify/laws", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, import contracts, tests that assert something, and what the wheel holds."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports")
+    session.run("python", "-m", "verify.lint", "verify")
+
+
+@nox.session
+def typecheck(session: nox.Session) -> None:
+    """mypy --strict on both packages."""
+    install(session, "typecheck")
+    session.run("mypy")
+
+
+@nox.session
+def compress(session: nox.Session) -> None:
+    """The main job on the embedded data; arguments after -- go to `lrw compress`."""
+    install(session, extras="data,plot")
+    session.run("lrw", "compress", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Time the layers of real networks against torch, correctness first; arguments after -- go to `bench.run`."""
+    install(session)
+    session.run("python", "-m", "bench.run", *session.posargs)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build the wheel and check that it holds lrw and lrw_kernels and nothing else at the top."""
+    session.install("build")
+    session.run("python", "-m", "build", "--wheel", "--outdir", "dist")
+    session.run("python", "-m", "verify.wheel", "dist")
