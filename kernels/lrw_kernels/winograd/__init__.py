@@ -1,0 +1,23 @@
+"""The maths of Winograd convolution: exact transforms, tiles, columns, cost and error (pure Python and NumPy)."""
+
+from lrw_kernels.winograd.columns import kept_positions
+from lrw_kernels.winograd.cost import Cost, cheapest_tile, column_cost, direct_cost, winograd_cost
+from lrw_kernels.winograd.error import domain_error, importance, spatial_error
+from lrw_kernels.winograd.points import default_points
+from lrw_kernels.winograd.tile import Tile
+from lrw_kernels.winograd.transform import Transform
+
+__all__ = [
+    "Cost",
+    "Tile",
+    "Transform",
+    "cheapest_tile",
+    "column_cost",
+    "default_points",
+    "direct_cost",
+    "domain_error",
+    "importance",
+    "kept_positions",
+    "spatial_error",
+    "winograd_cost",
+]

@@ -1,0 +1,101 @@
+"""Counts of multiplies, adds and bytes, without a clock: Winograd layers against direct convolution."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from itertools import product
+from math import prod
+
+from lrw_kernels.winograd.columns import kept_positions
+from lrw_kernels.winograd.error import spatial_error
+from lrw_kernels.winograd.tile import Tile, Triple
+from lrw_kernels.winograd.transform import Matrix
+
+AUTO_OUTPUTS = (1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one forward pass. `products` are the multiplies of the channel products, `multiplies` include the
+    transforms' own; `moved` counts bytes read and written, with V and M once each way."""
+
+    products: int
+    multiplies: int
+    adds: int
+    moved: int
+
+    @property
+    def flops(self) -> int:
+        """Multiplies plus adds."""
+        return self.multiplies + self.adds
+
+
+def direct_cost(
+    kernel_size: Sequence[int], cin: int, cout: int, output_size: Sequence[int], *, batch: int = 1, itemsize: int = 4
+) -> Cost:
+    """Direct convolution: one multiply and one add per tap, channel pair and output."""
+    outputs = batch * prod(output_size)
+    multiplies = prod(kernel_size) * cin * cout * outputs
+    return Cost(multiplies, multiplies, multiplies, itemsize * (outputs * (cin + cout) + prod(kernel_size) * cin * cout))
+
+
+def column_cost(tile: Tile, cin: int, cout: int, output_size: Sequence[int], *, batch: int = 1) -> int:
+    """Multiplies one column costs: tiles x Cin x Cout."""
+    return batch * prod(tile.grid(output_size)) * cin * cout
+
+
+def winograd_cost(
+    tile: Tile,
+    cin: int,
+    cout: int,
+    output_size: Sequence[int],
+    *,
+    batch: int = 1,
+    kept: Sequence[int] | None = None,
+    itemsize: int = 4,
+) -> Cost:
+    """A Winograd layer with transformed weights: input transform, K column products, output transform."""
+    k = len(kept_positions(kept, tile))
+    tiles = batch * prod(tile.grid(output_size))
+    in_mul, in_add = _separable([axis.B for axis in tile.axes])
+    out_mul, out_add = _separable([tuple(zip(*axis.A, strict=True)) for axis in tile.axes])
+    products = k * tiles * cin * cout
+    activations = batch * prod(output_size) * (cin + cout)
+    return Cost(
+        products,
+        products + tiles * (cin * in_mul + cout * out_mul),
+        products + tiles * (cin * in_add + cout * out_add),
+        itemsize * (activations + k * cin * cout + 2 * k * tiles * (cin + cout)),
+    )
+
+
+@lru_cache(maxsize=1024)
+def cheapest_tile(
+    kernel_size: Triple, cin: int, cout: int, output_size: Triple, rtol: float = 1e-4, eps: float = 2.0**-23
+) -> Tile:
+    """The tile of fewest multiplies and adds, ragged edges counted, whose error bound stays within `rtol`.
+
+    Raises ValueError when no tile does, naming the smallest bound there is.
+    """
+    choices = [[m for m in AUTO_OUTPUTS if m <= n or m == 1] if r > 1 else [1] for r, n in zip(kernel_size, output_size, strict=True)]
+    tiles = [Tile.of(outputs, kernel_size) for outputs in product(*choices)]
+    exact = [tile for tile in tiles if spatial_error(tile, cin, eps) <= rtol]
+    if not exact:
+        least = min(spatial_error(tile, cin, eps) for tile in tiles)
+        raise ValueError(f"rtol: {rtol:g} is below {least:.2g}, the smallest error bound of any tile at {cin} channels")
+    return min(exact, key=lambda tile: winograd_cost(tile, cin, cout, output_size).flops)
+
+
+def _separable(matrices: Sequence[Matrix]) -> tuple[int, int]:
+    """(multiplies, adds) of applying one matrix [p, n] per axis, d first, to one channel of one tile."""
+    rows = [len(m) for m in matrices]
+    cols = [len(m[0]) for m in matrices]
+    lines = (cols[1] * cols[2], rows[0] * cols[2], rows[0] * rows[1])
+    multiplies = sum(n * sum(abs(v) not in (0, 1) for row in m for v in row) for n, m in zip(lines, matrices, strict=True))
+    adds = sum(n * sum(_terms(row) - 1 for row in m) for n, m in zip(lines, matrices, strict=True))
+    return multiplies, adds
+
+
+def _terms(row: Sequence[Fraction]) -> int:
+    return max(1, sum(v != 0 for v in row))

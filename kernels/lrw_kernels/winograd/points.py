@@ -1,0 +1,46 @@
+"""Interpolation points: which rationals a Cook-Toom transform evaluates its polynomials at."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+# The default set for each number of finite points, t - 1 = m + r - 2. Dyadic, so that A and B are exact in
+# binary floating point; up to seven from the literature (0, +-1 Lavin; 0, +-1, 1/2 Barabasz; 0, +-5/8, +-3/2
+# oneDNN; the rest by `bench/points.py`, which searches for the smallest `Transform.amplification`).
+_DEFAULT: dict[int, str] = {
+    0: "",
+    1: "0",
+    2: "0 1",
+    3: "0 1 -1",
+    4: "0 1 -1 1/2",
+    5: "0 5/8 -5/8 3/2 -3/2",
+    6: "0 1 -1 1/2 -1/2 -2",
+    7: "0 1 -1 2 -2 1/2 -1/2",
+}
+MAX_FINITE_POINTS = 13
+
+
+def default_points(count: int) -> tuple[Fraction, ...]:
+    """The default `count` finite interpolation points (infinity is always added by the transform).
+
+    Raises ValueError when `count` lies outside 0..13, the range F(1..8, 1..7) needs.
+    """
+    if count not in _DEFAULT:
+        raise ValueError(f"count: no default points for {count} finite points; accepted are 0 to {MAX_FINITE_POINTS}")
+    return parse_points(_DEFAULT[count])
+
+
+def parse_points(text: str | Sequence[Fraction | int | str]) -> tuple[Fraction, ...]:
+    """Points from `"0 1 -1 1/2"` or from a sequence of rationals; raises ValueError on anything else or on a repeat."""
+    parts = text.split() if isinstance(text, str) else list(text)
+    try:
+        points = tuple(Fraction(part) for part in parts)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"points: {text!r} is not a list of rationals such as '0 1 -1 1/2'") from error
+    if len(set(points)) != len(points):
+        raise ValueError(f"points: {format_points(points)!r} names a point twice; interpolation points must differ")
+    return points
+
+
+def format_points(points: Sequence[Fraction]) -> str:
+    """The text `parse_points` reads back."""
+    return " ".join(str(point) for point in points)
