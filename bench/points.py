@@ -1,6 +1,6 @@
 """Search default interpolation points: for each number of finite points, the symmetric dyadic set with the least noise.
 
-    python -m bench.points [COUNT ...]
+    python -m bench.points [MOST]
 
 The score of a set is the geometric mean of `Transform.amplification` over every F(m, r), 3 <= r <= 7, it serves.
 """
@@ -8,7 +8,6 @@ The score of a set is the geometric mean of `Transform.amplification` over every
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import combinations
 from math import exp, log
 
 from lrw_kernels.winograd import Transform
@@ -16,16 +15,20 @@ from lrw_kernels.winograd.points import MAX_FINITE_POINTS, format_points
 from lrw_kernels.winograd.transform import MAX_OUTPUTS, MAX_TAPS
 
 MAGNITUDES = [Fraction(n, 8) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32)]
+BEAM = 24  # sets kept from one count to the next but one; the search is exhaustive where there are fewer
 
 
-def candidates(count: int) -> Iterator[tuple[Fraction, ...]]:
-    """0, pairs +-a and, for an even count, one lone point."""
-    for pairs in combinations(MAGNITUDES, (count - 1) // 2):
-        paired = (Fraction(0), *(s * a for a in pairs for s in (1, -1)))
-        if count % 2:
-            yield paired
-        else:
-            yield from ((*paired, s * a) for a in MAGNITUDES if a not in pairs for s in (1, -1))
+def search(most: int) -> Iterator[tuple[int, tuple[Fraction, ...]]]:
+    """(count, best set) for 3 to `most` points: sets grow by a pair +-a, an even count ends in one lone point."""
+    beam: list[tuple[Fraction, ...]] = [(Fraction(0),)]
+    for count in range(3, most + 1, 2):
+        if count > 3:
+            lone = [(*points, s * a) for points in beam for a in MAGNITUDES if a not in points for s in (1, -1)]
+            yield count - 1, min(lone, key=score)
+        pairs = {(*points, a, -a) for points in beam for a in MAGNITUDES if a not in points}
+        grown = {frozenset(points): points for points in pairs}
+        beam = sorted(grown.values(), key=score)[:BEAM]
+        yield count, beam[0]
 
 
 def score(points: tuple[Fraction, ...]) -> float:
@@ -34,12 +37,11 @@ def score(points: tuple[Fraction, ...]) -> float:
     return exp(sum(log(Transform.of(m, r, points).amplification) for m, r in sizes) / len(sizes))
 
 
-def main(counts: list[int]) -> None:
+def main(most: int) -> None:
     """Print the best set for each count."""
-    for count in counts:
-        best = min(candidates(count), key=score)
+    for count, best in search(most):
         print(f"{count:2d} points  noise {score(best):10.1f}  {format_points(best)}", flush=True)
 
 
 if __name__ == "__main__":
-    main([int(a) for a in sys.argv[1:]] or list(range(3, MAX_FINITE_POINTS + 1)))
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else MAX_FINITE_POINTS)

@@ -21,8 +21,9 @@ def kept_positions(kept: Iterable[int] | None, tile: Tile) -> tuple[int, ...]:
         raise ValueError("kept: no position at all; a layer keeps at least one column")
     if any(a >= b for a, b in zip(positions, positions[1:], strict=False)):
         raise ValueError("kept: positions must rise strictly; sort them and drop repeats")
-    if positions[0] < 0 or positions[-1] >= tile.positions:
-        raise ValueError(f"kept: position {positions[0] if positions[0] < 0 else positions[-1]} outside 0..{tile.positions - 1} of {tile.name}")
+    for position in (positions[0], positions[-1]):
+        if not 0 <= position < tile.positions:
+            raise ValueError(f"kept: position {position} outside 0..{tile.positions - 1} of {tile.name}")
     return positions
 
 

@@ -37,7 +37,9 @@ def direct_cost(
     """Direct convolution: one multiply and one add per tap, channel pair and output."""
     outputs = batch * prod(output_size)
     multiplies = prod(kernel_size) * cin * cout * outputs
-    return Cost(multiplies, multiplies, multiplies, itemsize * (outputs * (cin + cout) + prod(kernel_size) * cin * cout))
+    return Cost(
+        multiplies, multiplies, multiplies, itemsize * (outputs * (cin + cout) + prod(kernel_size) * cin * cout)
+    )
 
 
 def column_cost(tile: Tile, cin: int, cout: int, output_size: Sequence[int], *, batch: int = 1) -> int:
@@ -78,7 +80,8 @@ def cheapest_tile(
 
     Raises ValueError when no tile does, naming the smallest bound there is.
     """
-    choices = [[m for m in AUTO_OUTPUTS if m <= n or m == 1] if r > 1 else [1] for r, n in zip(kernel_size, output_size, strict=True)]
+    sizes = zip(kernel_size, output_size, strict=True)
+    choices = [[m for m in AUTO_OUTPUTS if m == 1 or (r > 1 and m <= n)] for r, n in sizes]
     tiles = [Tile.of(outputs, kernel_size) for outputs in product(*choices)]
     exact = [tile for tile in tiles if spatial_error(tile, cin, eps) <= rtol]
     if not exact:
@@ -92,7 +95,9 @@ def _separable(matrices: Sequence[Matrix]) -> tuple[int, int]:
     rows = [len(m) for m in matrices]
     cols = [len(m[0]) for m in matrices]
     lines = (cols[1] * cols[2], rows[0] * cols[2], rows[0] * rows[1])
-    multiplies = sum(n * sum(abs(v) not in (0, 1) for row in m for v in row) for n, m in zip(lines, matrices, strict=True))
+    multiplies = sum(
+        n * sum(abs(v) not in (0, 1) for row in m for v in row) for n, m in zip(lines, matrices, strict=True)
+    )
     adds = sum(n * sum(_terms(row) - 1 for row in m) for n, m in zip(lines, matrices, strict=True))
     return multiplies, adds
 

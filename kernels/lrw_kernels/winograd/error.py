@@ -62,7 +62,13 @@ def spatial_error(tile: Tile, channels: int, eps: float) -> float:
 
 
 def _error(
-    tile: Tile, kept: Sequence[int] | None, norms: npt.ArrayLike, scale: float, channels: int, eps: float, sides: tuple[str, str]
+    tile: Tile,
+    kept: Sequence[int] | None,
+    norms: npt.ArrayLike,
+    scale: float,
+    channels: int,
+    eps: float,
+    sides: tuple[str, str],
 ) -> float:
     outer, inner = sides
     size = _positions(tile, kept, lambda axis: np.abs(axis.array(outer)).max(axis=1) * _norms(axis.array(inner)))

@@ -3,18 +3,20 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-# The default set for each number of finite points, t - 1 = m + r - 2. Dyadic, so that A and B are exact in
-# binary floating point; up to seven from the literature (0, +-1 Lavin; 0, +-1, 1/2 Barabasz; 0, +-5/8, +-3/2
-# oneDNN; the rest by `bench/points.py`, which searches for the smallest `Transform.amplification`).
+# The default set for each number of finite points, t - 1 = m + r - 2: the dyadic, nearly symmetric set of the smallest
+# `Transform.amplification`, found by `python -m bench.points`. Dyadic, so that A and B are exact in binary floating
+# point. Three, five and seven points turn out to be those of Lavin & Gray (0, +-1), oneDNN (0, +-5/8, +-3/2) and wincnn.
 _DEFAULT: dict[int, str] = {
     0: "",
     1: "0",
     2: "0 1",
     3: "0 1 -1",
-    4: "0 1 -1 1/2",
+    4: "0 3/2 -3/2 1/2",
     5: "0 5/8 -5/8 3/2 -3/2",
-    6: "0 1 -1 1/2 -1/2 -2",
-    7: "0 1 -1 2 -2 1/2 -1/2",
+    6: "0 7/8 -7/8 2 -2 3/8",
+    7: "0 1/2 -1/2 1 -1 2 -2",
+    8: "0 1/2 -1/2 7/8 -7/8 5/4 -5/4 3",
+    9: "0 3/8 -3/8 7/8 -7/8 5/4 -5/4 2 -2",
 }
 MAX_FINITE_POINTS = 13
 

@@ -62,7 +62,11 @@ class Tile:
             raise ValueError(f"tile: {text!r} is not of the form 'F(2x4x4,3x3x3)@0,0,0[points;points;points]'")
         numbers = [int(n) if n else 0 for n in match.groups()[:9]]
         listed = match.group(10)
-        lists = [None] * 3 if listed is None else [parse_points(part) if part.strip() else None for part in listed.split(";")]
+        lists = (
+            [None] * 3
+            if listed is None
+            else [parse_points(part) if part.strip() else None for part in listed.split(";")]
+        )
         if len(lists) != 3:
             raise ValueError(f"tile: {text!r} lists points for {len(lists)} axes; accepted are 3, separated by ';'")
         return Tile.of(numbers[:3], numbers[3:6], origin=numbers[6:9], points=lists)

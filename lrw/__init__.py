@@ -1,0 +1,30 @@
+"""lrw: fast 3D convolutional networks through the Winograd domain.
+
+Convert a network (`to_winograd`), fine-tune it with a low-rank update (`add_low_rank`), score and prune whole Winograd
+columns (`ColumnPruner`), compress it to what is left (`compress`), save it without pickle (`save`, `load`). The
+functions are in `lrw.ops`, the modules in `lrw.nn`. Importing `lrw` imports torch, but neither numba nor triton.
+"""
+
+from lrw.checkpoint import load, save
+from lrw.compress import compress
+from lrw.convert import to_winograd
+from lrw.export import export_layer
+from lrw.lowrank import add_low_rank, print_trainable_parameters
+from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradConv3d
+from lrw.pruning import ColumnPruner
+from lrw.version import __version__
+
+__all__ = [
+    "ColumnPruner",
+    "CompressedConv3d",
+    "LowRankWinogradConv3d",
+    "WinogradConv3d",
+    "__version__",
+    "add_low_rank",
+    "compress",
+    "export_layer",
+    "load",
+    "print_trainable_parameters",
+    "save",
+    "to_winograd",
+]

@@ -1,0 +1,66 @@
+"""The table of backends: who computes the three products of a Winograd layer.
+
+A backend is a module with `forward`, `input_grad`, `weight_grad` and `refusal` (see `Backend`). One asked for by name
+never falls back: it computes or raises. `"auto"` picks by device and dtype and `choose` says what and why.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from lrw.geometry import Geometry
+from lrw_kernels.winograd.tile import Triple
+
+
+class Backend(Protocol):
+    """Activations come and go as [N, D, H, W, C] of any strides, in float32 or float64."""
+
+    def forward(self, x: Tensor, u: Tensor, geometry: Geometry) -> Tensor:
+        """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
+
+    def input_grad(self, dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
+        """dX [N, D, H, W, Cin]."""
+
+    def weight_grad(self, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
+        """dU [K, Cin, Cout]."""
+
+    def refusal(self, device: torch.device) -> str | None:
+        """Why this backend does not compute on `device`; None where it does."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend's name and the reason it was taken."""
+
+    name: str
+    reason: str
+
+
+_MODULES = {"reference": "lrw.backends.reference", "torch": "lrw.backends.composed"}
+NAMES = ("auto", *_MODULES)
+
+
+def available() -> tuple[str, ...]:
+    """The backends of this version, by name."""
+    return tuple(_MODULES)
+
+
+def choose(device: torch.device) -> Choice:
+    """What `backend="auto"` takes for tensors on `device`."""
+    return Choice("torch", f"the only fast path of this version on {device.type}: tensor operations on any device")
+
+
+def backend(name: str, device: torch.device) -> Backend:
+    """The backend called `name`, ready for `device`. Raises ValueError for an unknown name or a refused device."""
+    if name == "auto":
+        name = choose(device).name
+    if name not in _MODULES:
+        raise ValueError(f"backend: {name!r} is not one of {', '.join(NAMES)} in this version")
+    module = cast(Backend, import_module(_MODULES[name]))
+    reason = module.refusal(device)
+    if reason is not None:
+        raise ValueError(f"backend: {name!r} {reason}")
+    return module

@@ -1,0 +1,129 @@
+"""The portable backend: tensor operations alone, for any device torch has, one axis at a time.
+
+An axis is gathered (windows of n values every `step`, times a matrix [rows, n]) or scattered (the adjoint: a matrix
+[n, rows], then overlap-add). Doing d, h and w in turn expands the data by t/m three times instead of copying t^3 / m^3
+at once. Positions lead, so that the products are one batched GEMM: z [positions so far, N, d, h, w, C].
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrw.geometry import Geometry
+from lrw_kernels.winograd import Tile
+from lrw_kernels.winograd.tile import Triple
+
+
+def refusal(device: torch.device) -> str | None:
+    """Tensor operations run wherever torch does."""
+    return None
+
+
+def forward(x: Tensor, u: Tensor, geometry: Geometry) -> Tensor:
+    """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
+    m = torch.bmm(_input_transform(x, geometry), u)
+    return _scatter(m, geometry, "A", geometry.starts(padded=False), geometry.output_size(x.shape[1:4]), x.shape[0])
+
+
+def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
+    """dX [N, D, H, W, Cin]."""
+    dv = torch.bmm(_output_adjoint(dy, geometry), u.transpose(1, 2))
+    return _scatter(dv, geometry, "B", geometry.starts(padded=True), input_size, dy.shape[0])
+
+
+def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
+    """dU [K, Cin, Cout]."""
+    return torch.bmm(_input_transform(x, geometry).transpose(1, 2), _output_adjoint(dy, geometry))
+
+
+def _input_transform(x: Tensor, geometry: Geometry) -> Tensor:
+    grid = geometry.tile.grid(geometry.output_size(x.shape[1:4]))
+    return _gather(x, geometry, "B", geometry.starts(padded=True), grid)
+
+
+def _output_adjoint(dy: Tensor, geometry: Geometry) -> Tensor:
+    return _gather(dy, geometry, "A", geometry.starts(padded=False), geometry.tile.grid(dy.shape[1:4]))
+
+
+def _gather(x: Tensor, geometry: Geometry, name: str, start: Triple, grid: Triple) -> Tensor:
+    """[K, tiles, C]: `name`'s matrices applied to the patch of every tile."""
+    matrices = _matrices(geometry.tile, name, x.dtype, x.device)
+    step = geometry.tile.outputs
+    spans = [(g - 1) * s + m.shape[1] for g, s, m in zip(grid, step, matrices, strict=True)]
+    z = _fit(x, [-s for s in start], [span + s - n for span, s, n in zip(spans, start, x.shape[1:4], strict=True)])[
+        None
+    ]
+    for axis, (matrix, every) in enumerate(zip(matrices, step, strict=True)):
+        rows, n = matrix.shape
+        windows = z.unfold(axis + 2, n, every).movedim(-1, 1)  # [P, n, N, ..., tiles on axis, ..., C]
+        shape = windows.shape
+        z = torch.matmul(matrix, windows.reshape(shape[0], n, -1)).view(shape[0] * rows, *shape[2:])
+    return _select(z.view(z.shape[0], -1, z.shape[-1]), geometry)
+
+
+def _scatter(v: Tensor, geometry: Geometry, name: str, start: Triple, size: Triple, batch: int) -> Tensor:
+    """[batch, *size, C]: the adjoint of `_gather` on v [K, tiles, C]."""
+    step = geometry.tile.outputs
+    sizes = geometry.output_size(size) if name == "B" else size
+    grid = geometry.tile.grid(sizes)
+    matrices = _matrices(geometry.tile, name, v.dtype, v.device)
+    z = _spread(v, geometry).view(-1, batch, *grid, v.shape[-1])
+    for axis in (2, 1, 0):
+        rows, n = matrices[axis].shape
+        lines = z.shape[0] // rows
+        values = torch.matmul(matrices[axis].t(), z.reshape(lines, rows, -1)).view(lines, n, *z.shape[1:])
+        z = _overlap_add(values, axis + 3, step[axis])
+    z = z[0]
+    right = [n - span - s for n, span, s in zip(size, z.shape[1:4], start, strict=True)]
+    return _fit(z, start, right).contiguous()
+
+
+def _overlap_add(values: Tensor, dim: int, step: int) -> Tensor:
+    """Merge values [P, n, ...] with tiles along `dim`: value i of tile j lands at j * step + i; drops axis 1."""
+    n, tiles = values.shape[1], values.shape[dim]
+    if n == step:  # neighbours do not overlap: only an interleave
+        return values.movedim(1, dim).flatten(dim - 1, dim)
+    shape = list(values.shape)
+    shape[dim] = (tiles - 1) * step + n
+    del shape[1]
+    out = values.new_zeros(shape)
+    for i in range(n):
+        out.narrow(dim - 1, i, (tiles - 1) * step + 1)[(slice(None),) * (dim - 1) + (slice(None, None, step),)] += (
+            values[:, i]
+        )
+    return out
+
+
+def _fit(x: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
+    """Grow (or, where negative, crop) the three spatial axes of x [N, D, H, W, C]."""
+    pads = [side for pair in zip(reversed(left), reversed(right), strict=True) for side in pair]
+    return F.pad(x, [0, 0, *pads])
+
+
+def _select(v: Tensor, geometry: Geometry) -> Tensor:
+    """[T, tiles, C] -> [K, tiles, C]."""
+    if geometry.kept is None:
+        return v
+    return v.index_select(0, _index(geometry.kept, v.device))
+
+
+def _spread(v: Tensor, geometry: Geometry) -> Tensor:
+    """[K, tiles, C] -> [T, tiles, C] with zeros at dropped positions."""
+    if geometry.kept is None:
+        return v
+    full = v.new_zeros(prod(geometry.tile.inputs), *v.shape[1:])
+    return full.index_copy_(0, _index(geometry.kept, v.device), v)
+
+
+@lru_cache(maxsize=256)
+def _matrices(tile: Tile, name: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
+    return tuple(torch.tensor(axis.array(name), dtype=dtype, device=device) for axis in tile.axes)
+
+
+@lru_cache(maxsize=1024)
+def _index(kept: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(kept, device=device)

@@ -1,0 +1,125 @@
+"""Save and load networks with Winograd layers: safetensors, no pickle, the structure beside the tensors.
+
+The file's metadata holds one JSON text under "lrw": format version, and for each Winograd layer its kind, channels,
+tile (with origin and points), padding, kept columns and rank. `load` rebuilds those layers inside a plain network.
+"""
+
+import json
+import os
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lrw import checks
+from lrw.geometry import Geometry
+from lrw.layers import named_layers, replace_layers
+from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradConv3d, WinogradLayer
+from lrw.version import __version__
+from lrw_kernels.winograd import Tile, kept_positions
+
+FORMAT = 1
+_KINDS = {"winograd": WinogradConv3d, "lowrank": LowRankWinogradConv3d, "compressed": CompressedConv3d}
+_PREFIXES = ("_orig_mod.", "module.")  # what torch.compile and DistributedDataParallel put in front
+
+
+def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
+    """Write `net`'s tensors and Winograd structure to `path`, whole or not at all; returns the path.
+
+    Raises ValueError for non-finite weights.
+    """
+    checks.check_finite(net)
+    layers = {_plain(name): _describe(layer) for name, layer in named_layers(net, WinogradLayer).items()}
+    metadata = {"lrw": json.dumps({"format": FORMAT, "version": __version__, "layers": layers})}
+    plain = {"device": "cpu", "memory_format": torch.contiguous_format, "copy": True}
+    tensors = {_plain(name): tensor.detach().to(**plain) for name, tensor in net.state_dict().items()}
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata=metadata)
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
+    """The network saved at `path`: a copy of `skeleton` (the plain network's architecture) with its Winograd layers.
+
+    A skeleton that already has Winograd layers must agree with the file in tile, origin and padding. Raises ValueError
+    for a file that is not lrw's, of another format version, or that does not fit; FileNotFoundError where none is.
+    """
+    description, tensors = read(path)
+    net = deepcopy(skeleton)
+    modules = dict(net.named_modules())
+    new: dict[str, nn.Module] = {}
+    for name, layer in description["layers"].items():
+        if name not in modules:
+            raise ValueError(f"skeleton: has no layer {name!r}, which {path} describes")
+        new[name] = _rebuild(layer, modules[name], name)
+    net = replace_layers(net, new)
+    missing, unexpected = net.load_state_dict(tensors, strict=False)
+    if missing or unexpected:
+        raise ValueError(f"skeleton: does not fit {path}; missing {missing[:3]}, not expected {unexpected[:3]}")
+    return net
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """(description, tensors) of a file written by `save`. Raises as `load` does."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path: no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("lrw")
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"path: {path} is no safetensors file ({error})") from error
+    if text is None:
+        raise ValueError(f"path: {path} was not written by lrw.save")
+    description = json.loads(text)
+    if description.get("format") != FORMAT:
+        raise ValueError(f"path: {path} has format {description.get('format')}; this version reads format {FORMAT}")
+    return description, tensors
+
+
+def _plain(name: str) -> str:
+    while name.startswith(_PREFIXES):
+        name = name.removeprefix("_orig_mod.").removeprefix("module.")
+    return name
+
+
+def _describe(layer: WinogradLayer) -> dict[str, Any]:
+    kind = next(k for k, c in reversed(_KINDS.items()) if isinstance(layer, c))
+    return {
+        "kind": kind,
+        "in_channels": layer.in_channels,
+        "out_channels": layer.out_channels,
+        "tile": str(layer.geometry.tile),
+        "padding": list(layer.geometry.padding),
+        "kept": None if layer.geometry.kept is None else list(layer.geometry.kept),
+        "bias": layer.bias is not None,
+        "rank": layer.rank if isinstance(layer, LowRankWinogradConv3d) else None,
+    }
+
+
+def _rebuild(d: dict[str, Any], old: nn.Module, name: str) -> WinogradLayer:
+    tile = Tile.parse(d["tile"])
+    pads = (d["padding"][0], d["padding"][1], d["padding"][2])
+    geometry = Geometry(tile, pads, None if d["kept"] is None else kept_positions(d["kept"], tile))
+    if isinstance(old, WinogradLayer) and (old.geometry.tile, old.geometry.padding) != (tile, pads):
+        ours = f"{old.geometry.tile} padding {old.geometry.padding}"
+        raise ValueError(f"skeleton: layer {name!r} has tile {ours}, the file has {tile} padding {pads}")
+    anchor = next((p for p in old.parameters()), torch.empty(0))
+    tensor = {"device": anchor.device, "dtype": anchor.dtype}
+    backend = old.backend if isinstance(old, WinogradLayer) else "auto"
+    if d["kind"] == "compressed":
+        return CompressedConv3d(
+            d["in_channels"], d["out_channels"], geometry, bias=d["bias"], backend=backend, **tensor
+        )
+    layer = WinogradConv3d(d["in_channels"], d["out_channels"], tile.kernel_size, padding=pads, tile=tile,
+                           bias=d["bias"], backend=backend, **tensor)  # fmt: skip
+    return layer if d["rank"] is None else LowRankWinogradConv3d.of(layer, d["rank"])

@@ -1,0 +1,74 @@
+"""Argument checks at the door: one clear message that names the argument, its value and what is accepted."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def check_activation(x: Tensor, channels: int) -> None:
+    """x must be a dense floating [N, C, D, H, W] tensor with `channels` channels."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"input: a {type(x).__name__}; accepted is a Tensor [N, C, D, H, W]")
+    if x.dim() != 5:
+        raise ValueError(f"input: shape {tuple(x.shape)}; accepted is [N, C, D, H, W]")
+    if x.layout != torch.strided:
+        raise ValueError(f"input: layout {x.layout}; accepted are dense (strided) tensors")
+    if x.dtype not in DTYPES:
+        raise ValueError(f"input: dtype {x.dtype}; accepted are {_names(DTYPES)}")
+    if x.shape[1] != channels:
+        raise ValueError(f"input: {x.shape[1]} channels; the weights take {channels}")
+
+
+def check_pair(x: Tensor, weight: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> None:
+    """`weight` must be on x's device and of one of `dtypes`."""
+    if weight.device != x.device:
+        raise ValueError(f"{name}: on {weight.device}, the input is on {x.device}; accepted is one device for both")
+    if weight.dtype not in dtypes:
+        raise ValueError(f"{name}: dtype {weight.dtype}, the input has {x.dtype}; accepted is one dtype for both")
+
+
+def check_bias(bias: Tensor | None, channels: int) -> None:
+    """bias must be [Cout]."""
+    if bias is not None and tuple(bias.shape) != (channels,):
+        raise ValueError(f"bias: shape {tuple(bias.shape)}; accepted is [{channels}]")
+
+
+def check_output_size(output_size: Sequence[int], input_size: Sequence[int]) -> None:
+    """Every axis must have at least one output."""
+    if min(output_size) < 1:
+        raise ValueError(
+            f"input: size {tuple(input_size)} is smaller than the filter; give more padding or a larger input"
+        )
+
+
+def check_unit(value: int | Sequence[int], name: str) -> None:
+    """stride, dilation and groups must be 1: Winograd transforms take no others."""
+    if any(v != 1 for v in ([value] if isinstance(value, int) else value)):
+        raise ValueError(f"{name}: {value}; accepted is 1, Winograd convolution takes no other (use F.conv3d)")
+
+
+def check_finite(module: nn.Module) -> None:
+    """All parameters must be finite; names the first that is not."""
+    for name, parameter in module.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise ValueError(f"{name}: weights hold NaN or infinity; accepted are finite weights")
+
+
+def check_share(value: float, name: str) -> None:
+    """A share such as sparsity must lie in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"{name}: {value!r}; accepted is a share from 0 up to, not including, 1")
+
+
+def check_count(value: int, name: str, most: int | None = None) -> None:
+    """A whole number from 1 to `most`."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < 1 or (most is not None and value > most):
+        raise ValueError(f"{name}: {value!r}; accepted are whole numbers from 1" + (f" to {most}" if most else ""))
+
+
+def _names(dtypes: Sequence[torch.dtype]) -> str:
+    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)

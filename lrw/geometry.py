@@ -1,0 +1,60 @@
+"""What identifies a Winograd layer beside its weights: the tile with its origin, the padding, the kept positions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from lrw_kernels.winograd import Tile, kept_positions
+from lrw_kernels.winograd.tile import Triple
+
+
+class Layer(NamedTuple):
+    """A geometry as the plain values operators take and torch.compile can trace."""
+
+    tile: str
+    kernel_size: Triple
+    padding: Triple
+    kept: tuple[int, ...] | None
+    columns: int
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Tile, zero padding [3] and kept positions of one layer; `kept` None stands for all T."""
+
+    tile: Tile
+    padding: Triple
+    kept: tuple[int, ...] | None = None
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """The kept positions, written out."""
+        return kept_positions(self.kept, self.tile)
+
+    @property
+    def columns(self) -> int:
+        """K, how many columns are computed."""
+        return self.tile.positions if self.kept is None else len(self.kept)
+
+    @property
+    def arguments(self) -> Layer:
+        """This geometry in plain values."""
+        return Layer(str(self.tile), self.tile.kernel_size, self.padding, self.kept, self.columns)
+
+    def output_size(self, input_size: Sequence[int]) -> Triple:
+        """Outputs [3] for an input of `input_size` [3]."""
+        return self.tile.output_size(input_size, self.padding)
+
+    def starts(self, *, padded: bool) -> Triple:
+        """Where tile 0 begins, per axis: in the input (`padded`) or in the output."""
+        pads = self.padding if padded else (0, 0, 0)
+        d, h, w = (-o - p for o, p in zip(self.tile.origin, pads, strict=True))
+        return d, h, w
+
+
+@lru_cache(maxsize=1024)
+def geometry(tile: str, padding: Triple, kept: tuple[int, ...] | None) -> Geometry:
+    """The geometry an operator's plain arguments stand for."""
+    parsed = Tile.parse(tile)
+    return Geometry(parsed, padding, None if kept is None else kept_positions(kept, parsed))

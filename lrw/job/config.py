@@ -1,0 +1,73 @@
+"""What a job is asked to do."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lrw import checks, nets
+from lrw.pruning import SCORES
+
+EXPORT_CHOICES = ("largest", "none")
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """Settings of one `lrw compress`; all defaults are ours.
+
+    epochs are those of dense training; fine-tuning with the low-rank update takes a third of them, retraining after
+    the cut as many again. Raises ValueError naming the argument.
+    """
+
+    data: str = "digits"
+    net: str = "c3d"
+    width: int = 8
+    weights: str | None = None
+    tile: int | tuple[int, int, int] = 2
+    rank: int = 8
+    sparsity: float = 0.75
+    score: str = "product"
+    scope: str = "layer"
+    stages: int = 1
+    epochs: int = 6
+    batch_size: int = 64
+    learning_rate: float = 3e-3
+    seed: int = 0
+    out: str = "lrw-run"
+    export: str = "largest"
+    target: str = "aarch64-linux-gnu"
+
+    def __post_init__(self) -> None:
+        if self.net not in nets.NAMES:
+            raise ValueError(f"net: {self.net!r}; accepted are {', '.join(nets.NAMES)}")
+        for name in ("width", "rank", "stages", "epochs", "batch_size"):
+            checks.check_count(getattr(self, name), name)
+        checks.check_share(self.sparsity, "sparsity")
+        if self.score not in SCORES:
+            raise ValueError(f"score: {self.score!r}; accepted are {', '.join(SCORES)}")
+        if self.stages > self.retrain_epochs:
+            raise ValueError(
+                f"stages: {self.stages}; one is cut per retraining epoch, of which there are {self.retrain_epochs}"
+            )
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate: {self.learning_rate!r}; accepted is a rate between 0 and 1")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed: {self.seed!r}; accepted are whole numbers from 0 to 2**31 - 1")
+
+    @property
+    def finetune_epochs(self) -> int:
+        """Epochs of low-rank training in which columns are scored."""
+        return max(1, self.epochs // 3)
+
+    @property
+    def retrain_epochs(self) -> int:
+        """Epochs of low-rank training after the (first) cut."""
+        return self.epochs
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as reports and checkpoints hold them."""
+        values = asdict(self)
+        return {**values, "tile": list(self.tile) if isinstance(self.tile, tuple) else self.tile}
+
+    def same_work(self, other: dict[str, Any]) -> list[str]:
+        """The settings in which `other` (a `to_dict`) would do other work; where its files lie does not count."""
+        mine = self.to_dict()
+        return [key for key in mine if key != "out" and mine[key] != other.get(key)]

@@ -1,0 +1,72 @@
+"""The job's figure: kept columns as a grid per layer, accuracy over time."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrw.geometry import Geometry
+
+if TYPE_CHECKING:
+    from lrw.job.report import Report
+
+_KEPT, _DROPPED = "#1f6f8b", "#e6e6e6"
+
+
+def draw(report: "Report", geometries: Mapping[str, Geometry], path: Path) -> Path | None:
+    """Write the figure to `path`; None where matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    count = len(geometries)
+    per_row = min(5, count)
+    rows = -(-count // per_row)
+    figure = Figure(figsize=(2.4 * max(per_row, 4), 2.2 * rows + 3.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    top, bottom = figure.subfigures(2, 1, height_ratios=[2.2 * rows, 3.2])
+    top.suptitle("kept columns: one square per depth position, rows are h, columns are w", fontsize=9)
+    axes = top.subplots(rows, per_row, squeeze=False).ravel()
+    for ax in axes:
+        ax.axis("off")
+    for ax, (name, geometry) in zip(axes, geometries.items(), strict=False):
+        _draw_columns(ax, name, geometry)
+    _draw_history(bottom.subplots(), report)
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def column_grid(geometry: Geometry) -> np.ndarray[Any, Any]:
+    """The kept mask as a picture [t_h, t_d * (t_w + 1) - 1]: depth slices side by side, NaN between them."""
+    d, h, w = geometry.tile.inputs
+    mask = np.zeros(d * h * w)
+    mask[list(geometry.positions)] = 1
+    slices = mask.reshape(d, h, w)
+    gap = np.full((h, 1), np.nan)
+    parts = [part for index in range(d) for part in ((gap, slices[index]) if index else (slices[index],))]
+    return np.hstack(parts)
+
+
+def _draw_columns(ax: Any, name: str, geometry: Geometry) -> None:
+    from matplotlib.colors import ListedColormap
+
+    ax.imshow(column_grid(geometry), cmap=ListedColormap([_DROPPED, _KEPT]), vmin=0, vmax=1, interpolation="nearest")
+    ax.set_title(f"{name}  {geometry.columns}/{geometry.tile.positions}", fontsize=8)
+
+
+def _draw_history(ax: Any, report: "Report") -> None:
+    values = [entry["accuracy"] for entry in report.history]
+    ax.plot(range(1, len(values) + 1), values, marker="o", markersize=3, color=_KEPT, label="validation accuracy")
+    starts = [i for i, e in enumerate(report.history) if i and e["stage"] != report.history[i - 1]["stage"]]
+    for start in starts:
+        ax.axvline(start + 0.5, color="#999999", linewidth=0.8, linestyle="--")
+    for start in [0, *starts]:
+        ax.annotate(report.history[start]["stage"], (start + 0.6, 1.02), xycoords=("data", "axes fraction"), fontsize=8)
+    if "pruned" in report.accuracy:
+        ax.axhline(report.accuracy["pruned"]["accuracy"], color="#b5651d", linewidth=0.8, label="test, columns dropped")
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("accuracy")
+    ax.set_ylim(0, 1)
+    ax.legend(fontsize=8, loc="lower right")

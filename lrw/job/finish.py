@@ -1,0 +1,137 @@
+"""From the retrained network to files and numbers: compress, save, export, time, report, draw."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrw.checkpoint import load, save
+from lrw.compress import LayerSize, compress, measure
+from lrw.data import Volumes
+from lrw.export import export_layer
+from lrw.job import figure
+from lrw.job.config import JobConfig
+from lrw.job.progress import Reporter
+from lrw.job.report import ExportRow, LayerRow, Report
+from lrw.job.state import JobState, plain
+from lrw.job.training import evaluate
+from lrw.layers import evaluating, input_sizes, named_layers, winograd_layers
+from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradLayer
+from lrw.timing import interleaved
+from lrw_kernels.winograd.tile import Triple
+
+
+def finish(
+    config: JobConfig, volumes: Volumes, dense: nn.Module, net: nn.Module, state: JobState, reporter: Reporter
+) -> Report:
+    """Write the compressed network, one exported layer, report and figure into `config.out`; returns the report."""
+    out = Path(config.out)
+    example = next(volumes.batches("test", 1))[0]
+    compressed = compress(net, example)
+    saved = save(compressed, out / "compressed.safetensors")
+    state.accuracy["compressed"] = plain(evaluate(load(saved, dense), volumes, "test"))
+    sizes = input_sizes(compressed, example)
+    rows = _time_layers(dense, net, compressed, sizes, reporter)
+    report = Report(
+        config=config.to_dict(),
+        data={"name": volumes.name, "classes": len(volumes.classes), "size": list(volumes.size), **volumes.counts},
+        accuracy=state.accuracy,
+        seconds={name: round(value, 2) for name, value in state.seconds.items()},
+        parameters=state.parameters,
+        layers=rows,
+        network_ms=_time_networks(dense, compressed, example),
+        export=_export(config, compressed, sizes, reporter),
+        history=state.history,
+        files={"compressed": str(saved), "dense": str(out / "dense.safetensors"), "report": str(out / "report.json")},
+        threads=torch.get_num_threads(),
+    )
+    drawn = figure.draw(
+        report, {name: layer.geometry for name, layer in winograd_layers(net).items()}, out / "report.png"
+    )
+    report.files |= {"figure": str(drawn)} if drawn else {}
+    report.write(out / "report.json")
+    return report
+
+
+def _time_layers(
+    dense: nn.Module, net: nn.Module, compressed: nn.Module, sizes: dict[str, Triple], reporter: Reporter
+) -> list[LayerRow]:
+    """Each compressed layer against F.conv3d of the layer it came from, batch 1, the better of torch's two layouts."""
+    convs, small, trained = (
+        named_layers(n, k) for n, k in ((dense, nn.Conv3d), (compressed, WinogradLayer), (net, WinogradLayer))
+    )
+    rows = []
+    with reporter.bar("timing layers", len(small)) as update:
+        for done, (name, layer) in enumerate(small.items(), 1):
+            x = torch.randn(1, layer.in_channels, *sizes[name])
+            times = _race(convs[name], layer, x)
+            size = measure(name, trained[name], sizes[name])
+            rows.append(
+                LayerRow.of(size, _trainable(trained[name]), min(times["conv3d"], times["conv3d_cl"]), times["lrw"])
+            )
+            update(done)
+    return rows
+
+
+def _race(conv: nn.Conv3d, layer: WinogradLayer, x: Tensor) -> dict[str, float]:
+    """Median milliseconds: F.conv3d contiguous and channels_last_3d, and the Winograd layer."""
+    last = x.to(memory_format=torch.channels_last_3d)
+    weight = conv.weight.detach()
+    weight_last = weight.to(memory_format=torch.channels_last_3d)
+    with torch.inference_mode():
+        seconds = interleaved(
+            {
+                "conv3d": lambda: F.conv3d(x, weight, conv.bias, padding=conv.padding),
+                "conv3d_cl": lambda: F.conv3d(last, weight_last, conv.bias, padding=conv.padding),
+                "lrw": lambda: layer(last),
+            },
+            seconds=0.5,
+        )
+    return {name: 1e3 * value for name, value in seconds.items()}
+
+
+def _time_networks(dense: nn.Module, compressed: nn.Module, example: Tensor) -> dict[str, float]:
+    """Median milliseconds of one sample through the dense and the compressed network."""
+    with torch.inference_mode(), evaluating(dense), evaluating(compressed):
+        seconds = interleaved({"dense": lambda: dense(example), "compressed": lambda: compressed(example)}, seconds=2.0)
+    return {name: round(1e3 * value, 3) for name, value in seconds.items()}
+
+
+def _trainable(layer: WinogradLayer) -> int:
+    if isinstance(layer, LowRankWinogradConv3d):
+        return layer.Gr.numel() + layer.Gc.numel()
+    return sum(p.numel() for p in layer.parameters() if p.requires_grad)
+
+
+def _export(config: JobConfig, compressed: nn.Module, sizes: dict[str, Triple], reporter: Reporter) -> ExportRow | None:
+    """Lower the compressed layer of most multiplies (or the named one) and, where the tools are there, run it."""
+    from lrw_kernels.aarch64 import missing_tools, run_layer
+
+    layers = named_layers(compressed, CompressedConv3d)
+    if config.export == "none":
+        return None
+    name = config.export if config.export != "largest" else max(layers, key=lambda n: _work(n, layers[n], sizes[n]))
+    if name not in layers:
+        raise ValueError(f"export: {name!r}; accepted are 'largest', 'none' or one of {', '.join(layers)}")
+    reporter.say(f"exporting {name} for {config.target}")
+    layer = layers[name]
+    built = export_layer(
+        layer, sizes[name], Path(config.out) / "export", name=name.replace(".", "_"), target=config.target
+    )
+    lacking = missing_tools(config.target) if built.library else ["a linker"]
+    error, check = None, f"not run here: needs {', '.join(lacking)}"
+    if not lacking:
+        x = np.random.default_rng(config.seed).standard_normal((1, *sizes[name], layer.in_channels)).astype(np.float32)
+        with torch.inference_mode():
+            ours = layer(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1).numpy()
+        error = float(np.abs(run_layer(built, x) - ours).max() / np.abs(ours).max())
+        check = "ran under emulation" if config.target.startswith("aarch64") else "ran natively"
+    library = None if built.library is None else str(built.library)
+    return ExportRow(name, config.target, str(built.header), library, built.note, check, error)
+
+
+def _work(name: str, layer: WinogradLayer, size: Triple) -> int:
+    counted: LayerSize = measure(name, layer, size)
+    return counted.multiplies or 0

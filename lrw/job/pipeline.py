@@ -1,0 +1,219 @@
+"""The job's stages, in order, each resumable after any epoch: train, fine-tune while scoring, prune and retrain, finish.
+
+Data flows one way: config -> state (checkpointed after every epoch) -> finished files and report.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import torch
+from torch import nn
+
+from lrw import data, nets
+from lrw.checkpoint import read as read_weights
+from lrw.checkpoint import save
+from lrw.convert import to_winograd
+from lrw.data import Volumes
+from lrw.job import state as checkpoint
+from lrw.job.config import JobConfig
+from lrw.job.finish import finish
+from lrw.job.progress import Reporter
+from lrw.job.report import Report
+from lrw.job.state import JobState
+from lrw.job.training import Metrics, evaluate, train_epoch
+from lrw.lowrank import add_low_rank, count_parameters
+from lrw.pruning import ColumnPruner
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training: its name, its epochs and the share of the configured learning rate it uses."""
+
+    name: str
+    epochs: int
+    rate: float
+
+
+class Job:
+    """A run of the pipeline; `state` is what a checkpoint holds, the rest is rebuilt from it."""
+
+    def __init__(self, config: JobConfig, volumes: Volumes, reporter: Reporter, state: JobState) -> None:
+        self.config, self.volumes, self.reporter, self.state = config, volumes, reporter, state
+        self.out = Path(config.out)
+        self.stages = (
+            Stage("train", 0 if config.weights else config.epochs, 1.0),
+            Stage("finetune", config.finetune_epochs, 0.3),
+            Stage("retrain", config.retrain_epochs, 0.3),
+        )
+        self.dense = self._build_dense()
+        self.net, self.pruner = self._restore()
+        self.optimizer = self._new_optimizer()
+        if state.optimizer:
+            self.optimizer.load_state_dict(state.optimizer)
+
+    # --- building and restoring --------------------------------------------------------------------------------------
+
+    def _build_dense(self) -> nn.Module:
+        torch.manual_seed(self.config.seed)
+        net = nets.build(
+            self.config.net,
+            in_channels=self.volumes.channels,
+            classes=len(self.volumes.classes),
+            input_size=self.volumes.size,
+            width=self.config.width,
+        )
+        if self.config.weights is not None:
+            _, tensors = read_weights(self.config.weights)
+            missing, unexpected = net.load_state_dict(tensors, strict=False)
+            if missing or unexpected:
+                raise ValueError(f"weights: {self.config.weights} does not fit {self.config.net}; "
+                                 f"missing {missing[:3]}, not expected {unexpected[:3]}")  # fmt: skip
+        return net
+
+    def _restore(self) -> tuple[nn.Module, ColumnPruner | None]:
+        """The network (and pruner) of the state's stage, with the state's tensors."""
+        state = self.state
+        if state.stage == 0:
+            if state.model:
+                self.dense.load_state_dict(state.model)
+            return self.dense, None
+        net, pruner = self._convert(self.dense)
+        net.load_state_dict(state.model)
+        pruner.load_state_dict(state.pruner)
+        if pruner.done:
+            pruner.detach()
+        return net, pruner
+
+    def _convert(self, dense: nn.Module) -> tuple[nn.Module, ColumnPruner]:
+        torch.manual_seed(self.config.seed)
+        net = add_low_rank(to_winograd(dense, self.config.tile), self.config.rank)
+        example = next(self.volumes.batches("test", 1))[0]
+        pruner = ColumnPruner(net, self.config.sparsity, score=self.config.score, scope=self.config.scope,
+                              stages=self.config.stages, example_input=example)  # fmt: skip
+        return net, pruner
+
+    def _new_optimizer(self) -> torch.optim.Optimizer:
+        trainable = [p for p in self.net.parameters() if p.requires_grad]
+        return torch.optim.AdamW(trainable, lr=self.config.learning_rate, weight_decay=1e-4)
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """Go through what is left of the stages, then finish."""
+        for index in range(self.state.stage, len(self.stages)):
+            self._run_stage(index)
+        report = finish(self.config, self.volumes, self.dense, self.net, self.state, self.reporter)
+        self.state.finished = True
+        self._checkpoint()
+        return report
+
+    def _run_stage(self, index: int) -> None:
+        stage = self.stages[index]
+        for epoch in range(self.state.epoch, stage.epochs):
+            start = perf_counter()
+            self._before_epoch(stage)
+            loss = self._train(index, stage, epoch)
+            metrics = evaluate(self.net, self.volumes, "val")
+            self._note(stage, epoch, loss, metrics, perf_counter() - start)
+        self._close_stage(index, stage)
+
+    def _before_epoch(self, stage: Stage) -> None:
+        """Retraining starts each epoch with a cut, until all pruning stages are done."""
+        if stage.name != "retrain" or self.pruner is None or self.pruner.done:
+            return
+        self.pruner.prune()
+        if self.pruner.done:
+            self.pruner.detach()
+            self._milestone("pruned")
+
+    def _train(self, index: int, stage: Stage, epoch: int) -> float:
+        pruner = self.pruner
+        observe = pruner.observe if pruner is not None and not pruner.done else _nothing
+        batch = self.config.batch_size
+        steps = -(-len(self.volumes.train) // batch)
+        with self.reporter.bar(f"{stage.name} {epoch + 1}/{stage.epochs}", steps) as update:
+            return train_epoch(
+                self.net,
+                self.volumes,
+                self.optimizer,
+                epoch=epoch,
+                epochs=stage.epochs,
+                batch_size=batch,
+                learning_rate=self.config.learning_rate * stage.rate,
+                seed=self.config.seed * 10 + index,
+                after_backward=observe,
+                after_step=lambda done, _: update(done),
+            )
+
+    def _note(self, stage: Stage, epoch: int, loss: float, metrics: Metrics, seconds: float) -> None:
+        state = self.state
+        state.seconds[stage.name] = state.seconds.get(stage.name, 0.0) + seconds
+        state.history.append({"stage": stage.name, "epoch": epoch + 1, "loss": loss, **checkpoint.plain(metrics)})
+        state.epoch = epoch + 1
+        self._checkpoint()
+        auc = "" if metrics.auc is None else f", AUC {metrics.auc:.3f}"
+        self.reporter.say(f"{stage.name:>8} {epoch + 1}/{stage.epochs}  loss {loss:.3f}  "
+                          f"val accuracy {metrics.accuracy:.3f}{auc}  {seconds:.1f} s")  # fmt: skip
+
+    def _close_stage(self, index: int, stage: Stage) -> None:
+        milestone = {"train": "dense", "finetune": "finetuned", "retrain": "retrained"}[stage.name]
+        self._milestone(milestone)
+        self.state.parameters[milestone] = list(count_parameters(self.net))
+        if stage.name == "train":
+            save(self.net, self.out / "dense.safetensors")
+            self.net, self.pruner = self._convert(self.dense)
+        if index + 1 < len(self.stages):
+            self.optimizer = self._new_optimizer()
+            self.state.stage, self.state.epoch = index + 1, 0
+        self._checkpoint()
+
+    def _milestone(self, name: str) -> None:
+        metrics = evaluate(self.net, self.volumes, "test")
+        self.state.accuracy[name] = checkpoint.plain(metrics)
+        auc = "" if metrics.auc is None else f", AUC {metrics.auc:.3f}"
+        self.reporter.say(f"{name}: test accuracy {metrics.accuracy:.3f}{auc}")
+
+    def _checkpoint(self) -> None:
+        state = self.state
+        state.model = self.net.state_dict()
+        state.optimizer = self.optimizer.state_dict()
+        state.pruner = {} if self.pruner is None else self.pruner.state_dict()
+        checkpoint.write(state, self.out)
+
+
+def run(config: JobConfig, reporter: Reporter, *, resume: bool = False, fresh: bool = False) -> Report:
+    """Do the whole job in folder `config.out`, or with `resume` what is left of it.
+
+    Raises ValueError (or FileNotFoundError) for settings and data that are not accepted, for an unfinished run in the
+    folder without `resume` or `fresh`, and for `resume` with other settings. KeyboardInterrupt leaves the last
+    checkpoint whole.
+    """
+    out = Path(config.out)
+    state = None if fresh else checkpoint.read(out)
+    if resume:
+        state = _resumable(state, config)
+    elif state is not None and not state.finished:
+        raise ValueError(f"out: {out} holds an unfinished run; --resume goes on with it, --fresh starts over")
+    else:
+        state = JobState(config.to_dict())
+    reporter.say(f"data {config.data}, net {config.net} (width {config.width}), files in {out}/")
+    volumes = data.load(config.data, seed=config.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    return Job(config, volumes, reporter, state).run()
+
+
+def _resumable(state: JobState | None, config: JobConfig) -> JobState:
+    if state is None:
+        raise ValueError(f"out: {config.out} holds no run to resume")
+    different = config.same_work(state.config)
+    if different:
+        key = different[0]
+        raise ValueError(
+            f"{key}: {config.to_dict()[key]!r}; the run in {config.out} was started with {state.config[key]!r}"
+        )
+    return state
+
+
+def _nothing() -> None:
+    """What follows a backward pass when no columns are scored."""

@@ -1,0 +1,30 @@
+"""What a person sees while a job runs: bars on a terminal, one line per epoch elsewhere, always on stderr."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class Reporter:
+    """Lines and bars on `console`; quiet shows neither."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console, self.quiet = console, quiet
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if not self.quiet:
+            self.console.print(text, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar of `total` steps; the caller reports how many are done. Nothing unless on a terminal."""
+        if self.quiet or not self.console.is_terminal:
+            yield lambda done: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(text, total=total)
+            yield lambda done: progress.update(task, completed=done)

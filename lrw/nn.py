@@ -1,0 +1,267 @@
+"""Winograd layers as modules: trained in the domain, trained through a low-rank update, or compressed.
+
+All three compute `domain_conv3d` with the weights their `weights()` returns; they differ in where those come from.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrw import checks
+from lrw.geometry import Geometry
+from lrw.ops import TileLike, domain_conv3d, padding_sizes, transform_weight
+from lrw_kernels.winograd import Tile, kept_positions
+
+Observer = Callable[["WinogradLayer", Tensor], None]
+
+
+class WinogradLayer(nn.Module):
+    """What the three layers share: channels, geometry, bias, backend and the forward pass.
+
+    `observer`, where set, is called with each forward pass's transformed weights [K, Cin, Cout] while gradients are
+    recorded; a pruner watches through it. It is neither copied nor pickled with the module.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        geometry: Geometry,
+        *,
+        bias: bool,
+        backend: str = "auto",
+        **tensor: Any,
+    ) -> None:
+        super().__init__()
+        checks.check_count(in_channels, "in_channels")
+        checks.check_count(out_channels, "out_channels")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.geometry, self.backend = geometry, backend
+        self.observer: Observer | None = None
+        self.bias = nn.Parameter(torch.zeros(out_channels, **tensor)) if bias else None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Tile, padding and kept positions."""
+        return self._geometry
+
+    @geometry.setter
+    def geometry(self, value: Geometry) -> None:
+        self._geometry = value
+        self._layer = value.arguments
+
+    def weights(self) -> Tensor:
+        """U [K, Cin, Cout] of the kept columns."""
+        raise NotImplementedError(f"{type(self).__name__} defines no weights()")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
+        u = self.weights()
+        if self.observer is not None and u.requires_grad:
+            self.observer(self, u)
+        return domain_conv3d(input, u, self.bias, self._layer, self.backend)
+
+    def extra_repr(self) -> str:
+        """Shown by print(module)."""
+        kept = f"{self.geometry.columns}/{self.geometry.tile.positions} columns"
+        return f"{self.in_channels}, {self.out_channels}, {self.geometry.tile.name}, padding={self.geometry.padding}, {kept}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "observer": None}
+
+
+class WinogradConv3d(WinogradLayer):
+    """A 3D convolution whose weights live in the Winograd domain: `weight` [T, Cin, Cout], all of them trainable.
+
+    `mask` [T], a persistent buffer, says which columns are kept; dropped ones stay stored but are not computed. With
+    free or pruned weights this is no convolution: tile, origin and padding belong to what it computes.
+    Raises ValueError for channels, tiles, kernel sizes and paddings that are not accepted.
+    """
+
+    mask: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int] = 3,
+        *,
+        padding: int | str | Sequence[int] = 0,
+        tile: TileLike = 2,
+        bias: bool = True,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        chosen = Tile.of(tile, kernel_size)
+        geometry = Geometry(chosen, padding_sizes(padding, chosen.kernel_size))
+        tensor = {"device": device, "dtype": dtype}
+        super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, **tensor)
+        spatial = torch.empty(out_channels, in_channels, *chosen.kernel_size, **tensor)
+        nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed
+        self.weight = nn.Parameter(transform_weight(spatial, chosen).to(spatial.dtype))
+        self.register_buffer("mask", torch.ones(chosen.positions, dtype=torch.bool, device=device))
+        self.register_load_state_dict_post_hook(_follow_mask)
+
+    @classmethod
+    def from_conv3d(cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto") -> "WinogradConv3d":
+        """The layer that computes what `conv` does. Raises ValueError where Winograd does not apply (see `unsuited`)."""
+        reason = unsuited(conv)
+        if reason is not None:
+            raise ValueError(f"conv: {reason}")
+        layer = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            padding=conv.padding,
+            tile=tile,
+            bias=conv.bias is not None,
+            backend=backend,
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
+        )
+        with torch.no_grad():
+            layer.weight.copy_(transform_weight(conv.weight, layer.geometry.tile))
+            if layer.bias is not None and conv.bias is not None:
+                layer.bias.copy_(conv.bias)
+        return layer.train(conv.training)
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Compute only the `kept` positions (rising) from now on. Raises ValueError naming what is wrong with them."""
+        positions = kept_positions(kept, self.geometry.tile)
+        mask = torch.zeros_like(self.mask)
+        mask[list(positions)] = True
+        self.mask.copy_(mask)
+        _follow_mask(self)
+
+    def weights(self) -> Tensor:
+        """U [K, Cin, Cout]: the kept rows of `weight`."""
+        return self.rows(self.weight)
+
+    def rows(self, table: Tensor) -> Tensor:
+        """The kept rows of a [T, ...] table."""
+        kept = self.geometry.kept
+        return table if kept is None else table[list(kept)]
+
+
+class LowRankWinogradConv3d(WinogradConv3d):
+    """A Winograd layer trained through two small matrices only (Qin, Lin et al., arXiv 2301.11180).
+
+    U = weight + sum_s Gc[:, s] Gr[s] on the kept columns; `weight` [T, Cin, Cout] is frozen, `Gr` [s, Cin, Cout] and
+    `Gc` [T, s] are trainable (the paper's factors transposed, so that they are GEMM-shaped). One factor starts at
+    zero, so that step 0 is the given layer bit for bit. That start is ours; the paper's is not known.
+    """
+
+    @classmethod
+    def of(cls, layer: WinogradConv3d, rank: int, init: str = "gc_zero") -> "LowRankWinogradConv3d":
+        """`layer` with a low-rank update of `rank` (1 to T); its tensors are shared, `weight` is frozen.
+
+        init "gc_zero" (Gr random, Gc zero) or "gr_zero" (the other way). Raises ValueError for other values.
+        """
+        checks.check_count(rank, "rank", layer.geometry.tile.positions)
+        if init not in ("gc_zero", "gr_zero"):
+            raise ValueError(f"init: {init!r}; accepted are 'gc_zero' and 'gr_zero'")
+        new = cls.__new__(cls)
+        nn.Module.__init__(new)
+        new.__dict__.update(
+            {**layer.__getstate__(), "_parameters": layer._parameters.copy(), "_buffers": layer._buffers.copy()}
+        )
+        new.weight.requires_grad_(False)
+        gr = layer.weight.new_empty(rank, layer.in_channels, layer.out_channels)
+        gc = layer.weight.new_empty(layer.geometry.tile.positions, rank)
+        # The random factor is of size one per product, so that the other's learning rate means what it says.
+        for factor, zero in ((gr, init == "gr_zero"), (gc, init == "gc_zero")):
+            nn.init.zeros_(factor) if zero else nn.init.normal_(factor, std=1 / sqrt(rank))
+        new.Gr, new.Gc = nn.Parameter(gr), nn.Parameter(gc)
+        return new
+
+    @property
+    def rank(self) -> int:
+        """s, the number of rank-one updates."""
+        return self.Gr.shape[0]
+
+    def weights(self) -> Tensor:
+        """U [K, Cin, Cout]: the frozen rows plus the update, one GEMM."""
+        base = self.rows(self.weight)
+        with torch.autocast(base.device.type, enabled=False):  # an update rounded to half precision would lose small steps
+            return torch.addmm(base.flatten(1), self.rows(self.Gc), self.Gr.flatten(1)).view_as(base)
+
+
+class CompressedConv3d(WinogradLayer):
+    """Only the kept columns, folded: `weight` [K, Cin, Cout] and their positions in `kept` [K].
+
+    Made by `lrw.compress`; inference is K dense products. `weight` can be trained further.
+    """
+
+    kept: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        geometry: Geometry,
+        *,
+        bias: bool,
+        backend: str = "auto",
+        **tensor: Any,
+    ) -> None:
+        super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, **tensor)
+        self.weight = nn.Parameter(torch.zeros(geometry.columns, in_channels, out_channels, **tensor))
+        self.register_buffer("kept", torch.tensor(geometry.positions, device=tensor.get("device")))
+
+    @classmethod
+    def of(cls, layer: WinogradLayer) -> "CompressedConv3d":
+        """The compressed form of any Winograd layer; computes the same function."""
+        weight = layer.weights().detach()
+        geometry = replace(layer.geometry, kept=layer.geometry.positions)
+        new = cls(
+            layer.in_channels,
+            layer.out_channels,
+            geometry,
+            bias=layer.bias is not None,
+            backend=layer.backend,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        with torch.no_grad():
+            new.weight.copy_(weight)
+            if new.bias is not None and layer.bias is not None:
+                new.bias.copy_(layer.bias)
+        return new.train(layer.training)
+
+    def weights(self) -> Tensor:
+        """U [K, Cin, Cout], as stored."""
+        return self.weight
+
+
+def unsuited(conv: nn.Conv3d) -> str | None:
+    """Why `conv` cannot become a Winograd layer (or would gain nothing); None where it can."""
+    if any(s != 1 for s in conv.stride):
+        return f"stride {conv.stride}; accepted is 1"
+    if any(d != 1 for d in conv.dilation):
+        return f"dilation {conv.dilation}; accepted is 1"
+    if conv.groups != 1:
+        return f"groups {conv.groups}; accepted is 1"
+    if conv.padding_mode != "zeros":
+        return f"padding_mode {conv.padding_mode!r}; accepted is 'zeros'"
+    if conv.transposed:
+        return "transposed convolution"
+    if max(conv.kernel_size) == 1:
+        return "kernel_size 1: a plain product already, nothing to save"
+    if max(conv.kernel_size) > 7:
+        return f"kernel_size {conv.kernel_size}; accepted are 1 to 7 taps per axis"
+    if conv.padding == "same" and any(r % 2 == 0 for r in conv.kernel_size):
+        return f"padding 'same' is uneven for kernel_size {conv.kernel_size}"
+    return None
+
+
+def _follow_mask(layer: nn.Module, _incompatible: object = None) -> None:
+    """Bring the geometry's kept positions in line with the mask buffer."""
+    assert isinstance(layer, WinogradConv3d)
+    kept = tuple(int(p) for p in layer.mask.nonzero().flatten())
+    tile = layer.geometry.tile
+    layer.geometry = replace(layer.geometry, kept=None if len(kept) == tile.positions else kept_positions(kept, tile))

@@ -1,0 +1,150 @@
+"""The three operators behind `lrw.ops`, registered with torch: kernel, fake and autograd of each.
+
+Convolution is bilinear, so they close under differentiation: `forward(x, U)`, `input_grad(dY, U)` and
+`weight_grad(x, dY)`. Each one's gradients are the other two, to any order. Half precision is computed in float32.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrw import backends
+from lrw.geometry import Geometry, geometry
+
+_LAYER = "str tile, int[] padding, int[]? kept, str backend"
+
+
+def compute_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype products are formed in: float32 for half precision, else the tensor's own."""
+    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+def _run(x: Tensor, layer: str, padding: Sequence[int], kept: Sequence[int] | None, name: str) -> tuple[Any, Geometry]:
+    d, h, w = padding
+    return backends.backend(name, x.device), geometry(layer, (d, h, w), None if kept is None else tuple(kept))
+
+
+def _channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
+
+
+def _inner(x: Tensor) -> Tensor:
+    """[N, C, D, H, W] as the backends' [N, D, H, W, C], widened to the dtype they compute in."""
+    return x.permute(0, 2, 3, 4, 1).to(compute_dtype(x.dtype))
+
+
+def _outer(y: Tensor, like: Tensor) -> Tensor:
+    """Back to [N, C, D, H, W], in the dtype and memory format of `like`."""
+    y = y.to(like.dtype).permute(0, 4, 1, 2, 3)
+    memory_format = torch.channels_last_3d if _channels_last(like) else torch.contiguous_format
+    return y.contiguous(memory_format=memory_format)
+
+
+def _empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
+    memory_format = torch.channels_last_3d if _channels_last(like) else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
+
+
+def _forward_op(x: Tensor, u: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str) -> Tensor:
+    run, layer = _run(x, tile, padding, kept, backend)
+    with torch.autocast(x.device.type, enabled=False):
+        return _outer(run.forward(_inner(x), u.to(compute_dtype(u.dtype)).contiguous(), layer), x)
+
+
+def _input_grad_op(
+    dy: Tensor, u: Tensor, input_size: list[int], tile: str, padding: list[int], kept: list[int] | None, backend: str
+) -> Tensor:
+    run, layer = _run(dy, tile, padding, kept, backend)
+    with torch.autocast(dy.device.type, enabled=False):
+        wide = u.to(compute_dtype(u.dtype)).contiguous()
+        return _outer(run.input_grad(_inner(dy), wide, layer, tuple(input_size)), dy)
+
+
+def _weight_grad_op(
+    x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str
+) -> Tensor:
+    run, layer = _run(x, tile, padding, kept, backend)
+    with torch.autocast(x.device.type, enabled=False):
+        du: Tensor = run.weight_grad(_inner(x), _inner(dy), layer)
+        return du.contiguous()  # wide; autograd brings it to u's dtype
+
+
+def _forward_fake(x: Tensor, u: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str) -> Tensor:
+    size = _run(x, tile, padding, kept, backend)[1].output_size(x.shape[2:])
+    return _empty(x, (x.shape[0], u.shape[2], *size))
+
+
+def _input_grad_fake(
+    dy: Tensor, u: Tensor, input_size: list[int], tile: str, padding: list[int], kept: list[int] | None, backend: str
+) -> Tensor:
+    return _empty(dy, (dy.shape[0], u.shape[1], *input_size))
+
+
+def _weight_grad_fake(
+    x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str
+) -> Tensor:
+    columns = _run(x, tile, padding, kept, backend)[1].columns
+    return x.new_empty((columns, x.shape[1], dy.shape[1]), dtype=compute_dtype(x.dtype))
+
+
+def _forward_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, u, *ctx.layer = inputs
+    ctx.save_for_backward(x, u)
+
+
+def _forward_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+    x, u = ctx.saved_tensors
+    ops = torch.ops.lrw
+    dx = ops.winograd_input_grad(dy, u, x.shape[2:], *ctx.layer) if ctx.needs_input_grad[0] else None
+    du = ops.winograd_weight_grad(x, dy, *ctx.layer) if ctx.needs_input_grad[1] else None
+    return dx, du, None, None, None, None
+
+
+def _input_grad_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    dy, u, _, *ctx.layer = inputs
+    ctx.save_for_backward(dy, u)
+
+
+def _input_grad_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    dy, u = ctx.saved_tensors
+    ops = torch.ops.lrw
+    d_dy = ops.winograd_forward(g, u, *ctx.layer) if ctx.needs_input_grad[0] else None
+    du = ops.winograd_weight_grad(g, dy, *ctx.layer) if ctx.needs_input_grad[1] else None
+    return d_dy, du, None, None, None, None, None
+
+
+def _weight_grad_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, dy, *ctx.layer = inputs
+    ctx.save_for_backward(x, dy)
+
+
+def _weight_grad_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    x, dy = ctx.saved_tensors
+    ops = torch.ops.lrw
+    dx = ops.winograd_input_grad(dy, g, x.shape[2:], *ctx.layer) if ctx.needs_input_grad[0] else None
+    d_dy = ops.winograd_forward(x, g, *ctx.layer) if ctx.needs_input_grad[1] else None
+    return dx, d_dy, None, None, None, None
+
+
+def _register(
+    signature: str,
+    run: Callable[..., Tensor],
+    fake: Callable[..., Tensor],
+    context: Callable[..., None],
+    backward: Callable[..., tuple[Tensor | None, ...]],
+) -> None:
+    name = "lrw::" + signature.partition("(")[0]
+    torch.library.define(name, signature.removeprefix(name.removeprefix("lrw::")), tags=[torch.Tag.pt2_compliant_tag])
+    torch.library.impl(name, "default", run)
+    torch.library.register_fake(name, fake)
+    torch.library.register_autograd(name, backward, setup_context=context)
+
+
+_register(f"winograd_forward(Tensor x, Tensor u, {_LAYER}) -> Tensor",
+          _forward_op, _forward_fake, _forward_context, _forward_backward)  # fmt: skip
+_register(f"winograd_input_grad(Tensor dy, Tensor u, SymInt[] input_size, {_LAYER}) -> Tensor",
+          _input_grad_op, _input_grad_fake, _input_grad_context, _input_grad_backward)  # fmt: skip
+_register(f"winograd_weight_grad(Tensor x, Tensor dy, {_LAYER}) -> Tensor",
+          _weight_grad_op, _weight_grad_fake, _weight_grad_context, _weight_grad_backward)  # fmt: skip

@@ -1,0 +1,210 @@
+"""Winograd convolution on torch tensors: check, cast, dispatch. The operators themselves are in `lrw.operators`."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from lrw import checks
+from lrw.geometry import Geometry, Layer
+from lrw.operators import compute_dtype
+from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
+from lrw_kernels.winograd.tile import Triple, triple
+
+TileLike = int | Sequence[int] | Tile
+
+
+def winograd_conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | str | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    *,
+    tile: TileLike | str = "auto",
+    rtol: float = 1e-4,
+    backend: str = "auto",
+) -> Tensor:
+    """`torch.nn.functional.conv3d` computed in the Winograd domain, differentiable to any order.
+
+    input [N, Cin, D, H, W] or [Cin, D, H, W] (contiguous or channels_last_3d, the output follows), weight
+    [Cout, Cin, rd, rh, rw] with 1 to 7 taps per axis, bias [Cout]. `tile` is outputs per axis, or "auto": the
+    cheapest whose error bound (largest error over largest output) stays within `rtol`. float32 and float64; bfloat16
+    and float16 are computed in float32. Raises ValueError naming the argument for shapes, dtypes, devices and for
+    stride, dilation and groups other than 1. Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
+    """
+    if isinstance(input, Tensor) and input.dim() == 4:
+        batched = winograd_conv3d(
+            input[None], weight, bias, stride, padding, dilation, groups, tile=tile, rtol=rtol, backend=backend
+        )
+        return batched[0]
+    if not isinstance(weight, Tensor) or weight.dim() != 5:
+        raise ValueError(f"weight: shape {tuple(getattr(weight, 'shape', ()))}; accepted is [Cout, Cin, rd, rh, rw]")
+    for value, name in ((stride, "stride"), (dilation, "dilation"), (groups, "groups")):
+        checks.check_unit(value, name)
+    checks.check_activation(input, weight.shape[1])
+    kernel_size = _sizes(weight)
+    pads = padding_sizes(padding, kernel_size)
+    chosen = _spatial_tile(tile, kernel_size, input, weight, pads, rtol)
+    input, weight, bias = _autocast(input, weight, bias)
+    return _convolve(input, _transform(weight, chosen), bias, _layer(chosen, kernel_size, pads, None), backend)
+
+
+def winograd_domain_conv3d(
+    input: Tensor,
+    u: Tensor,
+    bias: Tensor | None = None,
+    *,
+    tile: TileLike,
+    kernel_size: int | Sequence[int] = 3,
+    padding: int | str | Sequence[int] = 0,
+    kept: Sequence[int] | Tensor | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """A Winograd layer: input [N, Cin, D, H, W] with free weights u [K, Cin, Cout] at the `kept` positions.
+
+    u need not come from spatial weights; then the layer is no convolution, and its output depends on where the tile
+    grid starts (`tile.origin`). `kept` lists K of the T positions in rising order, None stands for all. Differentiable
+    in input, u and bias. Raises ValueError naming the argument.
+    """
+    sizes = triple(kernel_size, "kernel_size")
+    positions = kept.tolist() if isinstance(kept, Tensor) else kept
+    layer = _layer(tile, sizes, padding_sizes(padding, sizes), None if positions is None else tuple(positions))
+    return domain_conv3d(input, u, bias, layer, backend)
+
+
+def domain_conv3d(input: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str = "auto") -> Tensor:
+    """`winograd_domain_conv3d` for a ready layer: what the modules call."""
+    if u.dim() != 3 or u.shape[0] != layer.columns:
+        raise ValueError(f"u: shape {tuple(u.shape)}; accepted is [{layer.columns}, Cin, Cout] for tile {layer.tile}")
+    checks.check_activation(input, u.shape[1])
+    return _convolve(*_autocast(input, u, bias), layer, backend)
+
+
+def transform_weight(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None) -> Tensor:
+    """U [K, Cin, Cout] of spatial weight [Cout, Cin, rd, rh, rw]; differentiable. float16 and bfloat16 give float32.
+
+    U_p = (G_d x G_h x G_w) w, one GEMM with the Kronecker product of the three exact tables.
+    """
+    if weight.dim() != 5:
+        raise ValueError(f"weight: shape {tuple(weight.shape)}; accepted is [Cout, Cin, rd, rh, rw]")
+    return _transform(weight, tile, kept)
+
+
+def _transform(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None) -> Tensor:
+    layer = _layer(tile, _sizes(weight), (0, 0, 0), None if kept is None else tuple(kept))
+    table = _filter_table(layer.tile, layer.kept, compute_dtype(weight.dtype), weight.device)
+    taps = weight.to(table.dtype).permute(2, 3, 4, 1, 0).reshape(table.shape[1], -1)  # [r^3, Cin * Cout]
+    with torch.autocast(weight.device.type, enabled=False):  # U in half precision would cost more than it saves
+        return (table @ taps).view(-1, weight.shape[1], weight.shape[0])
+
+
+# --- from checked arguments to the operators -------------------------------------------------------------------------
+
+
+def _convolve(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str) -> Tensor:
+    checks.check_pair(x, u, "weight", (x.dtype, compute_dtype(x.dtype)))
+    checks.check_bias(bias, u.shape[2])
+    size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
+    checks.check_output_size(size, x.shape[2:])
+    arguments = (layer.tile, layer.padding, layer.kept, backend)
+    y = _forward_mode(x, u, arguments) if _has_tangent(x, u) else torch.ops.lrw.winograd_forward(x, u, *arguments)
+    return y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1)
+
+
+def _has_tangent(x: Tensor, u: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # forward mode is not traced
+        return False
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in (x, u))
+
+
+def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
+    """Dual numbers by the product rule; a registered operator alone would drop the tangents silently."""
+    (x, dx), (u, du) = forward_ad.unpack_dual(x), forward_ad.unpack_dual(u)
+    forward = torch.ops.lrw.winograd_forward
+    parts = [forward(dx, u, *arguments)] if dx is not None else []
+    parts += [forward(x, du, *arguments)] if du is not None else []
+    return forward_ad.make_dual(forward(x, u, *arguments), sum(parts[1:], start=parts[0]))
+
+
+def _autocast(x: Tensor, u: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Under autocast, bring all to one dtype: the device's, but float32 on the CPU, where half saves no time here."""
+    device = x.device.type
+    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+        return x, u, bias
+    dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
+    return x.to(dtype), u.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _spatial_tile(
+    tile: TileLike | str, kernel_size: Triple, x: Tensor, weight: Tensor, pads: Triple, rtol: float
+) -> TileLike:
+    if not isinstance(tile, str):
+        return tile
+    if tile != "auto":
+        raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
+    d, h, w = (int(n) + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], pads, kernel_size, strict=True))
+    checks.check_output_size((d, h, w), x.shape[2:])
+    eps = torch.finfo(compute_dtype(x.dtype)).eps
+    return _cheapest(kernel_size, int(weight.shape[1]), int(weight.shape[0]), (d, h, w), float(rtol), eps)
+
+
+# Exact rationals and tables are worked out at trace time: to torch.compile these three are constants. It looks through
+# lru_cache and would trace the wrapped function, so the caches sit one call further down.
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _cheapest(kernel_size: Triple, cin: int, cout: int, size: Triple, rtol: float, eps: float) -> Triple:
+    return cheapest_tile(kernel_size, cin, cout, size, rtol, eps).outputs
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _layer(tile: TileLike, kernel_size: Triple, padding: Triple, kept: tuple[int, ...] | None) -> Layer:
+    return _cached_layer(tile if isinstance(tile, int | Tile) else triple(tile, "tile"), kernel_size, padding, kept)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _filter_table(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return _cached_filter_table(tile, kept, dtype, device)
+
+
+@lru_cache(maxsize=1024)
+def _cached_layer(
+    tile: int | Triple | Tile, kernel_size: Triple, padding: Triple, kept: tuple[int, ...] | None
+) -> Layer:
+    chosen = Tile.of(tile, kernel_size)
+    return Geometry(chosen, padding, None if kept is None else kept_positions(kept, chosen)).arguments
+
+
+@lru_cache(maxsize=256)
+def _cached_filter_table(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Kronecker product of the three G at the kept positions, [K, r^3]."""
+    d, h, w = (torch.tensor(axis.array("G")) for axis in Tile.parse(tile).axes)
+    table = torch.kron(torch.kron(d, h), w).to(dtype=dtype, device=device)
+    return table if kept is None else table[list(kept)]
+
+
+def padding_sizes(padding: int | str | Sequence[int], kernel_size: Triple) -> Triple:
+    """Zero padding per axis from what F.conv3d accepts: a size, three of them, "same" or "valid"."""
+    if padding == "valid":
+        return (0, 0, 0)
+    if padding == "same":
+        if any(r % 2 == 0 for r in kernel_size):
+            raise ValueError(f"padding: 'same' pads unevenly for kernel_size {kernel_size}; accepted are odd sizes")
+        d, h, w = (r // 2 for r in kernel_size)
+        return d, h, w
+    if isinstance(padding, str):
+        raise ValueError(f"padding: {padding!r}; accepted are 'same', 'valid', an int or three ints")
+    pads = triple(padding, "padding")
+    if min(pads) < 0:
+        raise ValueError(f"padding: {padding}; accepted are sizes from 0")
+    return pads
+
+
+def _sizes(weight: Tensor) -> Triple:
+    return int(weight.shape[2]), int(weight.shape[3]), int(weight.shape[4])

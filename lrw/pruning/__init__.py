@@ -1,0 +1,7 @@
+"""Column pruning: score every Winograd column while training, keep the best, drop the rest."""
+
+from lrw.pruning.pruner import ColumnPruner
+from lrw.pruning.scores import SCORES
+from lrw.pruning.selection import select_global, select_per_layer
+
+__all__ = ["SCORES", "ColumnPruner", "select_global", "select_per_layer"]

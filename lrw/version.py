@@ -1,0 +1,3 @@
+"""The version, read by hatchling and by whoever saves a file."""
+
+__version__ = "0.1.0"

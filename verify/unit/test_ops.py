@@ -1,0 +1,174 @@
+"""lrw.ops: autograd to second order, forward mode, opcheck on every layout, autocast, half precision, bad input."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.library import opcheck
+
+from lrw import backends
+from lrw.ops import transform_weight, winograd_conv3d, winograd_domain_conv3d
+from lrw_kernels.winograd import Tile, spatial_error
+
+KEPT = (0, 3, 5, 17, 40, 63)
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "contiguous": lambda x: x.contiguous(),
+    "channels_last_3d": lambda x: x.contiguous(memory_format=torch.channels_last_3d),
+    "sliced": lambda x: torch.stack([x, x], dim=-1)[..., 0],
+    "permuted": lambda x: x.permute(4, 3, 2, 1, 0).contiguous().permute(4, 3, 2, 1, 0),
+}
+layouts = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+every_backend = pytest.mark.parametrize("backend", backends.available())
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def domain(x: Tensor, u: Tensor, backend: str = "auto") -> Tensor:
+    return winograd_domain_conv3d(x, u, tile=2, padding=1, kept=KEPT, backend=backend)
+
+
+@every_backend
+@pytest.mark.parametrize("tile", [1, 2, 4, (1, 2, 3), Tile.of((2, 4, 3), origin=(1, 3, 0)), "auto"], ids=str)
+@pytest.mark.parametrize("padding", [0, 1, (2, 0, 1), "same", "valid"])
+def test_equals_conv3d_with_all_gradients(backend: str, tile: object, padding: object) -> None:
+    x, w, b = (
+        normal(*s, dtype=torch.float64, seed=i).requires_grad_() for i, s in enumerate([(2, 5, 6, 7, 8), (4, 5, 3, 3, 3), (4,)])
+    )
+    y, expected = winograd_conv3d(x, w, b, padding=padding, tile=tile, backend=backend), F.conv3d(x, w, b, padding=padding)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-11)
+    dy = normal(*y.shape, seed=9, dtype=torch.float64)
+    for ours, theirs in zip(torch.autograd.grad(y, (x, w, b), dy), torch.autograd.grad(expected, (x, w, b), dy), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+
+
+def test_unbatched_input_is_accepted_as_conv3d_does() -> None:
+    x, w = normal(3, 5, 6, 7), normal(2, 3, 3, 3, 3, seed=1)
+    torch.testing.assert_close(winograd_conv3d(x, w, padding=1), F.conv3d(x, w, padding=1), rtol=0, atol=1e-4)
+
+
+@every_backend
+@layouts
+def test_gradcheck(backend: str, layout: Callable[[Tensor], Tensor]) -> None:
+    x = layout(normal(1, 2, 3, 4, 3, dtype=torch.float64)).requires_grad_()
+    u = normal(len(KEPT), 2, 2, seed=1, dtype=torch.float64).requires_grad_()
+    assert gradcheck(lambda x, u: domain(x, u, backend), (x, u), check_forward_ad=True, fast_mode=True)
+
+
+@layouts
+def test_gradgradcheck(layout: Callable[[Tensor], Tensor]) -> None:
+    x = layout(normal(1, 2, 3, 4, 3, dtype=torch.float64)).requires_grad_()
+    u = normal(len(KEPT), 2, 2, seed=1, dtype=torch.float64).requires_grad_()
+    assert gradgradcheck(domain, (x, u), fast_mode=True)
+
+
+@layouts
+@pytest.mark.parametrize("name", ["forward", "input_grad", "weight_grad"])
+def test_opcheck(name: str, layout: Callable[[Tensor], Tensor]) -> None:
+    x = layout(normal(2, 2, 3, 4, 5)).requires_grad_()
+    u = normal(len(KEPT), 2, 3, seed=1).requires_grad_()
+    dy = layout(normal(2, 3, 3, 4, 5, seed=2)).requires_grad_()
+    first = {"forward": (x, u), "input_grad": (dy, u, [3, 4, 5]), "weight_grad": (x, dy)}[name]
+    arguments = (*first, str(Tile.of(2)), [1, 1, 1], list(KEPT), "torch")
+    result = opcheck(getattr(torch.ops.lrw, f"winograd_{name}").default, arguments)
+    assert set(result.values()) == {"SUCCESS"}
+
+
+@layouts
+def test_memory_format_follows_the_input(layout: Callable[[Tensor], Tensor]) -> None:
+    x = layout(normal(2, 2, 3, 4, 5))
+    y = domain(x, normal(len(KEPT), 2, 3, seed=1))
+    expected = torch.channels_last_3d if layout is LAYOUTS["channels_last_3d"] else torch.contiguous_format
+    assert y.is_contiguous(memory_format=expected)
+
+
+def test_forward_mode_follows_the_product_rule() -> None:
+    x, dx = (normal(1, 2, 3, 4, 3, seed=s, dtype=torch.float64) for s in (0, 1))
+    u, du = (normal(len(KEPT), 2, 2, seed=s, dtype=torch.float64) for s in (2, 3))
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(domain(forward_ad.make_dual(x, dx), forward_ad.make_dual(u, du))).tangent
+    torch.testing.assert_close(tangent, domain(dx, u) + domain(x, du))
+    torch.testing.assert_close(torch.func.jvp(lambda x: domain(x, u), (x,), (dx,))[1], domain(dx, u))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    x, w = normal(1, 8, 6, 6, 6, dtype=dtype), normal(8, 8, 3, 3, 3, seed=1, dtype=dtype)
+    y, exact = winograd_conv3d(x, w, padding=1, tile=4), F.conv3d(x.double(), w.double(), padding=1)
+    assert y.dtype == dtype
+    # Only the result is rounded to half: the products are float32's.
+    torch.testing.assert_close(y.double(), exact, rtol=torch.finfo(dtype).eps, atol=spatial_error(Tile.of(4), 8, 2**-23) * 60)
+
+
+def test_autocast_brings_all_to_one_dtype() -> None:
+    x, w = normal(1, 3, 5, 5, 5).requires_grad_(), normal(2, 3, 3, 3, 3, seed=1).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = winograd_conv3d(x.bfloat16(), w, padding=1)
+    y.float().sum().backward()
+    assert y.dtype == torch.float32
+    assert w.grad is not None
+    assert w.grad.dtype == torch.float32
+    torch.testing.assert_close(y, F.conv3d(x.bfloat16().float(), w, padding=1), rtol=0, atol=1e-4)
+
+
+def test_compiles_without_graph_breaks() -> None:
+    x, w = normal(1, 4, 6, 6, 6).requires_grad_(), normal(4, 4, 3, 3, 3, seed=1).requires_grad_()
+    compiled = torch.compile(lambda x, w: winograd_conv3d(x, w, padding=1).relu(), fullgraph=True, backend="aot_eager")
+    y = compiled(x, w)
+    y.sum().backward()
+    torch.testing.assert_close(y, F.conv3d(x, w, padding=1).relu(), rtol=0, atol=1e-4)
+    assert w.grad is not None
+
+
+def test_auto_backend_says_what_and_why() -> None:
+    choice = backends.choose(torch.device("cpu"))
+    assert choice.name in backends.available()
+    assert choice.reason
+
+
+X, W = normal(1, 3, 5, 5, 5), normal(2, 3, 3, 3, 3)
+U = transform_weight(W, 2)
+BAD_SPATIAL = {
+    "input: shape": lambda: winograd_conv3d(X[0, 0], W),
+    "input: 3 channels; the weights take 2": lambda: winograd_conv3d(X, W[:, :2]),
+    "input: dtype torch.int64": lambda: winograd_conv3d(X.long(), W.long()),
+    "weight: shape": lambda: winograd_conv3d(X, W[0]),
+    "weight: dtype torch.float64": lambda: winograd_conv3d(X, W.double()),
+    "weight: on meta": lambda: winograd_conv3d(X, W.to("meta"), tile=2, padding=1),
+    "bias: shape": lambda: winograd_conv3d(X, W, torch.zeros(3)),
+    "stride: 2; accepted is 1": lambda: winograd_conv3d(X, W, stride=2),
+    "dilation: 3": lambda: winograd_conv3d(X, W, dilation=3),
+    "groups: 3": lambda: winograd_conv3d(X, W, groups=3),
+    "padding: 'full'": lambda: winograd_conv3d(X, W, padding="full"),
+    "padding: -1": lambda: winograd_conv3d(X, W, padding=-1),
+    "padding: 'same' pads unevenly": lambda: winograd_conv3d(X, W[..., :2], padding="same"),
+    "smaller than the filter": lambda: winograd_conv3d(X[..., :2], W),
+    "tile: 9 outputs": lambda: winograd_conv3d(X, W, tile=9),
+    "tile: 'best'": lambda: winograd_conv3d(X, W, tile="best"),
+    "tile: (2, 2)": lambda: winograd_conv3d(X, W, tile=(2, 2)),
+    "kernel_size: 9 taps": lambda: winograd_conv3d(normal(1, 3, 9, 9, 9), normal(2, 3, 9, 9, 9), tile=2),
+    "rtol: 1e-09 is below": lambda: winograd_conv3d(X, W, rtol=1e-9),
+    "backend: 'oneapi' is not one of": lambda: winograd_conv3d(X, W, backend="oneapi"),
+    "backend: 'reference' computes on the cpu only": lambda: winograd_conv3d(X.to("meta"), W.to("meta"), backend="reference"),
+    "u: shape": lambda: winograd_domain_conv3d(X, U[:5], tile=2),
+    "kept: positions must rise": lambda: winograd_domain_conv3d(X, U[:2], tile=2, kept=[5, 3]),
+    "kept: position 64 outside 0..63": lambda: winograd_domain_conv3d(X, U[:2], tile=2, kept=[5, 64]),
+    "kept: no position": lambda: winograd_domain_conv3d(X, U[:0], tile=2, kept=[]),
+    "origin: 2 on axis d": lambda: Tile.of(2, 3, origin=(2, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("message", BAD_SPATIAL)
+def test_bad_input_is_named(message: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        BAD_SPATIAL[message]()
+    assert message in str(caught.value)
+
+
+def test_other_types_are_named() -> None:
+    with pytest.raises(TypeError, match="input: a list"):
+        winograd_conv3d([1, 2], W)  # type: ignore[arg-type]
