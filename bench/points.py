@@ -15,7 +15,8 @@ from lrw_kernels.winograd.points import MAX_FINITE_POINTS, format_points
 from lrw_kernels.winograd.transform import MAX_OUTPUTS, MAX_TAPS
 
 MAGNITUDES = [Fraction(n, 8) for n in (2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32)]
-BEAM = 24  # sets kept from one count to the next but one; the search is exhaustive where there are fewer
+EXHAUSTIVE = 9  # up to this count every set is tried; beyond, only growths of the best BEAM
+BEAM = 24
 
 
 def search(most: int) -> Iterator[tuple[int, tuple[Fraction, ...]]]:
@@ -27,7 +28,7 @@ def search(most: int) -> Iterator[tuple[int, tuple[Fraction, ...]]]:
             yield count - 1, min(lone, key=score)
         pairs = {(*points, a, -a) for points in beam for a in MAGNITUDES if a not in points}
         grown = {frozenset(points): points for points in pairs}
-        beam = sorted(grown.values(), key=score)[:BEAM]
+        beam = sorted(grown.values(), key=score)[: BEAM if count >= EXHAUSTIVE else None]
         yield count, beam[0]
 
 

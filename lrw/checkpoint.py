@@ -114,7 +114,7 @@ def _rebuild(d: dict[str, Any], old: nn.Module, name: str) -> WinogradLayer:
         ours = f"{old.geometry.tile} padding {old.geometry.padding}"
         raise ValueError(f"skeleton: layer {name!r} has tile {ours}, the file has {tile} padding {pads}")
     anchor = next((p for p in old.parameters()), torch.empty(0))
-    tensor = {"device": anchor.device, "dtype": anchor.dtype}
+    tensor: dict[str, Any] = {"device": anchor.device, "dtype": anchor.dtype}
     backend = old.backend if isinstance(old, WinogradLayer) else "auto"
     if d["kind"] == "compressed":
         return CompressedConv3d(

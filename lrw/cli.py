@@ -1,4 +1,7 @@
-"""The command line: `lrw compress`. Results go to stdout, all else to stderr; exit codes 0 done, 2 refused, 130 stopped."""
+"""The command line: `lrw compress`. Results go to stdout, all else to stderr.
+
+Exit codes: 0 done, 2 refused (the message says what was not accepted), 130 stopped by Ctrl-C.
+"""
 
 import argparse
 import json
@@ -11,8 +14,6 @@ from lrw.version import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from lrw.job import JobConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,8 +48,8 @@ def _add_compress(commands: Any) -> None:
     p = commands.add_parser(
         "compress",
         help="train or load a net, convert, prune, retrain, compress, save, export, report",
-        description="Train (or load) a 3D network, convert it to Winograd layers, fine-tune a low-rank update while scoring "
-        "columns, prune, retrain, compress, save, export one layer for ARM, and report.",
+        description="Train (or load) a 3D network, convert it to Winograd layers, fine-tune a low-rank update while "
+        "scoring columns, prune, retrain, compress, save, export one layer for ARM, and report.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     default = {f.name: f.default for f in fields(JobConfig)}

@@ -37,7 +37,8 @@ class CompressionReport:
 
     def __str__(self) -> str:
         return "\n".join(
-            f"{s.name}: {s.kept} of {s.columns} columns, {s.stored * s.itemsize:,} bytes (spatial {s.spatial * s.itemsize:,})"
+            f"{s.name}: {s.kept} of {s.columns} columns"
+            f", {s.stored * s.itemsize:,} bytes (spatial {s.spatial * s.itemsize:,})"
             + (f", {s.multiplies:,} multiplies (direct {s.direct_multiplies:,})" if s.multiplies is not None else "")
             for s in self.layers
         )

@@ -22,7 +22,7 @@ def export_layer(
     target: str = "aarch64-linux-gnu",
     batch: int = 1,
 ) -> "Artifacts":
-    """Compile one Winograd layer for `target` and write object, header, weights, manifest and, with a linker, a library.
+    """Compile one Winograd layer for `target`: object, header, weights, manifest and, with a linker, a library.
 
     input_size [3] is the (D, H, W) the library will take; activations are float32 [batch, D, H, W, C]. Raises
     ValueError for arguments that are not accepted, RuntimeError with the compiler's message where lowering fails.

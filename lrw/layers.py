@@ -26,14 +26,14 @@ def winograd_layers(net: nn.Module) -> dict[str, WinogradLayer]:
 
 
 def replace_layers(net: nn.Module, new: dict[str, nn.Module]) -> nn.Module:
-    """Put `new` modules at their names, everywhere a replaced module is used; returns the network (or its replacement)."""
+    """Put `new` modules at their names, wherever the old ones are used; returns the network (or what replaces it)."""
     if "" in new:
         return new[""]
     swaps = {id(net.get_submodule(name)): module for name, module in new.items()}
     for parent in list(net.modules()):
-        for key, child in list(parent.named_children()):
+        for key, child in parent._modules.items():  # named_children() would pass over a module's second name
             if id(child) in swaps:
-                setattr(parent, key, swaps[id(child)])
+                parent._modules[key] = swaps[id(child)]
     return net
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lrw import checks
 from lrw.geometry import Geometry
+from lrw.operators import without_autocast
 from lrw.ops import TileLike, domain_conv3d, padding_sizes, transform_weight
 from lrw_kernels.winograd import Tile, kept_positions
 
@@ -62,13 +63,15 @@ class WinogradLayer(nn.Module):
         """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
         u = self.weights()
         if self.observer is not None and u.requires_grad:
+            u = u.view_as(u)  # a tensor of this pass alone: hooks on a parameter itself would outlive it
             self.observer(self, u)
         return domain_conv3d(input, u, self.bias, self._layer, self.backend)
 
     def extra_repr(self) -> str:
         """Shown by print(module)."""
         kept = f"{self.geometry.columns}/{self.geometry.tile.positions} columns"
-        return f"{self.in_channels}, {self.out_channels}, {self.geometry.tile.name}, padding={self.geometry.padding}, {kept}"
+        channels = f"{self.in_channels}, {self.out_channels}"
+        return f"{channels}, {self.geometry.tile.name}, padding={self.geometry.padding}, {kept}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "observer": None}
@@ -99,9 +102,8 @@ class WinogradConv3d(WinogradLayer):
     ) -> None:
         chosen = Tile.of(tile, kernel_size)
         geometry = Geometry(chosen, padding_sizes(padding, chosen.kernel_size))
-        tensor = {"device": device, "dtype": dtype}
-        super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, **tensor)
-        spatial = torch.empty(out_channels, in_channels, *chosen.kernel_size, **tensor)
+        super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, device=device, dtype=dtype)
+        spatial = torch.empty(out_channels, in_channels, *chosen.kernel_size, device=device, dtype=dtype)
         nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed
         self.weight = nn.Parameter(transform_weight(spatial, chosen).to(spatial.dtype))
         self.register_buffer("mask", torch.ones(chosen.positions, dtype=torch.bool, device=device))
@@ -109,7 +111,7 @@ class WinogradConv3d(WinogradLayer):
 
     @classmethod
     def from_conv3d(cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto") -> "WinogradConv3d":
-        """The layer that computes what `conv` does. Raises ValueError where Winograd does not apply (see `unsuited`)."""
+        """The layer that computes what `conv` does. Raises ValueError where Winograd does not apply (`unsuited`)."""
         reason = unsuited(conv)
         if reason is not None:
             raise ValueError(f"conv: {reason}")
@@ -156,6 +158,9 @@ class LowRankWinogradConv3d(WinogradConv3d):
     zero, so that step 0 is the given layer bit for bit. That start is ours; the paper's is not known.
     """
 
+    Gr: nn.Parameter
+    Gc: nn.Parameter
+
     @classmethod
     def of(cls, layer: WinogradConv3d, rank: int, init: str = "gc_zero") -> "LowRankWinogradConv3d":
         """`layer` with a low-rank update of `rank` (1 to T); its tensors are shared, `weight` is frozen.
@@ -182,12 +187,12 @@ class LowRankWinogradConv3d(WinogradConv3d):
     @property
     def rank(self) -> int:
         """s, the number of rank-one updates."""
-        return self.Gr.shape[0]
+        return int(self.Gr.shape[0])
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout]: the frozen rows plus the update, one GEMM."""
         base = self.rows(self.weight)
-        with torch.autocast(base.device.type, enabled=False):  # an update rounded to half precision would lose small steps
+        with without_autocast(base.device):  # an update rounded to half precision would lose small steps
             return torch.addmm(base.flatten(1), self.rows(self.Gc), self.Gr.flatten(1)).view_as(base)
 
 

@@ -5,6 +5,7 @@ Convolution is bilinear, so they close under differentiation: `forward(x, U)`, `
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,12 @@ _LAYER = "str tile, int[] padding, int[]? kept, str backend"
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype products are formed in: float32 for half precision, else the tensor's own."""
     return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which tensor operations on `device` keep their dtypes; some devices (meta) have no autocast."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 def _run(x: Tensor, layer: str, padding: Sequence[int], kept: Sequence[int] | None, name: str) -> tuple[Any, Geometry]:
@@ -49,7 +56,7 @@ def _empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
 
 def _forward_op(x: Tensor, u: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str) -> Tensor:
     run, layer = _run(x, tile, padding, kept, backend)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         return _outer(run.forward(_inner(x), u.to(compute_dtype(u.dtype)).contiguous(), layer), x)
 
 
@@ -57,7 +64,7 @@ def _input_grad_op(
     dy: Tensor, u: Tensor, input_size: list[int], tile: str, padding: list[int], kept: list[int] | None, backend: str
 ) -> Tensor:
     run, layer = _run(dy, tile, padding, kept, backend)
-    with torch.autocast(dy.device.type, enabled=False):
+    with without_autocast(dy.device):
         wide = u.to(compute_dtype(u.dtype)).contiguous()
         return _outer(run.input_grad(_inner(dy), wide, layer, tuple(input_size)), dy)
 
@@ -66,7 +73,7 @@ def _weight_grad_op(
     x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str
 ) -> Tensor:
     run, layer = _run(x, tile, padding, kept, backend)
-    with torch.autocast(x.device.type, enabled=False):
+    with without_autocast(x.device):
         du: Tensor = run.weight_grad(_inner(x), _inner(dy), layer)
         return du.contiguous()  # wide; autograd brings it to u's dtype
 

@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 from lrw import checks
 from lrw.geometry import Geometry, Layer
-from lrw.operators import compute_dtype
+from lrw.operators import compute_dtype, without_autocast
 from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
 from lrw_kernels.winograd.tile import Triple, triple
 
@@ -100,7 +100,7 @@ def _transform(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None
     layer = _layer(tile, _sizes(weight), (0, 0, 0), None if kept is None else tuple(kept))
     table = _filter_table(layer.tile, layer.kept, compute_dtype(weight.dtype), weight.device)
     taps = weight.to(table.dtype).permute(2, 3, 4, 1, 0).reshape(table.shape[1], -1)  # [r^3, Cin * Cout]
-    with torch.autocast(weight.device.type, enabled=False):  # U in half precision would cost more than it saves
+    with without_autocast(weight.device):  # U in half precision would cost more than it saves
         return (table @ taps).view(-1, weight.shape[1], weight.shape[0])
 
 
@@ -135,7 +135,8 @@ def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
 def _autocast(x: Tensor, u: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Under autocast, bring all to one dtype: the device's, but float32 on the CPU, where half saves no time here."""
     device = x.device.type
-    if not torch.is_autocast_enabled(device) or x.dtype == torch.float64:
+    active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if not active or x.dtype == torch.float64:
         return x, u, bias
     dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
     return x.to(dtype), u.to(dtype), None if bias is None else bias.to(dtype)

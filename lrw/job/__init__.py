@@ -1,4 +1,4 @@
-"""The main job: train or load a network, convert, low-rank fine-tune, prune, retrain, compress, save, export, report."""
+"""The main job: train or load, convert, low-rank fine-tune, prune, retrain, compress, save, export, report."""
 
 from lrw.job.config import JobConfig
 from lrw.job.pipeline import run

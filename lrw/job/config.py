@@ -4,9 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lrw import checks, nets
-from lrw.pruning import SCORES
-
-EXPORT_CHOICES = ("largest", "none")
+from lrw.pruning import SCOPES, SCORES
+from lrw_kernels.aarch64 import find_target
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,9 @@ class JobConfig:
         checks.check_share(self.sparsity, "sparsity")
         if self.score not in SCORES:
             raise ValueError(f"score: {self.score!r}; accepted are {', '.join(SCORES)}")
+        if self.scope not in SCOPES:
+            raise ValueError(f"scope: {self.scope!r}; accepted are {', '.join(SCOPES)}")
+        find_target(self.target)
         if self.stages > self.retrain_epochs:
             raise ValueError(
                 f"stages: {self.stages}; one is cut per retraining epoch, of which there are {self.retrain_epochs}"

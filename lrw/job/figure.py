@@ -26,7 +26,8 @@ def draw(report: "Report", geometries: Mapping[str, Geometry], path: Path) -> Pa
     rows = -(-count // per_row)
     figure = Figure(figsize=(2.4 * max(per_row, 4), 2.2 * rows + 3.2), layout="constrained")
     FigureCanvasAgg(figure)
-    top, bottom = figure.subfigures(2, 1, height_ratios=[2.2 * rows, 3.2])
+    panels: Any = figure.subfigures(2, 1, height_ratios=[2.2 * rows, 3.2])
+    top, bottom = panels
     top.suptitle("kept columns: one square per depth position, rows are h, columns are w", fontsize=9)
     axes = top.subplots(rows, per_row, squeeze=False).ravel()
     for ax in axes:

@@ -59,9 +59,8 @@ def _time_layers(
     dense: nn.Module, net: nn.Module, compressed: nn.Module, sizes: dict[str, Triple], reporter: Reporter
 ) -> list[LayerRow]:
     """Each compressed layer against F.conv3d of the layer it came from, batch 1, the better of torch's two layouts."""
-    convs, small, trained = (
-        named_layers(n, k) for n, k in ((dense, nn.Conv3d), (compressed, WinogradLayer), (net, WinogradLayer))
-    )
+    convs, trained = named_layers(dense, nn.Conv3d), named_layers(net, WinogradLayer)
+    small = named_layers(compressed, WinogradLayer)
     rows = []
     with reporter.bar("timing layers", len(small)) as update:
         for done, (name, layer) in enumerate(small.items(), 1):
@@ -113,8 +112,6 @@ def _export(config: JobConfig, compressed: nn.Module, sizes: dict[str, Triple], 
     if config.export == "none":
         return None
     name = config.export if config.export != "largest" else max(layers, key=lambda n: _work(n, layers[n], sizes[n]))
-    if name not in layers:
-        raise ValueError(f"export: {name!r}; accepted are 'largest', 'none' or one of {', '.join(layers)}")
     reporter.say(f"exporting {name} for {config.target}")
     layer = layers[name]
     built = export_layer(

@@ -1,4 +1,4 @@
-"""The job's stages, in order, each resumable after any epoch: train, fine-tune while scoring, prune and retrain, finish.
+"""The job's stages in order, each resumable after any epoch: train, fine-tune while scoring, prune and retrain.
 
 Data flows one way: config -> state (checkpointed after every epoch) -> finished files and report.
 """
@@ -22,7 +22,9 @@ from lrw.job.progress import Reporter
 from lrw.job.report import Report
 from lrw.job.state import JobState
 from lrw.job.training import Metrics, evaluate, train_epoch
+from lrw.layers import named_layers
 from lrw.lowrank import add_low_rank, count_parameters
+from lrw.nn import unsuited
 from lrw.pruning import ColumnPruner
 
 
@@ -47,6 +49,7 @@ class Job:
             Stage("retrain", config.retrain_epochs, 0.3),
         )
         self.dense = self._build_dense()
+        self._check_export()
         self.net, self.pruner = self._restore()
         self.optimizer = self._new_optimizer()
         if state.optimizer:
@@ -70,6 +73,13 @@ class Job:
                 raise ValueError(f"weights: {self.config.weights} does not fit {self.config.net}; "
                                  f"missing {missing[:3]}, not expected {unexpected[:3]}")  # fmt: skip
         return net
+
+    def _check_export(self) -> None:
+        names = [name for name, conv in named_layers(self.dense, nn.Conv3d).items() if unsuited(conv) is None]
+        if self.config.export not in ("largest", "none", *names):
+            raise ValueError(
+                f"export: {self.config.export!r}; accepted are 'largest', 'none' or one of {', '.join(names)}"
+            )
 
     def _restore(self) -> tuple[nn.Module, ColumnPruner | None]:
         """The network (and pruner) of the state's stage, with the state's tensors."""
@@ -101,6 +111,7 @@ class Job:
 
     def run(self) -> Report:
         """Go through what is left of the stages, then finish."""
+        self.out.mkdir(parents=True, exist_ok=True)
         for index in range(self.state.stage, len(self.stages)):
             self._run_stage(index)
         report = finish(self.config, self.volumes, self.dense, self.net, self.state, self.reporter)
@@ -198,9 +209,7 @@ def run(config: JobConfig, reporter: Reporter, *, resume: bool = False, fresh: b
     else:
         state = JobState(config.to_dict())
     reporter.say(f"data {config.data}, net {config.net} (width {config.width}), files in {out}/")
-    volumes = data.load(config.data, seed=config.seed)
-    out.mkdir(parents=True, exist_ok=True)
-    return Job(config, volumes, reporter, state).run()
+    return Job(config, data.load(config.data, seed=config.seed), reporter, state).run()
 
 
 def _resumable(state: JobState | None, config: JobConfig) -> JobState:

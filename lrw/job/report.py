@@ -98,19 +98,11 @@ class Report:
         """Print the tables."""
         console.print(self._accuracy_table())
         console.print(self._layer_table())
-        times = self.network_ms
-        console.print(
-            f"whole network, one sample, {self.threads} threads: {times['dense']:.2f} ms dense, {times['compressed']:.2f} ms "
-            f"compressed ({times['dense'] / times['compressed']:.2f}x)",
-            highlight=False,
-        )
+        dense, small = self.network_ms["dense"], self.network_ms["compressed"]
+        ratio = f"{dense:.2f} ms dense, {small:.2f} ms compressed ({dense / small:.2f}x)"
+        console.print(f"whole network, one sample, {self.threads} threads: {ratio}", highlight=False)
         if self.export is not None:
-            error = (
-                "" if self.export.error is None else f", largest error {self.export.error:.1e} of the largest output"
-            )
-            console.print(
-                f"exported {self.export.layer} for {self.export.target}: {self.export.check}{error}", highlight=False
-            )
+            console.print(self._export_line(self.export), highlight=False)
         for what, where in self.files.items():
             console.print(f"{what}: {where}", highlight=False, soft_wrap=True)
 
@@ -127,24 +119,20 @@ class Report:
                 table.add_row(text, f"{row['accuracy']:.3f}", *auc, f"{row['loss']:.3f}", *numbers)
         return table
 
+    @staticmethod
+    def _export_line(row: ExportRow) -> str:
+        error = "" if row.error is None else f", largest error {row.error:.1e} of the largest output"
+        return f"exported {row.layer} for {row.target}: {row.check}{error}"
+
     def _layer_table(self) -> Table:
-        table = Table(title="layers, per sample", title_justify="left")
-        for column in (
-            "layer",
-            "tile",
-            "kept",
-            "trainable",
-            "stored",
-            "spatial",
-            "Mmul",
-            "direct",
-            "F.conv3d ms",
-            "lrw ms",
-            "x",
-        ):
-            table.add_column(column, justify="left" if column in ("layer", "tile") else "right")
+        table = Table(title="layers, one sample; x is F.conv3d's time over lrw's", title_justify="left")
+        left = ("layer", "tile")
+        right = ("kept", "trainable", "stored", "spatial", "Mmul", "direct", "F.conv3d", "lrw", "x")
+        for column in (*left, *right):
+            table.add_column(column, justify="left" if column in left else "right")
         for r in self.layers:
-            table.add_row(r.name, r.tile, f"{r.kept}/{r.columns}", f"{r.trainable:,}", f"{r.stored:,}", f"{r.spatial:,}",
-                          f"{r.multiplies / 1e6:.2f}", f"{r.direct_multiplies / 1e6:.2f}",
-                          f"{r.conv3d_ms:.3f}", f"{r.lrw_ms:.3f}", f"{r.conv3d_ms / r.lrw_ms:.2f}")  # fmt: skip
+            parameters = (f"{r.trainable:,}", f"{r.stored:,}", f"{r.spatial:,}")
+            multiplies = (f"{r.multiplies / 1e6:.2f}", f"{r.direct_multiplies / 1e6:.2f}")
+            times = (f"{r.conv3d_ms:.3f} ms", f"{r.lrw_ms:.3f} ms", f"{r.conv3d_ms / r.lrw_ms:.2f}")
+            table.add_row(r.name, r.tile, f"{r.kept}/{r.columns}", *parameters, *multiplies, *times)
         return table

@@ -2,6 +2,6 @@
 
 from lrw.pruning.pruner import ColumnPruner
 from lrw.pruning.scores import SCORES
-from lrw.pruning.selection import select_global, select_per_layer
+from lrw.pruning.selection import SCOPES, select_global, select_per_layer
 
-__all__ = ["SCORES", "ColumnPruner", "select_global", "select_per_layer"]
+__all__ = ["SCOPES", "SCORES", "ColumnPruner", "select_global", "select_per_layer"]

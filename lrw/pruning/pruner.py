@@ -11,7 +11,7 @@ from lrw import checks
 from lrw.layers import input_sizes, named_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.pruning.scores import SCORES
-from lrw.pruning.selection import Kept, cubic_sparsity, select_global, select_per_layer
+from lrw.pruning.selection import SCOPES, Kept, cubic_sparsity, select_global, select_per_layer
 from lrw_kernels.winograd import column_cost, importance
 
 
@@ -46,8 +46,8 @@ class ColumnPruner:
         checks.check_count(floor, "floor")
         if score not in SCORES:
             raise ValueError(f"score: {score!r}; accepted are {', '.join(SCORES)}")
-        if scope not in ("layer", "global"):
-            raise ValueError(f"scope: {scope!r}; accepted are 'layer' and 'global'")
+        if scope not in SCOPES:
+            raise ValueError(f"scope: {scope!r}; accepted are {', '.join(SCOPES)}")
         if not 0 < decay <= 1:
             raise ValueError(f"decay: {decay!r}; accepted is a factor above 0 up to 1")
         self.layers = named_layers(net, WinogradConv3d)

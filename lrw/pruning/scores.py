@@ -13,7 +13,7 @@ Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def product(u: Tensor, du: Tensor, importance: Tensor) -> Tensor:
-    """[K]: sum over channel pairs of |u dL/du|: magnitude times gradient, the default (ours; the paper's is unknown)."""
+    """[K]: sum over channel pairs of |u dL/du|, magnitude times gradient: our default (the paper's is unknown)."""
     return (u * du).abs().sum(dim=(1, 2))
 
 

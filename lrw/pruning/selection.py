@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 Kept = tuple[int, ...]
+SCOPES = ("layer", "global")
 
 
 def select_per_layer(scores: Sequence[float], candidates: Sequence[int], keep: int) -> Kept:

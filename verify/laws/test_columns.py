@@ -79,7 +79,9 @@ def test_per_layer_selection_keeps_the_best(scores: list[int], data: st.DataObje
     assert all(scores[k] >= scores[d] for k in kept for d in dropped)
 
 
-@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=1, max_size=4), st.floats(0, 1), st.data())
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=1, max_size=4), st.floats(0, 1), st.data()
+)
 def test_global_selection_respects_budget_and_floor(layers: list[list[int]], share: float, data: st.DataObject) -> None:
     names = [f"layer{i}" for i in range(len(layers))]
     scores = {n: [float(s) for s in values] for n, values in zip(names, layers, strict=True)}

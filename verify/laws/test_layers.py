@@ -82,7 +82,9 @@ def test_input_gradient_is_the_adjoint(subject: Subject, case: Case) -> None:
     y, dx = subject.forward(x, u, case.geometry), subject.input_grad(dy, u, case.geometry, case.input_size)
     there = tolerances.inner(dy, tolerances.forward(case, x, u, subject.eps))
     back = tolerances.inner(x, tolerances.input_grad(case, dy, u, subject.eps))
-    assert_close(np.vdot(y, dy.astype(np.float64)), np.vdot(x.astype(np.float64), dx), there + back, "<Ax, y> - <x, A'y>")
+    assert_close(
+        np.vdot(y, dy.astype(np.float64)), np.vdot(x.astype(np.float64), dx), there + back, "<Ax, y> - <x, A'y>"
+    )
 
 
 @on_every_backend
@@ -92,7 +94,9 @@ def test_weight_gradient_is_the_adjoint(subject: Subject, case: Case) -> None:
     y, du = subject.forward(x, u, case.geometry), subject.weight_grad(x, dy, case.geometry)
     there = tolerances.inner(dy, tolerances.forward(case, x, u, subject.eps))
     back = tolerances.inner(u, tolerances.weight_grad(case, x, dy, subject.eps))
-    assert_close(np.vdot(y, dy.astype(np.float64)), np.vdot(u.astype(np.float64), du), there + back, "<Au, y> - <u, A'y>")
+    assert_close(
+        np.vdot(y, dy.astype(np.float64)), np.vdot(u.astype(np.float64), du), there + back, "<Au, y> - <u, A'y>"
+    )
 
 
 @on_every_backend
@@ -119,7 +123,6 @@ def test_shifting_by_a_tile_shifts_the_output(subject: Subject, case: Case) -> N
     m = case.geometry.tile.outputs
     later = np.pad(x, [(0, 0), *((n, 0) for n in m), (0, 0)])
     y, shifted = subject.forward(x, u, case.geometry), subject.forward(later, u, case.geometry)
-    # Outputs whose tile still reaches zeros in front see the same values in both runs only from the first tile's end on.
     d, h, w = m
     assert_close(shifted[:, d:, h:, w:], y, 2 * tolerances.forward(case, x, u, subject.eps), "shifted y")
 

@@ -48,7 +48,7 @@ def test_text_of_a_tile_parses_back(tile: Tile) -> None:
 
 @given(tiles())
 def test_importance_is_the_rms_change_of_deleting_a_column(tile: Tile) -> None:
-    """F^2 = |A_p|^2 |B_p|^2 summed over the tile's outputs: the exact response to white noise, per axis in rationals."""
+    """F^2 = |A_p|^2 |B_p|^2, summed over a tile's outputs: the response to white noise, per axis in rationals."""
     exact = [
         [float(sum(a * a for a in ra) * sum(b * b for b in rb)) for ra, rb in zip(axis.A, axis.B, strict=True)]
         for axis in tile.axes

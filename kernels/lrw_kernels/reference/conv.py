@@ -24,7 +24,9 @@ def input_transform(x: Array, tile: Tile, padding: Triple, kept: Kept = None) ->
     return _gather(x, tile, "B", _starts(tile, padding), grid, kept)
 
 
-def input_transform_adjoint(v: Array, tile: Tile, padding: Triple, input_size: Triple, batch: int, kept: Kept = None) -> Array:
+def input_transform_adjoint(
+    v: Array, tile: Tile, padding: Triple, input_size: Triple, batch: int, kept: Kept = None
+) -> Array:
     """dX [N, D, H, W, Cin] of dV [K, tiles, Cin]: overlap-add of B^T dV."""
     grid = tile.grid(tile.output_size(input_size, padding))
     return _scatter(v, tile, "B", _starts(tile, padding), grid, (batch, *input_size), kept)
@@ -60,7 +62,9 @@ def winograd_conv3d(x: Array, u: Array, tile: Tile, padding: Triple, kept: Kept 
     return output_transform(m, tile, tile.output_size(x.shape[1:4], padding), x.shape[0], kept)
 
 
-def winograd_input_grad(dy: Array, u: Array, tile: Tile, padding: Triple, input_size: Triple, kept: Kept = None) -> Array:
+def winograd_input_grad(
+    dy: Array, u: Array, tile: Tile, padding: Triple, input_size: Triple, kept: Kept = None
+) -> Array:
     """dX [N, D, H, W, Cin] of dY [N, D', H', W', Cout]."""
     dv = column_products(output_transform_adjoint(dy, tile, kept), u.transpose(0, 2, 1))
     return input_transform_adjoint(dv, tile, padding, input_size, dy.shape[0], kept)
@@ -96,7 +100,9 @@ def _gather(x: Array, tile: Tile, name: str, start: Triple, grid: Triple, kept: 
     return v
 
 
-def _scatter(v: Array, tile: Tile, name: str, start: Triple, grid: Triple, size: tuple[int, int, int, int], kept: Kept) -> Array:
+def _scatter(
+    v: Array, tile: Tile, name: str, start: Triple, grid: Triple, size: tuple[int, int, int, int], kept: Kept
+) -> Array:
     y = np.full((*size, v.shape[2]), np.nan, v.dtype)
     matrices = [np.ascontiguousarray(axis.array(name, v.dtype).T) for axis in tile.axes]
     geometry = (np.array(start), np.array(tile.outputs), np.array(grid), np.array(kept_positions(kept, tile)))

@@ -1,6 +1,7 @@
 """Kept columns: which positions of the Winograd domain a layer still computes."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from operator import index
 
 from lrw_kernels.winograd.tile import Tile
@@ -19,7 +20,7 @@ def kept_positions(kept: Iterable[int] | None, tile: Tile) -> tuple[int, ...]:
         raise ValueError(f"kept: {kept!r} is not a sequence of integers") from error
     if not positions:
         raise ValueError("kept: no position at all; a layer keeps at least one column")
-    if any(a >= b for a, b in zip(positions, positions[1:], strict=False)):
+    if any(a >= b for a, b in pairwise(positions)):
         raise ValueError("kept: positions must rise strictly; sort them and drop repeats")
     for position in (positions[0], positions[-1]):
         if not 0 <= position < tile.positions:

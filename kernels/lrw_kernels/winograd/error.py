@@ -5,7 +5,7 @@ steps carries a relative error of about sqrt(c) eps, and errors of different pos
 contributes to an output is at most |A_p|_max * |B_p|_2 * |U_p|_2 * max|x|, each factor a product over the axes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import sqrt
 
 import numpy as np
@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from lrw_kernels.winograd.columns import kept_positions
 from lrw_kernels.winograd.tile import Tile
+from lrw_kernels.winograd.transform import Transform
+
+PerAxis = Callable[[Transform], npt.NDArray[np.float64]]
 
 # The largest of n Gaussian errors is sqrt(2 ln n) standard deviations: 5.5 for four million outputs, rounded up.
 TAIL = 6.0
@@ -80,9 +83,9 @@ def _steps(tile: Tile) -> int:
     return sum(axis.t + axis.r + axis.t + 3 for axis in tile.axes)
 
 
-def _positions(tile: Tile, kept: Sequence[int] | None, per_axis: "object") -> npt.NDArray[np.float64]:
+def _positions(tile: Tile, kept: Sequence[int] | None, per_axis: PerAxis) -> npt.NDArray[np.float64]:
     """Outer product over the axes of a per-position factor, at the kept positions."""
-    d, h, w = (per_axis(axis) for axis in tile.axes)  # type: ignore[operator]
+    d, h, w = (per_axis(axis) for axis in tile.axes)
     return np.einsum("i,j,k->ijk", d, h, w).ravel()[list(kept_positions(kept, tile))]
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-# The default set for each number of finite points, t - 1 = m + r - 2: the dyadic, nearly symmetric set of the smallest
-# `Transform.amplification`, found by `python -m bench.points`. Dyadic, so that A and B are exact in binary floating
-# point. Three, five and seven points turn out to be those of Lavin & Gray (0, +-1), oneDNN (0, +-5/8, +-3/2) and wincnn.
+# The default set for each number of finite points, t - 1 = m + r - 2: of the nearly symmetric dyadic ones that with the
+# smallest `Transform.amplification`, found by `python -m bench.points` (every set up to nine points, a beam beyond).
+# Dyadic, so that A and B are exact in binary floating point. Three, five and seven points turn out to be the published
+# ones: Lavin & Gray (0, +-1), oneDNN (0, +-5/8, +-3/2), wincnn (0, +-1, +-2, +-1/2).
 _DEFAULT: dict[int, str] = {
     0: "",
     1: "0",
@@ -17,6 +18,10 @@ _DEFAULT: dict[int, str] = {
     7: "0 1/2 -1/2 1 -1 2 -2",
     8: "0 1/2 -1/2 7/8 -7/8 5/4 -5/4 3",
     9: "0 3/8 -3/8 7/8 -7/8 5/4 -5/4 2 -2",
+    10: "0 3/8 -3/8 3/4 -3/4 1 -1 5/2 -5/2 3/2",
+    11: "0 3/8 -3/8 3/4 -3/4 1 -1 5/4 -5/4 5/2 -5/2",
+    12: "0 3/8 -3/8 5/8 -5/8 7/8 -7/8 5/4 -5/4 2 -2 4",
+    13: "0 3/8 -3/8 5/8 -5/8 7/8 -7/8 5/4 -5/4 3/2 -3/2 5/2 -5/2",
 }
 MAX_FINITE_POINTS = 13
 

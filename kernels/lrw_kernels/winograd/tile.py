@@ -1,7 +1,7 @@
 """A 3D tile: three transforms, one per axis, and where the tile grid starts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
@@ -49,8 +49,10 @@ class Tile:
             if outputs.kernel_size != r:
                 raise ValueError(f"tile: {outputs} is for kernel_size {outputs.kernel_size}, the filter has {r}")
             return outputs
-        is_int = isinstance(outputs, int) and not isinstance(outputs, bool)
-        m = tuple(outputs if taps > 1 else 1 for taps in r) if is_int else triple(outputs, "tile")
+        if isinstance(outputs, int) and not isinstance(outputs, bool):
+            m = _each(outputs if taps > 1 else 1 for taps in r)
+        else:
+            m = triple(outputs, "tile")
         d, h, w = (Transform.of(*size) for size in zip(m, r, points, strict=True))
         return Tile((d, h, w), triple(origin, "origin"))
 
@@ -120,12 +122,14 @@ def triple(value: int | Sequence[int], name: str) -> Triple:
     if isinstance(value, int) and not isinstance(value, bool):
         return (value, value, value)
     try:
-        d, h, w = (int(v) for v in value)  # type: ignore[union-attr]
+        if isinstance(value, bool):
+            raise TypeError
+        d, h, w = (int(v) for v in value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {value!r} is neither an int nor three of them (depth, height, width)") from error
     return (d, h, w)
 
 
-def _each(values: "object") -> Triple:
-    d, h, w = values  # type: ignore[misc, attr-defined]
+def _each(values: Iterable[int]) -> Triple:
+    d, h, w = values
     return (d, h, w)

@@ -1,0 +1,160 @@
+"""Time Winograd layers against torch's own convolution, correctness first: `nox -s bench`.
+
+For each case a gate compares every candidate with a float64 direct convolution; only then are all of them timed, taking
+turns in one process. torch is measured contiguous, in channels_last_3d and pre-packed by oneDNN; the fastest counts.
+One row per case and share of kept columns goes to a CSV with commit, date, machine and versions.
+"""
+
+import argparse
+import csv
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.cases import CASES, Case
+from lrw import backends
+from lrw.ops import transform_weight, winograd_domain_conv3d
+from lrw.timing import interleaved
+from lrw_kernels.winograd import Tile, domain_error, winograd_cost
+
+SHARES = (1.0, 0.5, 0.25)
+
+
+def main() -> int:
+    """Run the chosen cases and print the table; exit code 1 when a gate is red."""
+    arguments = _arguments()
+    torch.manual_seed(0)
+    chosen = [case for case in CASES if arguments.cases in case.name]
+    if not chosen:
+        print(
+            f"bench: no case holds {arguments.cases!r}; there are {', '.join(c.name for c in CASES)}", file=sys.stderr
+        )
+        return 2
+    rows = []
+    print(_machine())
+    for case in chosen:
+        for row in measure(case, Tile.of(arguments.tile), arguments.backend, arguments.seconds):
+            rows.append(row)
+            print(_line(row), flush=True)
+    for share in SHARES:
+        mean = geometric_mean([row["speedup"] for row in rows if row["share"] == share])
+        print(f"geometric mean at {share:.0%} of the columns: {mean:.2f}x")
+    if arguments.csv:
+        _write(Path(arguments.csv), rows)
+    return 0
+
+
+def measure(case: Case, tile: Tile, backend: str, seconds: float) -> list[dict[str, Any]]:
+    """A row for each share of kept columns. Raises AssertionError, with no timing done, where a gate is red."""
+    x = torch.randn(1, case.cin, *case.size)
+    weight = torch.randn(case.cout, case.cin, 3, 3, 3) / (27 * case.cin) ** 0.5
+    u = transform_weight(weight, tile)
+    last = x.to(memory_format=torch.channels_last_3d)
+    candidates = _torch_forms(x, last, weight)
+    errors, columns = {}, {}
+    for share in SHARES:
+        kept = None if share == 1 else _kept(tile, share)
+        rows = u if kept is None else u[list(kept)].contiguous()
+        columns[share] = kept
+        candidates[str(share)] = _winograd(last, rows, tile, kept, backend)
+        errors[share] = _gate(case, candidates[str(share)](), x, weight, rows, tile, kept)
+    with torch.inference_mode():
+        times = interleaved(candidates, seconds=seconds, rounds=(5, 100))
+    form = min(("contiguous", "channels_last", "prepacked"), key=times.__getitem__)
+    return [
+        {
+            "case": case.name,
+            "tile": tile.name,
+            "backend": backends.choose(x.device).name if backend == "auto" else backend,
+            "share": share,
+            "kept": len(columns[share] or range(tile.positions)),
+            "positions": tile.positions,
+            "torch_form": form,
+            "torch_ms": round(1e3 * times[form], 3),
+            "lrw_ms": round(1e3 * times[str(share)], 3),
+            "speedup": round(times[form] / times[str(share)], 3),
+            "error": errors[share],
+            "multiplies": winograd_cost(tile, case.cin, case.cout, case.size, kept=columns[share]).multiplies,
+        }
+        for share in SHARES
+    ]
+
+
+def _torch_forms(x: Tensor, last: Tensor, weight: Tensor) -> dict[str, Callable[[], Tensor]]:
+    conv = nn.Conv3d(weight.shape[1], weight.shape[0], 3, padding=1, bias=False)
+    conv.weight = nn.Parameter(weight, requires_grad=False)
+    packed, dense = torch.utils.mkldnn.to_mkldnn(conv.eval()), x.to_mkldnn()
+    weight_last = weight.to(memory_format=torch.channels_last_3d)
+    return {
+        "contiguous": lambda: F.conv3d(x, weight, padding=1),
+        "channels_last": lambda: F.conv3d(last, weight_last, padding=1),
+        "prepacked": lambda: packed(dense),
+    }
+
+
+def _winograd(x: Tensor, u: Tensor, tile: Tile, kept: tuple[int, ...] | None, backend: str) -> Callable[[], Tensor]:
+    return lambda: winograd_domain_conv3d(x, u, tile=tile, padding=1, kept=kept, backend=backend)
+
+
+def _gate(
+    case: Case, y: Tensor, x: Tensor, weight: Tensor, u: Tensor, tile: Tile, kept: tuple[int, ...] | None
+) -> float:
+    """Largest error over largest output against float64; asserts that it is within the computed bound."""
+    wide = (x.double(), u.double())
+    if kept is None:
+        exact = F.conv3d(x.double(), weight.double(), padding=1)
+    else:
+        exact = winograd_domain_conv3d(*wide, tile=tile, padding=1, kept=kept, backend="torch")
+    error = float((y.double() - exact).abs().max())
+    bound = domain_error(tile, kept, u.norm(dim=1).amax(dim=1).numpy(), float(x.abs().max()), case.cin, 2**-23)
+    assert error <= bound, f"{case.name}: error {error:.2e} above the bound {bound:.2e}; nothing was timed"
+    return error / float(exact.abs().max())
+
+
+def _kept(tile: Tile, share: float) -> tuple[int, ...]:
+    chosen = np.random.default_rng(1).choice(tile.positions, round(share * tile.positions), replace=False)
+    return tuple(sorted(int(p) for p in chosen))
+
+
+def _line(row: dict[str, Any]) -> str:
+    columns, torch_ms = f"{row['kept']:4d}/{row['positions']}", f"torch {row['torch_ms']:8.2f} ms ({row['torch_form']})"
+    ours = f"lrw {row['lrw_ms']:8.2f} ms  {row['speedup']:5.2f}x  error {row['error']:.1e}"
+    return f"{row['case']:16s} {columns}  {torch_ms}  {ours}"
+
+
+def _machine() -> str:
+    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    commit = described.stdout.strip() or "unknown"
+    return f"commit {commit} | {platform.machine()}, {torch.get_num_threads()} threads | torch {torch.__version__}"
+
+
+def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+    certificate = {"machine": _machine(), "date": datetime.now(UTC).date().isoformat()}
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*rows[0], *certificate])
+        writer.writeheader()
+        writer.writerows({**row, **certificate} for row in rows)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench.run", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--cases", default="", metavar="TEXT", help="only cases whose name holds TEXT")
+    parser.add_argument("--backend", default="auto", help="a backend by name, or auto")
+    parser.add_argument("--tile", type=int, default=4, help="outputs per axis")
+    parser.add_argument("--seconds", type=float, default=4.0, help="time per case")
+    parser.add_argument("--csv", metavar="FILE", help="write the rows there too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""`lrw compress` from the outside: a whole small run, interruption and resume, wrong flags."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lrw
+from lrw import nets
+from lrw.job import state
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
+
+
+def volumes(path: Path) -> Path:
+    """A MedMNIST-shaped file whose two classes differ in brightness: learnt in a few steps."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, count in (("train", 64), ("val", 16), ("test", 24)):
+        labels = np.arange(count) % 2
+        images = rng.integers(0, 120, (count, 8, 8, 8)) + 100 * labels[:, None, None, None]
+        arrays |= {f"{split}_images": images.astype(np.uint8), f"{split}_labels": labels[:, None].astype(np.uint8)}
+    np.savez(path, **arrays)
+    return path
+
+
+def command(folder: Path, *extra: str) -> list[str]:
+    data = folder.parent / "data.npz"
+    if not data.exists():
+        volumes(data)
+    small = "--width 4 --epochs 3 --batch-size 16 --rank 4 --target x86_64-linux-gnu".split()
+    return [sys.executable, "-m", "lrw.cli", "compress", "--data", str(data), "--out", str(folder), *small, *extra]
+
+
+def run(folder: Path, *extra: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        command(folder, *extra), capture_output=True, text=True, env=ENVIRONMENT, cwd=folder.parent, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    folder = tmp_path_factory.mktemp("job") / "run"
+    done = run(folder, "--json")
+    assert done.returncode == 0, done.stderr
+    return folder, json.loads(done.stdout)
+
+
+def test_report_holds_all_that_was_promised(finished: tuple[Path, dict[str, object]]) -> None:
+    folder, report = finished
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert list(report["accuracy"]) == ["dense", "finetuned", "pruned", "retrained", "compressed"]
+    assert report["accuracy"]["dense"]["auc"] > 0.9
+    assert report["accuracy"]["compressed"] == pytest.approx(report["accuracy"]["retrained"], abs=1e-4)
+    for layer in report["layers"]:
+        assert layer["kept"] == layer["columns"] - round(0.75 * layer["columns"])
+        assert layer["stored"] == layer["spatial"] * layer["kept"] // 27
+        assert 0 < layer["multiplies"] < layer["direct_multiplies"]
+        assert layer["conv3d_ms"] > 0
+        assert layer["lrw_ms"] > 0
+    trained, total = report["parameters"]["retrained"]
+    assert trained < total
+    assert report["network_ms"]["compressed"] > 0
+    assert [entry["stage"] for entry in report["history"]] == ["train"] * 3 + ["finetune"] + ["retrain"] * 3
+
+
+def test_saved_network_loads_and_predicts(finished: tuple[Path, dict[str, object]]) -> None:
+    folder, report = finished
+    skeleton = nets.build("c3d", in_channels=1, classes=2, input_size=(8, 8, 8), width=4)
+    net = lrw.load(folder / "compressed.safetensors", skeleton).eval()
+    assert net(torch.zeros(1, 1, 8, 8, 8)).isfinite().all()
+    assert Path(report["files"]["figure"]).stat().st_size > 10_000
+
+
+def test_exported_layer_agrees_with_torch(finished: tuple[Path, dict[str, object]]) -> None:
+    exported = finished[1]["export"]
+    assert Path(exported["header"]).exists()
+    assert exported["library"] is not None, exported["note"]
+    assert exported["error"] < 1e-5
+
+
+def test_tables_show_every_layer(finished: tuple[Path, dict[str, object]]) -> None:
+    done = run(finished[0], "--resume", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    for text in ("conv5b", "16/64", "columns dropped", "compressed, loaded back", "whole network", "report.png"):
+        assert text in done.stdout
+
+
+def test_interrupted_run_resumes_to_the_same_result(finished: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with subprocess.Popen(command(folder), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if re.search(r"finetune 1/1", line):
+                break
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        stderr = process.stderr.read()
+        assert process.wait() == 130, stderr
+    assert "--resume goes on from it" in stderr
+    stopped = state.read(folder)
+    assert stopped is not None
+    assert not stopped.finished
+
+    refused = run(folder)
+    assert refused.returncode == 2
+    assert "holds an unfinished run; --resume goes on with it" in refused.stderr
+    other = run(folder, "--resume", "--sparsity", "0.5")
+    assert other.returncode == 2
+    assert "sparsity: 0.5; the run in" in other.stderr
+
+    done = run(folder, "--resume", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["accuracy"] == finished[1]["accuracy"]
+    assert report["history"] == finished[1]["history"]
+    assert [r["kept"] for r in report["layers"]] == [r["kept"] for r in finished[1]["layers"]]
+
+
+def test_a_trained_network_can_be_given(finished: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    volumes(tmp_path / "data.npz")
+    done = run(tmp_path / "again", "--weights", str(finished[0] / "dense.safetensors"), "--export", "none", "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["accuracy"]["dense"] == finished[1]["accuracy"]["dense"]
+    assert report["export"] is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--sparsity", "1.5"], "sparsity: 1.5; accepted is a share"),
+        (["--net", "unet"], "net: 'unet'; accepted are c3d, r3d18"),
+        (["--rank", "0"], "rank: 0; accepted are whole numbers"),
+        (["--score", "l1"], "score: 'l1'; accepted are product"),
+        (["--scope", "net"], "scope: 'net'; accepted are"),
+        (["--stages", "9"], "stages: 9; one is cut per retraining epoch"),
+        (["--tile", "2x2"], "'2x2' is neither a number nor DxHxW"),
+        (["--data", "/nowhere.npz"], "no data at '/nowhere.npz'"),
+        (["--weights", "/nowhere.safetensors"], "no file /nowhere.safetensors"),
+        (["--target", "riscv64"], "riscv64"),
+        (["--export", "conv9"], "export: 'conv9'; accepted are"),
+        (["--resume", "--fresh"], "--resume and --fresh"),
+        (["--resume"], "holds no run to resume"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+    ],
+)
+def test_wrong_flags_are_named_before_anything_is_written(flags: list[str], message: str, tmp_path: Path) -> None:
+    done = run(tmp_path / "run", *flags)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_names_every_option() -> None:
+    done = subprocess.run([sys.executable, "-m", "lrw.cli", "compress", "--help"], capture_output=True, text=True,
+                          env=ENVIRONMENT, check=True)  # fmt: skip
+    for option in ("data", "net", "sparsity", "rank", "tile", "epochs", "seed", "out", "json", "resume"):
+        assert f"--{option}" in done.stdout
+
+
+def test_importing_lrw_imports_neither_numba_nor_triton_nor_matplotlib() -> None:
+    code = "import sys, lrw, lrw.cli; print(sorted({'numba', 'triton', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
+    assert done.stdout.strip() == "[]"
