@@ -83,19 +83,22 @@ def _scatter(v: Tensor, geometry: Geometry, name: str, start: Triple, size: Trip
 
 
 def _overlap_add(values: Tensor, dim: int, step: int) -> Tensor:
-    """Merge values [P, n, ...] with tiles along `dim`: value i of tile j lands at j * step + i; drops axis 1."""
-    n, tiles = values.shape[1], values.shape[dim]
-    if n == step:  # neighbours do not overlap: only an interleave
-        return values.movedim(1, dim).flatten(dim - 1, dim)
-    shape = list(values.shape)
-    shape[dim] = (tiles - 1) * step + n
-    del shape[1]
-    out = values.new_zeros(shape)
-    for i in range(n):
-        out.narrow(dim - 1, i, (tiles - 1) * step + 1)[(slice(None),) * (dim - 1) + (slice(None, None, step),)] += (
-            values[:, i]
-        )
-    return out
+    """Merge values [P, n, ...] with tiles along `dim`: value i of tile j lands at j * step + i; drops axis 1.
+
+    Tiles are cut into runs of `step` values: the first run of every tile fills the result, later ones are added one
+    tile further on. The result may end in a run that is only partly used.
+    """
+    runs = [run.movedim(1, dim) for run in values.split(step, dim=1)]  # each [P, ..., tiles, <= step, ...]
+    if len(runs) == 1 and runs[0].shape[dim] == step:  # neighbours do not overlap: only an interleave
+        return runs[0].flatten(dim - 1, dim)
+    shape = list(runs[0].shape)
+    tiles, shape[dim - 1], shape[dim] = shape[dim - 1], shape[dim - 1] + len(runs) - 1, step
+    out = values.new_empty(shape)
+    out.narrow(dim - 1, 0, tiles).copy_(runs[0])
+    out.narrow(dim - 1, tiles, len(runs) - 1).zero_()
+    for later, run in enumerate(runs[1:], 1):
+        out.narrow(dim - 1, later, tiles).narrow(dim, 0, run.shape[dim]).add_(run)
+    return out.flatten(dim - 1, dim)
 
 
 def _fit(x: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:

@@ -1,0 +1,62 @@
+"""Two processes that each see half of a batch score and keep the columns one process does on the whole."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+import lrw
+
+X = torch.randn(4, 1, 6, 6, 6, generator=torch.Generator().manual_seed(1))
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return lrw.to_winograd(nn.Sequential(nn.Conv3d(1, 3, 3, padding=1), nn.Tanh(), nn.Conv3d(3, 2, 3, padding=1)), 2)
+
+
+def worker(rank: int, port: int, out: str, diverge: bool) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo")
+    model = net()
+    pruner = lrw.ColumnPruner(model, 0.5)
+    parallel = DistributedDataParallel(model)
+    parallel(X[2 * rank : 2 * rank + 2]).square().mean().backward()
+    pruner.observe()
+    if diverge and rank:
+        pruner.layers["0"].keep(range(20))  # what a rank with another mask would choose from
+    try:
+        kept: object = pruner.prune()
+    except RuntimeError as error:
+        kept = str(error)
+    torch.save({"kept": kept, "scores": pruner.scores}, f"{out}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def spawn(out: Path, diverge: bool) -> list[dict[str, object]]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(worker, (port, str(out), diverge), nprocs=2)
+    return [torch.load(out / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ranks_agree_on_the_columns_of_their_summed_scores(tmp_path: Path) -> None:
+    first, second = spawn(tmp_path, diverge=False)
+    assert first["kept"] == second["kept"]
+    total = first["scores"]["0"] + second["scores"]["0"]
+    best = set(total.argsort(descending=True, stable=True)[:32].tolist())
+    assert set(first["kept"]["0"]) == best
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ranks_that_disagree_raise(tmp_path: Path) -> None:
+    for result in spawn(tmp_path, diverge=True):
+        assert "ranks chose different columns" in str(result["kept"])
