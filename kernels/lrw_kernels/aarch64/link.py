@@ -1,0 +1,63 @@
+"""An object to a shared library, with whatever linker is installed."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from lrw_kernels.aarch64 import ir
+from lrw_kernels.aarch64.elf import read_elf
+from lrw_kernels.aarch64.spec import LayerSpec
+from lrw_kernels.aarch64.targets import Target
+
+# 16 KiB pages are what Android 15 asks of libraries; they load on 4 KiB systems too.
+_PAGES = ("-z", "max-page-size=16384", "-z", "noexecstack")
+_OPTIONS = ("--no-undefined", "--hash-style=both", "--build-id=sha1", "-s", *_PAGES)
+_MESSAGE_LINES = 4
+
+
+def link_shared(source: Path, library: Path, spec: LayerSpec, target: Target) -> tuple[Path | None, str]:
+    """Link `source` to `library`: (library, how), or (None, why) when no linker is installed for `target`.
+
+    Raises RuntimeError when linkers are there but all fail, or the library exports or needs too much. A clang
+    that fails does not count: it is there on many machines without a linker for `target`.
+    """
+    candidates, failures = linkers(target), list[str]()
+    for linker in candidates:
+        command = _command(linker, source, library)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            ir.check_object(read_elf(library.read_bytes()), spec, target)
+            return library, f"linked by {Path(linker[0]).name}"
+        failures += [" ".join(command), *(done.stdout + done.stderr).splitlines()[-_MESSAGE_LINES:]]
+    if any(Path(linker[0]).name != "clang" for linker in candidates):
+        raise RuntimeError(f"linking {library.name} for {target.name} failed:\n" + "\n".join(failures))
+    names = ", ".join([*_drivers(target), f"{target.prefix}ld", "ld.lld", "clang"])
+    reason = f"no linker for {target.name} on PATH, looked for {names}; the object is complete"
+    return None, "\n".join([reason, *failures])
+
+
+def linkers(target: Target) -> list[list[str]]:
+    """The commands that may link for `target`, best first: installed programs with their target option."""
+    found = [[path] for name in _drivers(target) if (path := shutil.which(name))]
+    found += [[path, "-m", target.emulation] for path in _plain_linkers(target)]
+    clang = shutil.which("clang")
+    return found + ([[clang, f"--target={target.triple}"]] if clang else [])
+
+
+def _drivers(target: Target) -> list[str]:
+    return [f"{target.prefix}gcc", *(("gcc", "cc") if target.is_host else ())]
+
+
+def _plain_linkers(target: Target) -> list[str]:
+    folders = [Path(folder) for folder in os.get_exec_path() if folder]
+    versions = {path.name for folder in folders for path in folder.glob("ld.lld-[0-9]*")}
+    names = [f"{target.prefix}ld", "ld.lld", *sorted(versions, reverse=True)]
+    return [path for name in names if (path := shutil.which(name))]
+
+
+def _command(linker: list[str], source: Path, library: Path) -> list[str]:
+    options = [*_OPTIONS, "-soname", library.name]
+    is_plain = "-m" in linker
+    passed = options if is_plain else ["-nostdlib", "-Wl," + ",".join(options)]
+    return [*linker, "-shared", *passed, "-o", str(library), str(source)]
