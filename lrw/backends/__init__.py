@@ -40,6 +40,7 @@ class Choice:
 
 
 _MODULES = {"reference": "lrw.backends.reference", "torch": "lrw.backends.composed"}
+_LATER = {"cpu": "vector kernels in Numba", "triton": "kernels for NVIDIA GPUs"}  # named, so that nobody reuses them
 NAMES = ("auto", *_MODULES)
 
 
@@ -57,6 +58,8 @@ def backend(name: str, device: torch.device) -> Backend:
     """The backend called `name`, ready for `device`. Raises ValueError for an unknown name or a refused device."""
     if name == "auto":
         name = choose(device).name
+    if name in _LATER:
+        raise ValueError(f"backend: {name!r} ({_LATER[name]}) comes in a later version; accepted are {', '.join(NAMES)}")
     if name not in _MODULES:
         raise ValueError(f"backend: {name!r} is not one of {', '.join(NAMES)} in this version")
     module = cast(Backend, import_module(_MODULES[name]))

@@ -1,0 +1,58 @@
+"""Labelled 3D data to train on: moving digits (scikit-learn), MedMNIST 3D, NIfTI and video folders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lrw.data import nifti_file, video
+from lrw.data.digits import moving_digits
+from lrw.data.folders import class_folders
+from lrw.data.medmnist import load_medmnist
+from lrw.data.nifti import load_nifti
+from lrw.data.video import load_video
+from lrw.data.volumes import SPLITS, Split, Volumes
+
+__all__ = ["SPLITS", "Split", "Volumes", "load", "load_medmnist", "load_nifti", "load_video", "moving_digits"]
+
+_ACCEPTED = (
+    "'digits', a MedMNIST 3D .npz file, a folder with imagesTr/ and labelsTr/ of .nii or .nii.gz volumes, "
+    "or a folder with one sub-folder per class of .nii or .nii.gz volumes or of clips "
+    f"({', '.join(video.SUFFIXES)})"
+)
+
+
+def load(spec: str | Path = "digits", *, seed: int = 0, size: Sequence[int] | None = None) -> Volumes:
+    """Load the data `spec` names; the loader is chosen by what is there.
+
+    Args:
+        spec: the word "digits" (write "./digits" for a folder of that name); a path to a MedMNIST 3D `.npz`;
+            a folder of NIfTI volumes or of video clips, see `load_nifti` and `load_video`.
+        seed: what is drawn at random (digits, cubes, splits) follows from it.
+        size: (D, H, W); None takes the loader's own. An `.npz` has a fixed size.
+
+    Raises:
+        FileNotFoundError: nothing at that path.
+        ImportError: a library the loader needs is not installed; the message says what to install.
+        ValueError: something that is no data of these kinds; a `size` an `.npz` does not have; whatever the
+            loader refuses.
+    """
+    chosen: dict[str, Any] = {} if size is None else {"size": size}
+    if spec == "digits":
+        return moving_digits(seed=seed, **chosen)
+    path = Path(spec)
+    if not path.exists():
+        raise FileNotFoundError(f"no data at {str(spec)!r}; accepted: {_ACCEPTED}")
+    if path.is_file() and path.suffix.lower() == ".npz":
+        return _medmnist_of_size(path, size)
+    if path.is_dir() and ((path / "imagesTr").is_dir() or class_folders(path, nifti_file.SUFFIXES)):
+        return load_nifti(path, seed=seed, **chosen)
+    if path.is_dir() and class_folders(path, video.SUFFIXES):
+        return load_video(path, seed=seed, **chosen)
+    raise ValueError(f"{str(spec)!r} is no data this library reads; accepted: {_ACCEPTED}")
+
+
+def _medmnist_of_size(path: Path, size: Sequence[int] | None) -> Volumes:
+    volumes = load_medmnist(path)
+    if size is not None and tuple(size) != volumes.size:
+        raise ValueError(f"size must be None or the file's own {volumes.size} for {path}, got {tuple(size)}")
+    return volumes

@@ -1,0 +1,60 @@
+"""MedMNIST 3D files, 28^3 and 64^3: Yang et al., "MedMNIST v2", Scientific Data 10:41, 2023."""
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lrw.data.volumes import SPLITS, Split, Volumes
+
+
+def load_medmnist(path: str | Path) -> Volumes:
+    """Read a MedMNIST 3D `.npz`: grey images uint8 `[n, D, H, W]`, labels `[n, 1]`, with its official splits.
+
+    The file holds no class names: the classes are "0", "1", ... Pickled arrays are never read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not an `.npz`, an array that is missing, pickled, or of a wrong shape or dtype.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no MedMNIST file at {path}")
+    arrays = _read(path)
+    splits = {name: _split(arrays, name, path) for name in SPLITS}
+    count = 1 + max(int(split.labels.max()) for split in splits.values())
+    classes = tuple(str(label) for label in range(count))
+    return Volumes(path.stem, classes, splits["train"], splits["val"], splits["test"])
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    wanted = [f"{name}_{part}" for name in SPLITS for part in ("images", "labels")]
+    try:
+        # Opened here: np.load, given a path, leaves the file open when the archive turns out to be broken.
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
+            missing = [key for key in wanted if key not in archive.files]
+            if missing:
+                raise ValueError(f"{', '.join(missing)} missing, found {', '.join(archive.files)}")
+            return {key: archive[key] for key in wanted}
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a MedMNIST 3D .npz: {error}") from error
+
+
+def _split(arrays: dict[str, np.ndarray], name: str, path: Path) -> Split:
+    images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+        raise ValueError(
+            f"{path}: {name}_images must be uint8 [n, D, H, W] and not empty, "
+            f"got {images.dtype} {list(images.shape)}"
+        )
+    if labels.dtype.kind not in "ui" or labels.shape not in {(len(images), 1), (len(images),)}:
+        raise ValueError(
+            f"{path}: {name}_labels must be integers [{len(images)}, 1], "
+            f"got {labels.dtype} {list(labels.shape)}"
+        )
+    return Split(torch.from_numpy(images)[:, None], torch.from_numpy(labels.reshape(-1).astype(np.int64)))
