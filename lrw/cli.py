@@ -69,7 +69,7 @@ def _add_compress(commands: Any) -> None:
             "layer: the same share everywhere; global: ranked across layers under a multiply budget",
         ),
         ("stages", int, "N", "cut in this many stages, one per retraining epoch"),
-        ("epochs", int, "N", "epochs of dense training, and of retraining; fine-tuning takes a third"),
+        ("epochs", int, "N", "epochs of dense training; fine-tuning takes a third as many, retraining half"),
         ("batch_size", int, "N", "samples per step"),
         ("learning_rate", float, "RATE", "peak learning rate of dense training; the low-rank stages take 0.3 of it"),
         ("seed", int, "N", "everything random follows from it"),

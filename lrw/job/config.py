@@ -12,8 +12,8 @@ from lrw_kernels.aarch64 import find_target
 class JobConfig:
     """Settings of one `lrw compress`; all defaults are ours.
 
-    epochs are those of dense training; fine-tuning with the low-rank update takes a third of them, retraining after
-    the cut as many again. Raises ValueError naming the argument.
+    epochs are those of dense training; fine-tuning with the low-rank update takes a third as many, retraining after
+    the cut half as many. Raises ValueError naming the argument.
     """
 
     data: str = "digits"
@@ -62,7 +62,7 @@ class JobConfig:
     @property
     def retrain_epochs(self) -> int:
         """Epochs of low-rank training after the (first) cut."""
-        return self.epochs
+        return max(1, self.epochs // 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as reports and checkpoints hold them."""

@@ -35,7 +35,12 @@ def make_split(count: int, size: tuple[int, ...] = (1, 2, 3, 4), labels: list[in
 
 
 def make_volumes(count: int = 9, **splits: Any) -> Volumes:
-    parts: dict[str, Split] = {"train": make_split(count), "val": make_split(2), "test": make_split(3), **splits}
+    parts: dict[str, Split] = {
+        "train": make_split(count),
+        "val": make_split(2),
+        "test": make_split(3),
+        **splits,
+    }
     return Volumes("toy", ("a", "b"), **parts)
 
 
@@ -329,7 +334,7 @@ def test_medmnist_refuses_files_of_other_kinds(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name}\.npz is not a MedMNIST 3D \.npz"):
             load_medmnist(path)
-    with pytest.raises(FileNotFoundError, match="no MedMNIST file at .*absent.npz"):
+    with pytest.raises(FileNotFoundError, match=r"no MedMNIST file at .*absent\.npz"):
         load_medmnist(tmp_path / "absent.npz")
 
 
@@ -352,7 +357,7 @@ def write_nifti(
 
 
 def write_decathlon(folder: Path, count: int = 4) -> None:
-    """Volumes 12x10x8 (x, y, z): background 20, a block of label 1 at grey 200 and one of label 2 at grey 100."""
+    """Volumes 12x10x8 (x, y, z): background 20, a block of label 1 at 200 and one of label 2 at 100."""
     rng = np.random.default_rng(0)
     for index in range(count):
         labels = np.zeros((12, 10, 8), dtype=np.uint8)
@@ -436,8 +441,8 @@ def test_class_folders_are_turned_resampled_and_split_per_class(tmp_path: Path) 
 
 
 def test_class_folders_keep_the_proportions_of_the_voxel_spacing(tmp_path: Path) -> None:
-    # 6 slices of 2 mm and 24 columns of 1 mm: 12 x 12 x 24 mm. To cover 6^3 the columns are averaged by two and
-    # the outer half of them is cropped: what stays is the middle 12 columns.
+    # 6 slices of 2 mm and 24 columns of 1 mm: 12 x 12 x 24 mm. To cover 6^3 the columns are averaged by two
+    # and the outer half of them is cropped: what stays is the middle 12 columns.
     values = np.zeros((24, 12, 6), dtype=np.float32)
     values[6:18] = 100.0
     for index in range(3):

@@ -37,7 +37,7 @@ def command(folder: Path, *extra: str) -> list[str]:
     data = folder.parent / "data.npz"
     if not data.exists():
         volumes(data)
-    small = "--width 4 --epochs 3 --batch-size 16 --rank 4 --target x86_64-linux-gnu".split()
+    small = "--width 4 --epochs 4 --batch-size 16 --rank 4 --target x86_64-linux-gnu".split()
     return [sys.executable, "-m", "lrw.cli", "compress", "--data", str(data), "--out", str(folder), *small, *extra]
 
 
@@ -70,7 +70,7 @@ def test_report_holds_all_that_was_promised(finished: tuple[Path, dict[str, obje
     trained, total = report["parameters"]["retrained"]
     assert trained < total
     assert report["network_ms"]["compressed"] > 0
-    assert [entry["stage"] for entry in report["history"]] == ["train"] * 3 + ["finetune"] + ["retrain"] * 3
+    assert [entry["stage"] for entry in report["history"]] == ["train"] * 4 + ["finetune"] + ["retrain"] * 2
 
 
 def test_saved_network_loads_and_predicts(finished: tuple[Path, dict[str, object]]) -> None:
