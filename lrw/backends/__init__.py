@@ -59,7 +59,8 @@ def backend(name: str, device: torch.device) -> Backend:
     if name == "auto":
         name = choose(device).name
     if name in _LATER:
-        raise ValueError(f"backend: {name!r} ({_LATER[name]}) comes in a later version; accepted are {', '.join(NAMES)}")
+        what = f"{name!r} ({_LATER[name]})"
+        raise ValueError(f"backend: {what} comes in a later version; accepted are {', '.join(NAMES)}")
     if name not in _MODULES:
         raise ValueError(f"backend: {name!r} is not one of {', '.join(NAMES)} in this version")
     module = cast(Backend, import_module(_MODULES[name]))

@@ -22,13 +22,15 @@ def draw(report: "Report", geometries: Mapping[str, Geometry], path: Path) -> Pa
     except ImportError:
         return None
     count = len(geometries)
-    per_row = min(5, count)
+    per_row = min(4, count)
     rows = -(-count // per_row)
-    figure = Figure(figsize=(2.4 * max(per_row, 4), 2.2 * rows + 3.2), layout="constrained")
+    heights = [0.8 * rows + 0.3, 3.0]
+    figure = Figure(figsize=(11, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels: Any = figure.subfigures(2, 1, height_ratios=[2.2 * rows, 3.2])
+    panels: Any = figure.subfigures(2, 1, height_ratios=heights)
     top, bottom = panels
-    top.suptitle("kept columns: one square per depth position, rows are h, columns are w", fontsize=9)
+    figure.get_layout_engine().set(w_pad=0.15, wspace=0.04)  # type: ignore[union-attr, call-arg]
+    top.suptitle("kept columns: a square per depth position, its rows are h, its columns w", fontsize=9)
     axes = top.subplots(rows, per_row, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")
