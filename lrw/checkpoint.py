@@ -8,11 +8,12 @@ import json
 import os
 from copy import deepcopy
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lrw import checks
@@ -84,6 +85,25 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
     if description.get("format") != FORMAT:
         raise ValueError(f"path: {path} has format {description.get('format')}; this version reads format {FORMAT}")
     return description, tensors
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a plain network's file: any safetensors, or a `.pt`/`.pth` state dict (read without running code).
+
+    Raises FileNotFoundError where there is none, ValueError for a file that holds no tensors by name.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path: no file {path}")
+    try:
+        if Path(path).suffix in (".pt", ".pth"):
+            tensors = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            tensors = load_file(path)
+    except (SafetensorError, UnpicklingError, RuntimeError) as error:
+        raise ValueError(f"path: {path} holds no state dict ({str(error).splitlines()[0]})") from error
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        raise ValueError(f"path: {path} holds no state dict; accepted are tensors by name")
+    return {_plain(name): tensor for name, tensor in tensors.items()}
 
 
 def _plain(name: str) -> str:

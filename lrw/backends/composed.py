@@ -17,6 +17,8 @@ from lrw.geometry import Geometry
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.tile import Triple
 
+CACHED_VALUES = 1 << 21  # V and M of one part of a batch on a CPU, in numbers
+
 
 def refusal(device: torch.device) -> str | None:
     """Tensor operations run wherever torch does."""
@@ -25,19 +27,41 @@ def refusal(device: torch.device) -> str | None:
 
 def forward(x: Tensor, u: Tensor, geometry: Geometry) -> Tensor:
     """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
-    m = torch.bmm(_input_transform(x, geometry), u)
-    return _scatter(m, geometry, "A", geometry.starts(padded=False), geometry.output_size(x.shape[1:4]), x.shape[0])
+    start, size = geometry.starts(padded=False), geometry.output_size(x.shape[1:4])
+    parts = _parts(x.shape[0], geometry, size, u, x.device)
+    return _joined(
+        [_scatter(torch.bmm(_input_transform(x[p], geometry), u), geometry, "A", start, size) for p in parts]
+    )
 
 
 def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
     """dX [N, D, H, W, Cin]."""
-    dv = torch.bmm(_output_adjoint(dy, geometry), u.transpose(1, 2))
-    return _scatter(dv, geometry, "B", geometry.starts(padded=True), input_size, dy.shape[0])
+    start, back = geometry.starts(padded=True), u.transpose(1, 2)
+    parts = _parts(dy.shape[0], geometry, dy.shape[1:4], u, dy.device)
+    return _joined(
+        [_scatter(torch.bmm(_output_adjoint(dy[p], geometry), back), geometry, "B", start, input_size) for p in parts]
+    )
 
 
 def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
     """dU [K, Cin, Cout]."""
-    return torch.bmm(_input_transform(x, geometry).transpose(1, 2), _output_adjoint(dy, geometry))
+    du = x.new_zeros(geometry.columns, x.shape[4], dy.shape[4])
+    for p in _parts(x.shape[0], geometry, dy.shape[1:4], du, x.device):
+        du.baddbmm_(_input_transform(x[p], geometry).transpose(1, 2), _output_adjoint(dy[p], geometry))
+    return du
+
+
+def _parts(batch: int, geometry: Geometry, output_size: Sequence[int], u: Tensor, device: torch.device) -> list[slice]:
+    """The batch cut so that one part's V and M stay in a CPU's cache; other devices take it whole."""
+    if device.type != "cpu":
+        return [slice(None)]
+    sample = geometry.tile.positions * prod(geometry.tile.grid(output_size)) * (u.shape[1] + u.shape[2])
+    each = max(1, CACHED_VALUES // sample)
+    return [slice(first, first + each) for first in range(0, max(batch, 1), each)]
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _input_transform(x: Tensor, geometry: Geometry) -> Tensor:
@@ -61,21 +85,23 @@ def _gather(x: Tensor, geometry: Geometry, name: str, start: Triple, grid: Tripl
         rows, n = matrix.shape
         windows = z.unfold(axis + 2, n, every).movedim(-1, 1)  # [P, n, N, ..., tiles on axis, ..., C]
         shape = windows.shape
-        z = torch.matmul(matrix, windows.reshape(shape[0], n, -1)).view(shape[0] * rows, *shape[2:])
-    return _select(z.view(z.shape[0], -1, z.shape[-1]), geometry)
+        z = torch.matmul(matrix, windows.reshape(shape[0], n, prod(shape[2:]))).view(shape[0] * rows, *shape[2:])
+    return _select(z.flatten(1, -2), geometry)
 
 
-def _scatter(v: Tensor, geometry: Geometry, name: str, start: Triple, size: Triple, batch: int) -> Tensor:
-    """[batch, *size, C]: the adjoint of `_gather` on v [K, tiles, C]."""
+def _scatter(v: Tensor, geometry: Geometry, name: str, start: Triple, size: Triple) -> Tensor:
+    """[N, *size, C]: the adjoint of `_gather` on v [K, tiles, C]."""
     step = geometry.tile.outputs
     sizes = geometry.output_size(size) if name == "B" else size
     grid = geometry.tile.grid(sizes)
     matrices = _matrices(geometry.tile, name, v.dtype, v.device)
-    z = _spread(v, geometry).view(-1, batch, *grid, v.shape[-1])
+    z = _spread(v, geometry).unflatten(1, (v.shape[1] // prod(grid), *grid))
     for axis in (2, 1, 0):
         rows, n = matrices[axis].shape
         lines = z.shape[0] // rows
-        values = torch.matmul(matrices[axis].t(), z.reshape(lines, rows, -1)).view(lines, n, *z.shape[1:])
+        values = torch.matmul(matrices[axis].t(), z.reshape(lines, rows, prod(z.shape[1:]))).view(
+            lines, n, *z.shape[1:]
+        )
         z = _overlap_add(values, axis + 3, step[axis])
     z = z[0]
     right = [n - span - s for n, span, s in zip(size, z.shape[1:4], start, strict=True)]

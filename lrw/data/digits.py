@@ -67,9 +67,7 @@ def _glyphs(side: int) -> tuple[Tensor, Tensor]:
     return larger[:, 0], torch.from_numpy(np.asarray(data.target, dtype=np.int64))
 
 
-def _clips(
-    glyphs: Tensor, digits: Tensor, count: int, size: tuple[int, int, int], generator: torch.Generator
-) -> Split:
+def _clips(glyphs: Tensor, digits: Tensor, count: int, size: tuple[int, int, int], generator: torch.Generator) -> Split:
     """Draw `count` clips of random digits out of `glyphs [n, g, g]` on random straight paths."""
     source = torch.randint(len(glyphs), (count,), generator=generator)
     direction = torch.randint(len(DIRECTIONS), (count,), generator=generator)

@@ -63,8 +63,7 @@ def stack_alike(images: Iterable[tuple[Path, Tensor]], count: int) -> Tensor:
             stacked = image.new_empty((count, *image.shape))
         if image.shape != stacked.shape[1:]:
             raise ValueError(
-                f"{path}: [C, D, H, W] must be {list(stacked.shape[1:])} as in the first file, "
-                f"got {list(image.shape)}"
+                f"{path}: [C, D, H, W] must be {list(stacked.shape[1:])} as in the first file, got {list(image.shape)}"
             )
         stacked[index] = image
     if stacked is None:

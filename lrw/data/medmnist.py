@@ -49,12 +49,10 @@ def _split(arrays: dict[str, np.ndarray], name: str, path: Path) -> Split:
     images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
         raise ValueError(
-            f"{path}: {name}_images must be uint8 [n, D, H, W] and not empty, "
-            f"got {images.dtype} {list(images.shape)}"
+            f"{path}: {name}_images must be uint8 [n, D, H, W] and not empty, got {images.dtype} {list(images.shape)}"
         )
     if labels.dtype.kind not in "ui" or labels.shape not in {(len(images), 1), (len(images),)}:
         raise ValueError(
-            f"{path}: {name}_labels must be integers [{len(images)}, 1], "
-            f"got {labels.dtype} {list(labels.shape)}"
+            f"{path}: {name}_labels must be integers [{len(images)}, 1], got {labels.dtype} {list(labels.shape)}"
         )
     return Split(torch.from_numpy(images)[:, None], torch.from_numpy(labels.reshape(-1).astype(np.int64)))

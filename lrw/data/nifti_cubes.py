@@ -26,9 +26,7 @@ def load_decathlon(
     paths = files_in(folder / "imagesTr", SUFFIXES)
     missing = [path.name for path in paths if not (folder / "labelsTr" / path.name).is_file()]
     if missing:
-        raise FileNotFoundError(
-            f"no label map at {folder / 'labelsTr' / missing[0]} for the image of that name"
-        )
+        raise FileNotFoundError(f"no label map at {folder / 'labelsTr' / missing[0]} for the image of that name")
     indices = three_ways(len(paths), f"volumes in {folder / 'imagesTr'}", generator)
     drawn: dict[str, tuple[Tensor, Tensor]] = {}
     for name in SPLITS:
@@ -37,9 +35,7 @@ def load_decathlon(
         drawn[name] = _concatenate(images), torch.cat([values for _, values in parts])
     values = torch.unique(torch.cat([split_values for _, split_values in drawn.values()]))
     if len(values) < 2:
-        raise ValueError(
-            f"{folder / 'labelsTr'}: label maps must hold at least two values, got {values.tolist()}"
-        )
+        raise ValueError(f"{folder / 'labelsTr'}: label maps must hold at least two values, got {values.tolist()}")
     splits = {name: Split(cubes, torch.searchsorted(values, own)) for name, (cubes, own) in drawn.items()}
     return Volumes(folder.name, _names(folder, values), splits["train"], splits["val"], splits["test"])
 
@@ -49,9 +45,7 @@ def _concatenate(images: list[tuple[Path, Tensor]]) -> Tensor:
     return stack_alike(((path, cube) for path, cubes in images for cube in cubes), count)
 
 
-def _cubes(
-    path: Path, size: tuple[int, int, int], per_class: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def _cubes(path: Path, size: tuple[int, int, int], per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw the cubes of one volume, uint8 `[n, C, *size]`, and the labels at their centres, int64 `[n]`."""
     values, _ = read_nifti(path)
     labels = _read_labels(path.parent.parent / "labelsTr" / path.name, path, values.shape)
@@ -112,8 +106,6 @@ def _names(folder: Path, values: Tensor) -> tuple[str, ...]:
             labels = json.loads(description.read_text(encoding="utf-8")).get("labels", {})
             named = {str(key): str(name) for key, name in labels.items()}
         except (ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{description} is not a Decathlon description with a table of labels: {error}"
-            ) from error
+            raise ValueError(f"{description} is not a Decathlon description with a table of labels: {error}") from error
     defaults = {value: "background" if value == 0 else f"label {value}" for value in values.tolist()}
     return tuple(named.get(str(value), default) for value, default in defaults.items())

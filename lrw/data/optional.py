@@ -13,6 +13,4 @@ def require(module: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f"this data needs {package}, which is not installed: pip install 'lrw[data]'"
-        ) from error
+        raise ImportError(f"this data needs {package}, which is not installed: pip install 'lrw[data]'") from error

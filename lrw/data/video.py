@@ -80,9 +80,7 @@ def _stream(container: Any, path: Path) -> Any:
     return container.streams.video[0]
 
 
-def _decode(
-    av: ModuleType, path: Path, wanted: set[int], size: tuple[int, int]
-) -> tuple[int, dict[int, np.ndarray]]:
+def _decode(av: ModuleType, path: Path, wanted: set[int], size: tuple[int, int]) -> tuple[int, dict[int, np.ndarray]]:
     """Decode the whole clip: the number of frames, and the `wanted` ones as uint8 `[H, W, 3]`."""
     decoded, chosen = 0, {}
     with av.open(str(path)) as container:

@@ -90,9 +90,7 @@ class Volumes:
         variance = (shares * (levels - mean[:, None]) ** 2).sum(dim=1)
         return mean.float(), variance.sqrt().clamp(min=1.0).float()
 
-    def batches(
-        self, split_name: str, batch_size: int, *, seed: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, split_name: str, batch_size: int, *, seed: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images float32 `[n, C, D, H, W]`, labels int64 `[n]`), n = `batch_size` but for the last.
 
         Images are normalised with the training mean and deviation. With a `seed` the order is a permutation
@@ -125,17 +123,13 @@ class Volumes:
         images, labels = split.images, split.labels
         if images.dtype != torch.uint8 or images.ndim != 5 or images.numel() == 0:
             raise ValueError(
-                f"{where}: images must be uint8 [N, C, D, H, W] and not empty, "
-                f"got {images.dtype} {list(images.shape)}"
+                f"{where}: images must be uint8 [N, C, D, H, W] and not empty, got {images.dtype} {list(images.shape)}"
             )
         if labels.dtype != torch.int64 or list(labels.shape) != [len(images)]:
-            raise ValueError(
-                f"{where}: labels must be int64 [{len(images)}], got {labels.dtype} {list(labels.shape)}"
-            )
+            raise ValueError(f"{where}: labels must be int64 [{len(images)}], got {labels.dtype} {list(labels.shape)}")
         if int(labels.min()) < 0 or int(labels.max()) >= len(self.classes):
             raise ValueError(
-                f"{where}: labels must lie in 0..{len(self.classes) - 1}, "
-                f"got {int(labels.min())}..{int(labels.max())}"
+                f"{where}: labels must lie in 0..{len(self.classes) - 1}, got {int(labels.min())}..{int(labels.max())}"
             )
         if images.shape[1:] != self.train.images.shape[1:]:
             raise ValueError(

@@ -27,7 +27,7 @@ class JobConfig:
     scope: str = "layer"
     stages: int = 1
     epochs: int = 6
-    batch_size: int = 64
+    batch_size: int = 32
     learning_rate: float = 3e-3
     seed: int = 0
     out: str = "lrw-run"

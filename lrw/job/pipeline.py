@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from lrw import data, nets
-from lrw.checkpoint import read as read_weights
-from lrw.checkpoint import save
+from lrw.checkpoint import read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
 from lrw.job import state as checkpoint
@@ -30,11 +29,10 @@ from lrw.pruning import ColumnPruner
 
 @dataclass(frozen=True)
 class Stage:
-    """One stretch of training: its name, its epochs and the share of the configured learning rate it uses."""
+    """One stretch of training: its name and its epochs."""
 
     name: str
     epochs: int
-    rate: float
 
 
 class Job:
@@ -44,9 +42,9 @@ class Job:
         self.config, self.volumes, self.reporter, self.state = config, volumes, reporter, state
         self.out = Path(config.out)
         self.stages = (
-            Stage("train", 0 if config.weights else config.epochs, 1.0),
-            Stage("finetune", config.finetune_epochs, 0.3),
-            Stage("retrain", config.retrain_epochs, 0.3),
+            Stage("train", 0 if config.weights else config.epochs),
+            Stage("finetune", config.finetune_epochs),
+            Stage("retrain", config.retrain_epochs),
         )
         self.dense = self._build_dense()
         self._check_export()
@@ -67,11 +65,10 @@ class Job:
             width=self.config.width,
         )
         if self.config.weights is not None:
-            _, tensors = read_weights(self.config.weights)
-            missing, unexpected = net.load_state_dict(tensors, strict=False)
+            missing, unexpected = net.load_state_dict(read_state_dict(self.config.weights), strict=False)
             if missing or unexpected:
-                raise ValueError(f"weights: {self.config.weights} does not fit {self.config.net}; "
-                                 f"missing {missing[:3]}, not expected {unexpected[:3]}")  # fmt: skip
+                fit = f"missing {missing[:3]}, not expected {unexpected[:3]}"
+                raise ValueError(f"weights: {self.config.weights} does not fit {self.config.net}; {fit}")
         return net
 
     def _check_export(self) -> None:
@@ -151,7 +148,7 @@ class Job:
                 epoch=epoch,
                 epochs=stage.epochs,
                 batch_size=batch,
-                learning_rate=self.config.learning_rate * stage.rate,
+                learning_rate=self.config.learning_rate,
                 seed=self.config.seed * 10 + index,
                 after_backward=observe,
                 after_step=lambda done, _: update(done),

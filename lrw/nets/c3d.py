@@ -100,9 +100,7 @@ def _add_convolution(
     layers[f"relu{suffix}"] = nn.ReLU(inplace=True)
 
 
-def _add_pool(
-    layers: OrderedDict[str, nn.Module], number: int, size: tuple[int, int, int]
-) -> tuple[int, int, int]:
+def _add_pool(layers: OrderedDict[str, nn.Module], number: int, size: tuple[int, int, int]) -> tuple[int, int, int]:
     """Append pool `number` for activations of `size` and return the size it leaves."""
     depth, height, width = size
     window = (2 if number > 1 and depth > 1 else 1, 2 if height > 1 else 1, 2 if width > 1 else 1)
@@ -114,9 +112,7 @@ def _add_pool(
     return -(-depth // window[0]), -(-height // window[1]), -(-width // window[2])
 
 
-def _add_head(
-    layers: OrderedDict[str, nn.Module], features: int, limit: int, classes: int, dropout: float
-) -> None:
+def _add_head(layers: OrderedDict[str, nn.Module], features: int, limit: int, classes: int, dropout: float) -> None:
     hidden = min(limit, 4 * features)
     layers["flatten"] = nn.Flatten()
     for number, inputs in (("6", features), ("7", hidden)):

@@ -24,9 +24,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(
-            _conv3x3x3(inputs, outputs, stride), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)
-        )
+        self.conv1 = nn.Sequential(_conv3x3x3(inputs, outputs, stride), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True))
         self.conv2 = nn.Sequential(_conv3x3x3(outputs, outputs, 1), nn.BatchNorm3d(outputs))
         self.relu = nn.ReLU(inplace=True)
         self.downsample: nn.Module = nn.Identity()

@@ -15,6 +15,7 @@ import torch
 
 import lrw
 from lrw import nets
+from lrw.checkpoint import read, read_state_dict
 from lrw.job import state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,6 +135,26 @@ def test_a_trained_network_can_be_given(finished: tuple[Path, dict[str, object]]
     report = json.loads(done.stdout)
     assert report["accuracy"]["dense"] == finished[1]["accuracy"]["dense"]
     assert report["export"] is None
+
+
+def test_a_state_dict_of_torch_can_be_given(finished: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    _, tensors = read(finished[0] / "dense.safetensors")
+    torch.save({"module." + name: tensor for name, tensor in tensors.items()}, tmp_path / "net.pt")
+    again = read_state_dict(tmp_path / "net.pt")
+    assert again.keys() == tensors.keys()
+    assert all(torch.equal(again[name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("a.pt", b"no pickle"), ("a.safetensors", b"no tensors"), ("b.pt", None)]
+)
+def test_weights_that_hold_no_state_dict_are_named(name: str, content: bytes | None, tmp_path: Path) -> None:
+    if content is None:
+        torch.save([1, 2], tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{re.escape(name)} holds no state dict"):
+        read_state_dict(tmp_path / name)
 
 
 @pytest.mark.parametrize(

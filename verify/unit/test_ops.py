@@ -52,6 +52,16 @@ def test_equals_conv3d_with_all_gradients(backend: str, tile: object, padding: o
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
 
 
+@every_backend
+def test_an_empty_batch_gives_an_empty_output(backend: str) -> None:
+    x, w = normal(0, 3, 5, 6, 7).requires_grad_(), normal(2, 3, 3, 3, 3).requires_grad_()
+    y = winograd_conv3d(x, w, padding=1, tile=2, backend=backend)
+    assert y.shape == (0, 2, 5, 6, 7)
+    dx, dw = torch.autograd.grad(y.sum(), (x, w))
+    assert dx.shape == x.shape
+    assert torch.equal(dw, torch.zeros_like(w))
+
+
 def test_unbatched_input_is_accepted_as_conv3d_does() -> None:
     x, w = normal(3, 5, 6, 7), normal(2, 3, 3, 3, 3, seed=1)
     torch.testing.assert_close(winograd_conv3d(x, w, padding=1), F.conv3d(x, w, padding=1), rtol=0, atol=1e-4)
