@@ -42,6 +42,7 @@ def lint(session: nox.Session) -> None:
     """Style, import contracts, tests that assert something, and what the wheel holds."""
     install(session, "lint")
     session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
     session.run("lint-imports")
     session.run("python", "-m", "verify.lint", "verify")
 

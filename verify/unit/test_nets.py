@@ -89,9 +89,7 @@ def test_r3d18_has_torchvisions_parameters_and_names() -> None:
     assert shapes["fc.weight"] == (400, 512)
 
 
-@pytest.mark.parametrize(
-    ("size", "stem", "count"), [((16, 64, 64), (3, 7, 7), 13), ((64, 63, 64), (3, 3, 3), 14)]
-)
+@pytest.mark.parametrize(("size", "stem", "count"), [((16, 64, 64), (3, 7, 7), 13), ((64, 63, 64), (3, 3, 3), 14)])
 def test_r3d18_stem_follows_the_shorter_side(
     size: tuple[int, int, int], stem: tuple[int, int, int], count: int
 ) -> None:
