@@ -39,7 +39,7 @@ def verify(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style, import contracts, tests that assert something, and what the wheel holds."""
+    """Style, import contracts, tests that assert something."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")

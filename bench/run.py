@@ -1,8 +1,9 @@
 """Time Winograd layers against torch's own convolution, correctness first: `nox -s bench`.
 
-For each case a gate compares every candidate with a float64 direct convolution; only then are all of them timed, taking
-turns in one process. torch is measured contiguous, in channels_last_3d and pre-packed by oneDNN; the fastest counts.
-One row per case and share of kept columns goes to a CSV with commit, date, machine and versions.
+For each case a gate compares our dense layer with a float64 direct convolution, and our pruned ones with the same
+products in float64; only then are all candidates timed, taking turns in one process. torch is measured contiguous, in
+channels_last_3d and pre-packed by oneDNN; the fastest counts. One row per case and share of kept columns can go to a
+CSV with commit, date, machine and versions.
 """
 
 import argparse
@@ -43,9 +44,13 @@ def main() -> int:
     rows = []
     print(_machine())
     for case in chosen:
-        for row in measure(case, Tile.of(arguments.tile), arguments.backend, arguments.seconds):
-            rows.append(row)
-            print(_line(row), flush=True)
+        try:
+            measured = measure(case, Tile.of(arguments.tile), arguments.backend, arguments.seconds)
+        except AssertionError as red:
+            print(f"gate: {red}", file=sys.stderr)
+            return 1
+        rows += measured
+        print(*map(_line, measured), sep="\n", flush=True)
     for share in SHARES:
         mean = geometric_mean([row["speedup"] for row in rows if row["share"] == share])
         print(f"geometric mean at {share:.0%} of the columns: {mean:.2f}x")

@@ -25,20 +25,22 @@ from lrw_kernels.winograd import Tile, kept_positions
 
 FORMAT = 1
 _KINDS = {"winograd": WinogradConv3d, "lowrank": LowRankWinogradConv3d, "compressed": CompressedConv3d}
-_PREFIXES = ("_orig_mod.", "module.")  # what torch.compile and DistributedDataParallel put in front
 
 
 def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
     """Write `net`'s tensors and Winograd structure to `path`, whole or not at all; returns the path.
 
-    Raises ValueError for non-finite weights.
+    Raises ValueError for non-finite weights, FileNotFoundError for a folder that is not there.
     """
+    net = _unwrapped(net)
     checks.check_finite(net)
     layers = {_plain(name): _describe(layer) for name, layer in named_layers(net, WinogradLayer).items()}
     metadata = {"lrw": json.dumps({"format": FORMAT, "version": __version__, "layers": layers})}
     plain = {"device": "cpu", "memory_format": torch.contiguous_format, "copy": True}
     tensors = {_plain(name): tensor.detach().to(**plain) for name, tensor in net.state_dict().items()}
     target = Path(path)
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"path: no folder {target.parent}")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         save_file(tensors, partial, metadata=metadata)
@@ -61,12 +63,23 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
     for name, layer in description["layers"].items():
         if name not in modules:
             raise ValueError(f"skeleton: has no layer {name!r}, which {path} describes")
-        new[name] = _rebuild(layer, modules[name], name)
+        try:
+            new[name] = _rebuild(layer, modules[name], name)
+        except (KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"path: {path} describes layer {name!r} in a way this version cannot read") from error
     net = replace_layers(net, new)
-    missing, unexpected = net.load_state_dict(tensors, strict=False)
-    if missing or unexpected:
-        raise ValueError(f"skeleton: does not fit {path}; missing {missing[:3]}, not expected {unexpected[:3]}")
+    fill(net, tensors, f"skeleton: does not fit {path}")
     return net
+
+
+def fill(net: nn.Module, tensors: dict[str, Tensor], refusal: str) -> None:
+    """Load all of `tensors` into all of `net`. Raises ValueError, starting with `refusal`, where they do not fit."""
+    try:
+        missing, unexpected = net.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:  # torch's word for other shapes
+        raise ValueError(f"{refusal}; {str(error).splitlines()[-1].strip()}") from error
+    if missing or unexpected:
+        raise ValueError(f"{refusal}; missing {missing[:3]}, not expected {unexpected[:3]}")
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -82,8 +95,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
     if text is None:
         raise ValueError(f"path: {path} was not written by lrw.save")
     description = json.loads(text)
-    if description.get("format") != FORMAT:
-        raise ValueError(f"path: {path} has format {description.get('format')}; this version reads format {FORMAT}")
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT or not isinstance(description.get("layers"), dict):
+        raise ValueError(f"path: {path} has format {found}; this version reads format {FORMAT}")
     return description, tensors
 
 
@@ -99,17 +113,30 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         else:
             tensors = load_file(path)
-    except (SafetensorError, UnpicklingError, RuntimeError) as error:
-        raise ValueError(f"path: {path} holds no state dict ({str(error).splitlines()[0]})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"path: {path} holds no state dict ({type(error).__name__}: {error})") from error
+    pairs = tensors.items() if isinstance(tensors, dict) else [(0, 0)]
+    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in pairs):
         raise ValueError(f"path: {path} holds no state dict; accepted are tensors by name")
-    return {_plain(name): tensor for name, tensor in tensors.items()}
+    plain = {_plain(name): tensor for name, tensor in tensors.items()}
+    wrapped = plain and all(name.startswith("module.") for name in plain)  # saved from inside DistributedDataParallel
+    return {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in plain.items()}
+
+
+def _unwrapped(net: nn.Module) -> nn.Module:
+    """The network inside DistributedDataParallel, DataParallel and torch.compile."""
+    while True:
+        if isinstance(net, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            net = net.module
+        elif type(net).__name__ == "OptimizedModule":
+            net = net._orig_mod  # type: ignore[assignment]
+        else:
+            return net
 
 
 def _plain(name: str) -> str:
-    while name.startswith(_PREFIXES):
-        name = name.removeprefix("_orig_mod.").removeprefix("module.")
-    return name
+    """A tensor's name without what torch.compile puts in front of compiled submodules."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _describe(layer: WinogradLayer) -> dict[str, Any]:
@@ -130,9 +157,14 @@ def _rebuild(d: dict[str, Any], old: nn.Module, name: str) -> WinogradLayer:
     tile = Tile.parse(d["tile"])
     pads = (d["padding"][0], d["padding"][1], d["padding"][2])
     geometry = Geometry(tile, pads, None if d["kept"] is None else kept_positions(d["kept"], tile))
+    if not isinstance(old, WinogradLayer | nn.Conv3d):
+        raise ValueError(f"skeleton: layer {name!r} is a {type(old).__name__}; the file has a 3D convolution there")
+    ours, theirs = (old.in_channels, old.out_channels), (d["in_channels"], d["out_channels"])
+    if ours != theirs or (isinstance(old, nn.Conv3d) and tuple(old.kernel_size) != tile.kernel_size):
+        raise ValueError(f"skeleton: layer {name!r} has channels {ours}, the file has {theirs} and {tile.name}")
     if isinstance(old, WinogradLayer) and (old.geometry.tile, old.geometry.padding) != (tile, pads):
-        ours = f"{old.geometry.tile} padding {old.geometry.padding}"
-        raise ValueError(f"skeleton: layer {name!r} has tile {ours}, the file has {tile} padding {pads}")
+        mine = f"{old.geometry.tile} padding {old.geometry.padding}"
+        raise ValueError(f"skeleton: layer {name!r} has tile {mine}, the file has {tile} padding {pads}")
     anchor = next((p for p in old.parameters()), torch.empty(0))
     tensor: dict[str, Any] = {"device": anchor.device, "dtype": anchor.dtype}
     backend = old.backend if isinstance(old, WinogradLayer) else "auto"

@@ -30,10 +30,21 @@ def check_pair(x: Tensor, weight: Tensor, name: str, dtypes: Sequence[torch.dtyp
         raise ValueError(f"{name}: dtype {weight.dtype}, the input has {x.dtype}; accepted is one dtype for both")
 
 
-def check_bias(bias: Tensor | None, channels: int) -> None:
-    """bias must be [Cout]."""
-    if bias is not None and tuple(bias.shape) != (channels,):
+def check_bias(x: Tensor, bias: Tensor | None, channels: int, dtypes: Sequence[torch.dtype]) -> None:
+    """bias must be [Cout], on x's device and of one of `dtypes`."""
+    if bias is None:
+        return
+    if tuple(bias.shape) != (channels,):
         raise ValueError(f"bias: shape {tuple(bias.shape)}; accepted is [{channels}]")
+    check_pair(x, bias, "bias", dtypes)
+
+
+def check_weight(weight: Tensor) -> None:
+    """weight must be a floating [Cout, Cin, rd, rh, rw] tensor."""
+    if not isinstance(weight, Tensor) or weight.dim() != 5:
+        raise ValueError(f"weight: shape {tuple(getattr(weight, 'shape', ()))}; accepted is [Cout, Cin, rd, rh, rw]")
+    if weight.dtype not in DTYPES:
+        raise ValueError(f"weight: dtype {weight.dtype}; accepted are {_names(DTYPES)}")
 
 
 def check_output_size(output_size: Sequence[int], input_size: Sequence[int]) -> None:
@@ -46,7 +57,8 @@ def check_output_size(output_size: Sequence[int], input_size: Sequence[int]) -> 
 
 def check_unit(value: int | Sequence[int], name: str) -> None:
     """stride, dilation and groups must be 1: Winograd transforms take no others."""
-    if any(v != 1 for v in ([value] if isinstance(value, int) else value)):
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not values or any(isinstance(v, float) or v != 1 for v in values):
         raise ValueError(f"{name}: {value}; accepted is 1, Winograd convolution takes no other (use F.conv3d)")
 
 
@@ -68,6 +80,15 @@ def check_count(value: int, name: str, most: int | None = None) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not whole or value < 1 or (most is not None and value > most):
         raise ValueError(f"{name}: {value!r}; accepted are whole numbers from 1" + (f" to {most}" if most else ""))
+
+
+def check_volume_size(value: Sequence[int], name: str) -> tuple[int, int, int]:
+    """(D, H, W), three whole numbers from 1; returned as a tuple."""
+    sides = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and side >= 1 for side in sides)
+    if len(sides) != 3 or not whole:
+        raise ValueError(f"{name}: {value!r}; accepted are three whole numbers from 1, (D, H, W)")
+    return sides[0], sides[1], sides[2]
 
 
 def _names(dtypes: Sequence[torch.dtype]) -> str:

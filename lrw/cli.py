@@ -21,14 +21,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"lrw {arguments.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(
-            f"\nlrw {arguments.command}: stopped; the last checkpoint is whole, --resume goes on from it",
-            file=sys.stderr,
-        )
+        whole = "the last checkpoint, if there is one yet, is whole: --resume goes on from it"
+        print(f"\nlrw {arguments.command}: stopped; {whole}", file=sys.stderr)
         return 130
 
 

@@ -46,12 +46,6 @@ class Geometry:
         """Outputs [3] for an input of `input_size` [3]."""
         return self.tile.output_size(input_size, self.padding)
 
-    def starts(self, *, padded: bool) -> Triple:
-        """Where tile 0 begins, per axis: in the input (`padded`) or in the output."""
-        pads = self.padding if padded else (0, 0, 0)
-        d, h, w = (-o - p for o, p in zip(self.tile.origin, pads, strict=True))
-        return d, h, w
-
 
 @lru_cache(maxsize=1024)
 def geometry(tile: str, padding: Triple, kept: tuple[int, ...] | None) -> Geometry:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from lrw.nn import WinogradLayer
 from lrw_kernels.winograd.tile import Triple
 
-Layer = TypeVar("Layer", bound=nn.Module)
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
-def named_layers(net: nn.Module, kind: type[Layer]) -> dict[str, Layer]:
+def named_layers(net: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
     """Name -> module for every `kind` in `net`, in the order of `named_modules`; a shared module appears once."""
     return {name: module for name, module in net.named_modules() if isinstance(module, kind)}
 

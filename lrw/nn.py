@@ -6,7 +6,7 @@ All three compute `domain_conv3d` with the weights their `weights()` returns; th
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import sqrt
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,14 @@ class WinogradLayer(nn.Module):
             self.observer(self, u)
         return domain_conv3d(input, u, self.bias, self._layer, self.backend)
 
+    def _take_bias(self, other: nn.Module) -> Self:
+        """Copy `other`'s bias, whether it is trained, and its mode; returns self."""
+        if self.bias is not None and isinstance(other.bias, Tensor):
+            with torch.no_grad():
+                self.bias.copy_(other.bias)
+            self.bias.requires_grad_(other.bias.requires_grad)
+        return self.train(other.training)
+
     def extra_repr(self) -> str:
         """Shown by print(module)."""
         kept = f"{self.geometry.columns}/{self.geometry.tile.positions} columns"
@@ -107,7 +115,6 @@ class WinogradConv3d(WinogradLayer):
         nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed
         self.weight = nn.Parameter(transform_weight(spatial, chosen).to(spatial.dtype))
         self.register_buffer("mask", torch.ones(chosen.positions, dtype=torch.bool, device=device))
-        self.register_load_state_dict_post_hook(_follow_mask)
 
     @classmethod
     def from_conv3d(cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto") -> "WinogradConv3d":
@@ -128,9 +135,8 @@ class WinogradConv3d(WinogradLayer):
         )
         with torch.no_grad():
             layer.weight.copy_(transform_weight(conv.weight, layer.geometry.tile))
-            if layer.bias is not None and conv.bias is not None:
-                layer.bias.copy_(conv.bias)
-        return layer.train(conv.training)
+        layer.weight.requires_grad_(conv.weight.requires_grad)
+        return layer._take_bias(conv)
 
     def keep(self, kept: Sequence[int]) -> None:
         """Compute only the `kept` positions (rising) from now on. Raises ValueError naming what is wrong with them."""
@@ -138,7 +144,18 @@ class WinogradConv3d(WinogradLayer):
         mask = torch.zeros_like(self.mask)
         mask[list(positions)] = True
         self.mask.copy_(mask)
-        _follow_mask(self)
+        self._follow_mask()
+
+    def _follow_mask(self) -> None:
+        kept, tile = tuple(int(p) for p in self.mask.nonzero().flatten()), self.geometry.tile
+        self.geometry = replace(self.geometry, kept=None if len(kept) == tile.positions else kept)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        mask = state_dict.get(prefix + "mask")
+        if mask is not None and not bool(mask.any()):
+            raise ValueError(f"state_dict: {prefix}mask keeps no column; a layer keeps at least one")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._follow_mask()
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout]: the kept rows of `weight`."""
@@ -234,13 +251,18 @@ class CompressedConv3d(WinogradLayer):
         )
         with torch.no_grad():
             new.weight.copy_(weight)
-            if new.bias is not None and layer.bias is not None:
-                new.bias.copy_(layer.bias)
-        return new.train(layer.training)
+        return new._take_bias(layer)
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout], as stored."""
         return self.weight
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        kept = state_dict.get(prefix + "kept")
+        if kept is not None:
+            kept_positions(kept.tolist(), self.geometry.tile)  # refuses what the tile has not before anything is loaded
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.geometry = replace(self.geometry, kept=kept_positions(self.kept.tolist(), self.geometry.tile))
 
 
 def unsuited(conv: nn.Conv3d) -> str | None:
@@ -253,8 +275,10 @@ def unsuited(conv: nn.Conv3d) -> str | None:
         return f"groups {conv.groups}; accepted is 1"
     if conv.padding_mode != "zeros":
         return f"padding_mode {conv.padding_mode!r}; accepted is 'zeros'"
-    if conv.transposed:
-        return "transposed convolution"
+    if type(conv).forward is not nn.Conv3d.forward or type(conv)._conv_forward is not nn.Conv3d._conv_forward:
+        return f"{type(conv).__name__} computes something of its own"
+    if conv._forward_hooks or conv._forward_pre_hooks or hasattr(conv, "parametrizations"):
+        return "it has hooks or parametrizations, which a new layer would lose"
     if max(conv.kernel_size) == 1:
         return "kernel_size 1: a plain product already, nothing to save"
     if max(conv.kernel_size) > 7:
@@ -262,11 +286,3 @@ def unsuited(conv: nn.Conv3d) -> str | None:
     if conv.padding == "same" and any(r % 2 == 0 for r in conv.kernel_size):
         return f"padding 'same' is uneven for kernel_size {conv.kernel_size}"
     return None
-
-
-def _follow_mask(layer: nn.Module, _incompatible: object = None) -> None:
-    """Bring the geometry's kept positions in line with the mask buffer."""
-    assert isinstance(layer, WinogradConv3d)
-    kept = tuple(int(p) for p in layer.mask.nonzero().flatten())
-    tile = layer.geometry.tile
-    layer.geometry = replace(layer.geometry, kept=None if len(kept) == tile.positions else kept_positions(kept, tile))

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from operator import index
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch._functorch import eager_transforms
 from torch.autograd import forward_ad
 
 from lrw import checks
@@ -43,8 +47,7 @@ def winograd_conv3d(
             input[None], weight, bias, stride, padding, dilation, groups, tile=tile, rtol=rtol, backend=backend
         )
         return batched[0]
-    if not isinstance(weight, Tensor) or weight.dim() != 5:
-        raise ValueError(f"weight: shape {tuple(getattr(weight, 'shape', ()))}; accepted is [Cout, Cin, rd, rh, rw]")
+    checks.check_weight(weight)
     for value, name in ((stride, "stride"), (dilation, "dilation"), (groups, "groups")):
         checks.check_unit(value, name)
     checks.check_activation(input, weight.shape[1])
@@ -52,7 +55,9 @@ def winograd_conv3d(
     pads = padding_sizes(padding, kernel_size)
     chosen = _spatial_tile(tile, kernel_size, input, weight, pads, rtol)
     input, weight, bias = _autocast(input, weight, bias)
-    return _convolve(input, _transform(weight, chosen), bias, _layer(chosen, kernel_size, pads, None), backend)
+    return _convolve(
+        input, _transform(weight, chosen), bias, _layer(chosen, kernel_size, pads, None), backend, "weight"
+    )
 
 
 def winograd_domain_conv3d(
@@ -73,8 +78,7 @@ def winograd_domain_conv3d(
     in input, u and bias. Raises ValueError naming the argument.
     """
     sizes = triple(kernel_size, "kernel_size")
-    positions = kept.tolist() if isinstance(kept, Tensor) else kept
-    layer = _layer(tile, sizes, padding_sizes(padding, sizes), None if positions is None else tuple(positions))
+    layer = _layer(tile, sizes, padding_sizes(padding, sizes), _positions(kept))
     return domain_conv3d(input, u, bias, layer, backend)
 
 
@@ -83,7 +87,7 @@ def domain_conv3d(input: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, b
     if u.dim() != 3 or u.shape[0] != layer.columns:
         raise ValueError(f"u: shape {tuple(u.shape)}; accepted is [{layer.columns}, Cin, Cout] for tile {layer.tile}")
     checks.check_activation(input, u.shape[1])
-    return _convolve(*_autocast(input, u, bias), layer, backend)
+    return _convolve(*_autocast(input, u, bias), layer, backend, "u")
 
 
 def transform_weight(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None) -> Tensor:
@@ -91,13 +95,12 @@ def transform_weight(weight: Tensor, tile: TileLike, kept: Sequence[int] | None 
 
     U_p = (G_d x G_h x G_w) w, one GEMM with the Kronecker product of the three exact tables.
     """
-    if weight.dim() != 5:
-        raise ValueError(f"weight: shape {tuple(weight.shape)}; accepted is [Cout, Cin, rd, rh, rw]")
+    checks.check_weight(weight)
     return _transform(weight, tile, kept)
 
 
 def _transform(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None) -> Tensor:
-    layer = _layer(tile, _sizes(weight), (0, 0, 0), None if kept is None else tuple(kept))
+    layer = _layer(tile, _sizes(weight), (0, 0, 0), _positions(kept))
     table = _filter_table(layer.tile, layer.kept, compute_dtype(weight.dtype), weight.device)
     taps = weight.to(table.dtype).permute(2, 3, 4, 1, 0).reshape(table.shape[1], -1)  # [r^3, Cin * Cout]
     with without_autocast(weight.device):  # U in half precision would cost more than it saves
@@ -107,9 +110,10 @@ def _transform(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None
 # --- from checked arguments to the operators -------------------------------------------------------------------------
 
 
-def _convolve(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str) -> Tensor:
-    checks.check_pair(x, u, "weight", (x.dtype, compute_dtype(x.dtype)))
-    checks.check_bias(bias, u.shape[2])
+def _convolve(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str, name: str) -> Tensor:
+    dtypes = (x.dtype, compute_dtype(x.dtype))
+    checks.check_pair(x, u, name, dtypes)
+    checks.check_bias(x, bias, u.shape[2], dtypes)
     size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
     checks.check_output_size(size, x.shape[2:])
     arguments = (layer.tile, layer.padding, layer.kept, backend)
@@ -118,9 +122,11 @@ def _convolve(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: 
 
 
 def _has_tangent(x: Tensor, u: Tensor) -> bool:
-    if torch.compiler.is_compiling():  # forward mode is not traced
-        return False
-    return any(forward_ad.unpack_dual(t).tangent is not None for t in (x, u))
+    """Whether forward mode is under way; raises where its tangents could not be followed and would come out as zero."""
+    compiling = torch.compiler.is_compiling()
+    if (0 if compiling else 1) < eager_transforms.JVP_NESTING:
+        raise NotImplementedError("winograd convolution: no forward mode inside torch.compile, nor nested in itself")
+    return not compiling and any(forward_ad.unpack_dual(t).tangent is not None for t in (x, u))
 
 
 def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
@@ -166,12 +172,14 @@ def _cheapest(kernel_size: Triple, cin: int, cout: int, size: Triple, rtol: floa
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _layer(tile: TileLike, kernel_size: Triple, padding: Triple, kept: tuple[int, ...] | None) -> Layer:
-    return _cached_layer(tile if isinstance(tile, int | Tile) else triple(tile, "tile"), kernel_size, padding, kept)
+    whole = tile if isinstance(tile, Tile) or hasattr(tile, "__index__") else triple(tile, "tile")
+    return _cached_layer(whole, kernel_size, padding, kept)
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _filter_table(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return _cached_filter_table(tile, kept, dtype, device)
+    # A new tensor every time: one kept from inference mode or from a fake mode would poison later training.
+    return torch.tensor(_cached_filter_table(tile, kept), dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=1024)
@@ -183,11 +191,25 @@ def _cached_layer(
 
 
 @lru_cache(maxsize=256)
-def _cached_filter_table(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Kronecker product of the three G at the kept positions, [K, r^3]."""
-    d, h, w = (torch.tensor(axis.array("G")) for axis in Tile.parse(tile).axes)
-    table = torch.kron(torch.kron(d, h), w).to(dtype=dtype, device=device)
+def _cached_filter_table(tile: str, kept: tuple[int, ...] | None) -> npt.NDArray[np.floating]:
+    """Kronecker product of the three G at the kept positions, float64 [K, r^3]."""
+    d, h, w = (axis.array("G") for axis in Tile.parse(tile).axes)
+    table = np.kron(np.kron(d, h), w)
     return table if kept is None else table[list(kept)]
+
+
+def _positions(kept: Sequence[int] | Tensor | None) -> tuple[int, ...] | None:
+    """`kept` as a tuple; its entries are checked with the tile."""
+    if kept is None:
+        return None
+    if isinstance(kept, Tensor) and (kept.dim() != 1 or kept.dtype.is_floating_point or kept.dtype == torch.bool):
+        raise ValueError(
+            f"kept: {kept.dtype} {list(kept.shape)}; accepted are whole numbers in a sequence or [K] tensor"
+        )
+    try:
+        return tuple(index(p) for p in (kept.tolist() if isinstance(kept, Tensor) else kept))
+    except TypeError as error:
+        raise ValueError(f"kept: {kept!r} is not a sequence of whole numbers") from error
 
 
 def padding_sizes(padding: int | str | Sequence[int], kernel_size: Triple) -> Triple:

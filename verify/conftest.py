@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("fixed", max_examples=50, derandomize=True, deadline=None, suppress_health_check=_SLOW)
-settings.register_profile("nightly", max_examples=5000, deadline=None, suppress_health_check=_SLOW, print_blob=True)
+settings.register_profile("nightly", max_examples=2000, deadline=None, suppress_health_check=_SLOW, print_blob=True)
 settings.load_profile("fixed")
 
 

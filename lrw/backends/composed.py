@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,7 +29,7 @@ def refusal(device: torch.device) -> str | None:
 
 def forward(x: Tensor, u: Tensor, geometry: Geometry) -> Tensor:
     """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
-    start, size = geometry.starts(padded=False), geometry.output_size(x.shape[1:4])
+    start, size = geometry.tile.starts(), geometry.output_size(x.shape[1:4])
     parts = _parts(x.shape[0], geometry, size, u, x.device)
     return _joined(
         [_scatter(torch.bmm(_input_transform(x[p], geometry), u), geometry, "A", start, size) for p in parts]
@@ -36,7 +38,7 @@ def forward(x: Tensor, u: Tensor, geometry: Geometry) -> Tensor:
 
 def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
     """dX [N, D, H, W, Cin]."""
-    start, back = geometry.starts(padded=True), u.transpose(1, 2)
+    start, back = geometry.tile.starts(geometry.padding), u.transpose(1, 2)
     parts = _parts(dy.shape[0], geometry, dy.shape[1:4], u, dy.device)
     return _joined(
         [_scatter(torch.bmm(_output_adjoint(dy[p], geometry), back), geometry, "B", start, input_size) for p in parts]
@@ -66,11 +68,11 @@ def _joined(parts: list[Tensor]) -> Tensor:
 
 def _input_transform(x: Tensor, geometry: Geometry) -> Tensor:
     grid = geometry.tile.grid(geometry.output_size(x.shape[1:4]))
-    return _gather(x, geometry, "B", geometry.starts(padded=True), grid)
+    return _gather(x, geometry, "B", geometry.tile.starts(geometry.padding), grid)
 
 
 def _output_adjoint(dy: Tensor, geometry: Geometry) -> Tensor:
-    return _gather(dy, geometry, "A", geometry.starts(padded=False), geometry.tile.grid(dy.shape[1:4]))
+    return _gather(dy, geometry, "A", geometry.tile.starts(), geometry.tile.grid(dy.shape[1:4]))
 
 
 def _gather(x: Tensor, geometry: Geometry, name: str, start: Triple, grid: Triple) -> Tensor:
@@ -148,11 +150,15 @@ def _spread(v: Tensor, geometry: Geometry) -> Tensor:
     return full.index_copy_(0, _index(geometry.kept, v.device), v)
 
 
-@lru_cache(maxsize=256)
 def _matrices(tile: Tile, name: str, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
-    return tuple(torch.tensor(axis.array(name), dtype=dtype, device=device) for axis in tile.axes)
+    return tuple(torch.tensor(table, dtype=dtype, device=device) for table in _tables(tile, name))
 
 
-@lru_cache(maxsize=1024)
+# Tables are kept as arrays, not as tensors: those made in inference mode would be no use in training.
+@lru_cache(maxsize=256)
+def _tables(tile: Tile, name: str) -> tuple[npt.NDArray[np.floating], ...]:
+    return tuple(axis.array(name) for axis in tile.axes)
+
+
 def _index(kept: tuple[int, ...], device: torch.device) -> Tensor:
     return torch.tensor(kept, device=device)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lrw.checks import check_volume_size
 from lrw.data.optional import require
-from lrw.data.split import three_ways, volume_size
+from lrw.data.split import three_ways
 from lrw.data.volumes import Split, Volumes
 
 DIRECTIONS = ("left", "right", "up", "down")
@@ -39,7 +40,7 @@ def moving_digits(*, seed: int = 0, size: Sequence[int] = (8, 20, 20), count: in
         ImportError: scikit-learn is not installed.
         ValueError: a wrong `size` or `count`; a canvas with no room to move an 8x8 digit for D frames.
     """
-    depth, height, width = volume_size(size)
+    depth, height, width = check_volume_size(size, "size")
     if not isinstance(count, int) or count < 5:
         raise ValueError(f"count must be an int of at least 5, got {count!r}")
     shorter = min(height, width)

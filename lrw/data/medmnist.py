@@ -51,6 +51,8 @@ def _split(arrays: dict[str, np.ndarray], name: str, path: Path) -> Split:
         raise ValueError(
             f"{path}: {name}_images must be uint8 [n, D, H, W] and not empty, got {images.dtype} {list(images.shape)}"
         )
+    if images.shape[3] == 3:  # [n, H, W, 3] of MedMNIST's 2D sets has the same number of axes
+        raise ValueError(f"{path}: {name}_images {list(images.shape)} look like 2D images in colour, not volumes")
     if labels.dtype.kind not in "ui" or labels.shape not in {(len(images), 1), (len(images),)}:
         raise ValueError(
             f"{path}: {name}_labels must be integers [{len(images)}, 1], got {labels.dtype} {list(labels.shape)}"

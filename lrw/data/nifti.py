@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lrw.checks import check_volume_size
 from lrw.data.folders import load_classes
 from lrw.data.nifti_cubes import load_decathlon
 from lrw.data.nifti_file import SUFFIXES, as_grey, read_nifti
-from lrw.data.split import volume_size
 from lrw.data.volumes import Volumes
 
 
@@ -47,7 +47,7 @@ def load_nifti(
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder at {folder}")
-    sides = volume_size(size)
+    sides = check_volume_size(size, "size")
     if not isinstance(cubes_per_class, int) or cubes_per_class < 1:
         raise ValueError(f"cubes_per_class must be an int of at least 1, got {cubes_per_class!r}")
     generator = torch.Generator().manual_seed(seed)

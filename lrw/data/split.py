@@ -1,6 +1,4 @@
-"""Seeded division of n things into train, val and test, and the size check every loader shares."""
-
-from collections.abc import Sequence
+"""Seeded division of n things into train, val and test."""
 
 import torch
 
@@ -22,15 +20,3 @@ def three_ways(count: int, what: str, generator: torch.Generator) -> dict[str, l
         "val": sorted(order[:held_out]),
         "test": sorted(order[held_out : 2 * held_out]),
     }
-
-
-def volume_size(size: Sequence[int]) -> tuple[int, int, int]:
-    """Return `size` as a tuple (D, H, W).
-
-    Raises:
-        ValueError: not three ints of at least 1.
-    """
-    sides = tuple(size) if isinstance(size, Sequence) and not isinstance(size, str) else ()
-    if len(sides) != 3 or any(not isinstance(side, int) or side < 1 for side in sides):
-        raise ValueError(f"size must be three ints of at least 1 (D, H, W), got {size!r}")
-    return sides[0], sides[1], sides[2]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lrw.checks import check_volume_size
 from lrw.data.folders import load_classes
 from lrw.data.optional import require
-from lrw.data.split import volume_size
 from lrw.data.volumes import Volumes
 
 SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov")
@@ -35,7 +35,7 @@ def load_video(folder: str | Path, *, seed: int = 0, size: Sequence[int] = (16, 
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder at {folder}")
-    sides = volume_size(size)
+    sides = check_volume_size(size, "size")
     return load_classes(folder, SUFFIXES, partial(_read, size=sides), torch.Generator().manual_seed(seed))
 
 

@@ -39,6 +39,10 @@ class JobConfig:
             raise ValueError(f"net: {self.net!r}; accepted are {', '.join(nets.NAMES)}")
         for name in ("width", "rank", "stages", "epochs", "batch_size"):
             checks.check_count(getattr(self, name), name)
+        if self.batch_size < 2:
+            raise ValueError(
+                f"batch_size: {self.batch_size}; accepted is 2 or more, batch norm cannot train on one sample"
+            )
         checks.check_share(self.sparsity, "sparsity")
         if self.score not in SCORES:
             raise ValueError(f"score: {self.score!r}; accepted are {', '.join(SCORES)}")

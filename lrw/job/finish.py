@@ -1,6 +1,7 @@
 """From the retrained network to files and numbers: compress, save, export, time, report, draw."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from lrw.layers import evaluating, input_sizes, named_layers, winograd_layers
 from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradLayer
 from lrw.timing import interleaved
 from lrw_kernels.winograd.tile import Triple
+
+if TYPE_CHECKING:
+    from lrw_kernels.aarch64 import Artifacts
 
 
 def finish(
@@ -106,27 +110,37 @@ def _trainable(layer: WinogradLayer) -> int:
 
 def _export(config: JobConfig, compressed: nn.Module, sizes: dict[str, Triple], reporter: Reporter) -> ExportRow | None:
     """Lower the compressed layer of most multiplies (or the named one) and, where the tools are there, run it."""
-    from lrw_kernels.aarch64 import missing_tools, run_layer
-
     layers = named_layers(compressed, CompressedConv3d)
     if config.export == "none":
         return None
     name = config.export if config.export != "largest" else max(layers, key=lambda n: _work(n, layers[n], sizes[n]))
     reporter.say(f"exporting {name} for {config.target}")
-    layer = layers[name]
-    built = export_layer(
-        layer, sizes[name], Path(config.out) / "export", name=name.replace(".", "_"), target=config.target
-    )
-    lacking = missing_tools(config.target) if built.library else ["a linker"]
-    error, check = None, f"not run here: needs {', '.join(lacking)}"
-    if not lacking:
-        x = np.random.default_rng(config.seed).standard_normal((1, *sizes[name], layer.in_channels)).astype(np.float32)
-        with torch.inference_mode():
-            ours = layer(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1).numpy()
-        error = float(np.abs(run_layer(built, x) - ours).max() / np.abs(ours).max())
-        check = "ran under emulation" if config.target.startswith("aarch64") else "ran natively"
+    try:
+        folder = Path(config.out) / "export"
+        built = export_layer(layers[name], sizes[name], folder, name=name.replace(".", "_"), target=config.target)
+    except RuntimeError as error:  # the compiler or linker failed: the rest of the job stands
+        return ExportRow(name, config.target, None, None, "", f"not exported: {error}", None)
+    check, difference = _check_exported(built, layers[name], config)
     library = None if built.library is None else str(built.library)
-    return ExportRow(name, config.target, str(built.header), library, built.note, check, error)
+    return ExportRow(name, config.target, str(built.header), library, built.note, check, difference)
+
+
+def _check_exported(built: "Artifacts", layer: CompressedConv3d, config: JobConfig) -> tuple[str, float | None]:
+    """(what came of running the library here, largest difference from torch over the largest output)."""
+    from lrw_kernels.aarch64 import missing_tools, run_layer
+
+    lacking = missing_tools(config.target) if built.library else ["a linker"]
+    if lacking:
+        return f"not run here: needs {', '.join(lacking)}", None
+    x = np.random.default_rng(config.seed).standard_normal(built.spec.input_shape).astype(np.float32)
+    with torch.inference_mode():
+        ours = layer(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1).numpy()
+    try:
+        theirs = run_layer(built, x)
+    except RuntimeError as error:  # an emulator that does not work says nothing about the library
+        return f"not run here: {error}", None
+    check = "ran under emulation" if config.target.startswith("aarch64") else "ran natively"
+    return check, float(np.abs(theirs - ours).max() / np.abs(ours).max())
 
 
 def _work(name: str, layer: WinogradLayer, size: Triple) -> int:

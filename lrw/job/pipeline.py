@@ -3,6 +3,7 @@
 Data flows one way: config -> state (checkpointed after every epoch) -> finished files and report.
 """
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from lrw import data, nets
-from lrw.checkpoint import read_state_dict, save
+from lrw.checkpoint import fill, read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
 from lrw.job import state as checkpoint
@@ -65,10 +66,8 @@ class Job:
             width=self.config.width,
         )
         if self.config.weights is not None:
-            missing, unexpected = net.load_state_dict(read_state_dict(self.config.weights), strict=False)
-            if missing or unexpected:
-                fit = f"missing {missing[:3]}, not expected {unexpected[:3]}"
-                raise ValueError(f"weights: {self.config.weights} does not fit {self.config.net}; {fit}")
+            refusal = f"weights: {self.config.weights} does not fit {self.config.net} of width {self.config.width}"
+            fill(net, read_state_dict(self.config.weights), refusal)
         return net
 
     def _check_export(self) -> None:
@@ -82,6 +81,7 @@ class Job:
         """The network (and pruner) of the state's stage, with the state's tensors."""
         state = self.state
         if state.stage == 0:
+            self._convert(deepcopy(self.dense))  # refuses a tile or rank now, not after the dense training
             if state.model:
                 self.dense.load_state_dict(state.model)
             return self.dense, None

@@ -61,7 +61,7 @@ class ExportRow:
 
     layer: str
     target: str
-    header: str
+    header: str | None
     library: str | None
     note: str
     check: str

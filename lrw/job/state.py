@@ -3,6 +3,7 @@
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -51,8 +52,11 @@ def read(out: Path) -> JobState | None:
     path = path_in(out)
     if not path.exists():
         return None
-    values = torch.load(path, weights_only=True)  # tensors and plain values only: nothing in the file is run
-    found = values.pop("format", None)
+    try:
+        values = torch.load(path, weights_only=True)  # tensors and plain values only: nothing in the file is run
+        found = values.pop("format", None)
+    except (RuntimeError, EOFError, KeyError, AttributeError, UnpicklingError) as error:
+        raise ValueError(f"out: {path} is damaged or no checkpoint of a job; --fresh starts over") from error
     if found != FORMAT:
         raise ValueError(f"out: {path} has format {found}; this version reads format {FORMAT}")
     values.pop("version")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from lrw.nets.checks import positive, volume_size
+from lrw.checks import check_count, check_volume_size
 
 # (layer, output channels in units of `width`), grouped by the pool that ends each group.
 _GROUPS: tuple[tuple[tuple[str, int], ...], ...] = (
@@ -72,10 +72,10 @@ class C3D(nn.Sequential):
         *,
         norm: bool = True,
     ) -> None:
-        positive("in_channels", in_channels)
-        positive("classes", classes)
-        positive("width", width)
-        size = volume_size(input_size)
+        check_count(in_channels, "in_channels")
+        check_count(classes, "classes")
+        check_count(width, "width")
+        size = check_volume_size(input_size, "input_size")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
         layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from lrw.nets.checks import positive, volume_size
+from lrw.checks import check_count, check_volume_size
 
 # Below this side a stride-2 stem would throw away what a 28^3 volume has to show.
 _SMALL_SIDE = 64
@@ -66,10 +66,10 @@ class R3D18(nn.Module):
         input_size: Sequence[int] = (16, 112, 112),
         width: int = 64,
     ) -> None:
-        positive("in_channels", in_channels)
-        positive("classes", classes)
-        positive("width", width)
-        size = volume_size(input_size)
+        check_count(in_channels, "in_channels")
+        check_count(classes, "classes")
+        check_count(width, "width")
+        size = check_volume_size(input_size, "input_size")
         super().__init__()
         self.stem = nn.Sequential(
             _stem_convolution(in_channels, width, small=min(size[1:]) < _SMALL_SIDE),

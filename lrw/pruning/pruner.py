@@ -82,21 +82,31 @@ class ColumnPruner:
             layer.observer = None
 
     def observe(self) -> None:
-        """Add what the backward passes since the last call say to the scores. Raises RuntimeError if there was none."""
+        """Add what the backward passes since the last call say to the scores.
+
+        Raises RuntimeError, with nothing counted, if there was none or if a score is not finite.
+        """
         missing = [name for name in self.layers if name not in self._seen]
         if missing:
             raise RuntimeError(
                 f"observe: no gradient reached {missing[0]!r} since the last call; call it after loss.backward() "
                 "on a training pass through this network"
             )
+        gains = {}
         for name, (u, du) in self._seen.items():
             tile, kept = self.layers[name].geometry.tile, list(self.layers[name].geometry.positions)
             weights = torch.from_numpy(importance(tile, kept)).to(u.device)
-            gained = SCORES[self.score](u.double(), du.double(), weights).cpu()
+            gains[name] = kept, SCORES[self.score](u.double(), du.double(), weights).cpu()
+        self._seen.clear()
+        for name, (_, gained) in gains.items():
+            if not bool(gained.isfinite().all()):
+                raise RuntimeError(
+                    f"observe: scores of {name!r} are not finite; the pass overflowed and was not counted"
+                )
+        for name, (kept, gained) in gains.items():
             self.scores[name] *= self.decay
             self.scores[name][kept] += gained
         self.observations += 1
-        self._seen.clear()
 
     # --- cutting -----------------------------------------------------------------------------------------------------
 

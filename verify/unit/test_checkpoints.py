@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,17 +38,103 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{root}:{root / 'kernels'}"}
 
 
-def test_prefixes_of_wrappers_are_stripped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile], ids=["DataParallel", "compile"])
+def test_wrappers_leave_no_trace(wrap: Callable[[nn.Module], nn.Module], tmp_path: Path) -> None:
     net = lrw.to_winograd(small_net(), 2)
-    wrapped = nn.ModuleDict({"module": nn.ModuleDict({"_orig_mod": net})})
-    again = lrw.load(lrw.save(wrapped, tmp_path / "a.safetensors"), small_net(3)).eval()
+    again = lrw.load(lrw.save(wrap(net), tmp_path / "a.safetensors"), small_net(3)).eval()
     assert torch.equal(again(X), net(X))
 
 
-def test_identity_of_a_layer_is_checked_on_load(tmp_path: Path) -> None:
+def test_compiled_parts_leave_no_trace(tmp_path: Path) -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    expected = net(X)
+    net[0] = torch.compile(net[0])
+    again = lrw.load(lrw.save(net, tmp_path / "a.safetensors"), small_net(3)).eval()
+    assert torch.equal(again(X), expected)
+
+
+class Holder(nn.Module):
+    """A network that calls a layer `module` itself, beside a tensor of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.Conv3d(1, 2, 3)
+        self.weight = nn.Parameter(torch.ones(3))
+
+
+def test_a_layer_called_module_keeps_its_name(tmp_path: Path) -> None:
+    net = lrw.to_winograd(Holder(), 2)
+    again = lrw.load(lrw.save(net, tmp_path / "a.safetensors"), Holder())
+    assert torch.equal(again.module.weight, net.module.weight)
+    assert torch.equal(again.weight, net.weight)
+
+
+def replaced(index: int, module: nn.Module) -> nn.Module:
+    net = small_net()
+    net[index] = module
+    return net
+
+
+SKELETONS: dict[str, Callable[[], nn.Module]] = {
+    "layer '0' has tile F(4x4x4": lambda: lrw.to_winograd(small_net(), 4),
+    "layer '0' has channels (7, 9)": lambda: replaced(0, nn.Conv3d(7, 9, 3)),
+    "layer '0' is a Linear": lambda: replaced(0, nn.Linear(1, 4)),
+    "skeleton: does not fit": lambda: replaced(9, nn.Linear(8, 5)),
+    "padding (0, 0, 0)": lambda: lrw.to_winograd(replaced(0, nn.Conv3d(1, 4, 3)), 2),
+}
+
+
+@pytest.mark.parametrize("message", SKELETONS)
+def test_a_skeleton_that_does_not_fit_is_named(message: str, tmp_path: Path) -> None:
     path = lrw.save(lrw.to_winograd(small_net(), 2), tmp_path / "a.safetensors")
-    with pytest.raises(ValueError, match="layer '0' has tile"):
-        lrw.load(path, lrw.to_winograd(small_net(), 4))
+    with pytest.raises(ValueError) as caught:
+        lrw.load(path, SKELETONS[message]())
+    assert message in str(caught.value)
+
+
+def test_a_failed_save_leaves_the_file_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    path = lrw.save(net, tmp_path / "a.safetensors")
+    before = path.read_bytes()
+
+    def interrupted(tensors: object, target: Path, metadata: object) -> None:
+        Path(target).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lrw.checkpoint.save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lrw.save(net, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_unfinite_weights_are_not_saved(tmp_path: Path) -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    with torch.no_grad():
+        net[0].weight[0] = float("inf")
+    with pytest.raises(ValueError, match=r"0\.weight: weights hold NaN or infinity"):
+        lrw.save(net, tmp_path / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compressed_layers_follow_the_positions_they_load() -> None:
+    first, second = (lrw.to_winograd(small_net(), 2) for _ in range(2))
+    first[0].keep(range(10))
+    second[0].keep(range(30, 40))
+    one, other = lrw.compress(first), lrw.compress(second)
+    one.load_state_dict(other.state_dict())
+    assert one[0].geometry.kept == tuple(range(30, 40))
+    assert torch.equal(one(X), other(X))
+
+
+def test_masks_and_positions_that_cannot_be_are_refused_before_loading() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    with pytest.raises(ValueError, match=r"0\.mask keeps no column"):
+        net.load_state_dict({**net.state_dict(), "0.mask": torch.zeros(64, dtype=torch.bool)})
+    assert bool(net[0].mask.all())
+    small = lrw.compress(net)
+    with pytest.raises(ValueError, match=r"position 64 outside 0\.\.63"):
+        small.load_state_dict({**small.state_dict(), "0.kept": torch.arange(1, 65)})
 
 
 def test_state_dict_round_trip_restores_the_kept_columns() -> None:

@@ -68,9 +68,9 @@ def test_digits_of_the_splits_are_different_handwriting(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": (8, 20)}, r"size must be three ints of at least 1 \(D, H, W\), got \(8, 20\)"),
-        ({"size": (8, 20, 0)}, "size must be three ints of at least 1"),
-        ({"size": 20}, "size must be three ints of at least 1 .* got 20"),
+        ({"size": (8, 20)}, r"size: \(8, 20\); accepted are three whole numbers from 1"),
+        ({"size": (8, 20, 0)}, r"size: \(8, 20, 0\); accepted are three"),
+        ({"size": 20}, "size: 20; accepted are three"),
         ({"size": (8, 14, 20)}, r"H, W of at least 15 for D = 8, got \(8, 14, 20\)"),
         ({"size": (2, 12, 12)}, r"H, W of at least 13 for D = 2, got \(2, 12, 12\)"),
         ({"count": 4}, "count must be an int of at least 5, got 4"),

@@ -183,14 +183,14 @@ def test_build_names_what_it_accepts() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"in_channels": 0}, "in_channels must be an int of at least 1, got 0"),
-        ({"classes": 2.0}, "classes must be an int of at least 1, got 2.0"),
-        ({"width": -8}, "width must be an int of at least 1, got -8"),
-        ({"width": True}, "width must be an int of at least 1, got True"),
-        ({"input_size": (8, 8)}, r"input_size must be three ints \(D, H, W\), got \(8, 8\)"),
-        ({"input_size": 8}, r"input_size must be three ints \(D, H, W\), got 8"),
-        ({"input_size": "888"}, r"input_size must be three ints \(D, H, W\), got '888'"),
-        ({"input_size": (8, 0, 8)}, r"input_size\[1\] must be an int of at least 1, got 0"),
+        ({"in_channels": 0}, "in_channels: 0; accepted are whole numbers from 1"),
+        ({"classes": 2.0}, "classes: 2.0; accepted are whole numbers from 1"),
+        ({"width": -8}, "width: -8; accepted are whole numbers from 1"),
+        ({"width": True}, "width: True; accepted are whole numbers from 1"),
+        ({"input_size": (8, 8)}, r"input_size: \(8, 8\); accepted are three whole numbers from 1"),
+        ({"input_size": 8}, r"input_size: 8; accepted are three whole numbers from 1"),
+        ({"input_size": "888"}, r"input_size: '888'; accepted are three whole numbers from 1"),
+        ({"input_size": (8, 0, 8)}, r"input_size: \(8, 0, 8\); accepted are three"),
     ],
 )
 def test_wrong_arguments_are_named(name: str, change: dict[str, object], message: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.library import opcheck
 
@@ -111,6 +112,28 @@ def test_forward_mode_follows_the_product_rule() -> None:
     torch.testing.assert_close(torch.func.jvp(lambda x: domain(x, u), (x,), (dx,))[1], domain(dx, u))
 
 
+def test_forward_mode_that_could_not_be_followed_is_refused() -> None:
+    x, u = normal(1, 2, 3, 4, 3, dtype=torch.float64), normal(len(KEPT), 2, 2, seed=2, dtype=torch.float64)
+
+    def slope(x: Tensor) -> Tensor:
+        return torch.func.jvp(lambda x: domain(x, u) ** 2, (x,), (x,))[1]
+
+    with pytest.raises(NotImplementedError, match="no forward mode inside"):
+        torch.func.jvp(slope, (x,), (x,))
+
+
+def test_inference_and_fake_modes_leave_nothing_behind() -> None:
+    x, w, tile = normal(1, 2, 5, 5, 5), normal(2, 2, 3, 3, 3, seed=1), Tile.of((3, 1, 2))
+    with torch.inference_mode():
+        winograd_conv3d(x, w, padding=1, tile=tile)
+    with FakeTensorMode() as mode:
+        fake = winograd_conv3d(mode.from_tensor(x), mode.from_tensor(w), padding=1, tile=tile)
+    y = winograd_conv3d(x, w.requires_grad_(), padding=1, tile=tile)
+    y.sum().backward()
+    assert fake.shape == y.shape
+    assert w.grad is not None
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     x, w = normal(1, 8, 6, 6, 6, dtype=dtype), normal(8, 8, 3, 3, 3, seed=1, dtype=dtype)
@@ -153,7 +176,7 @@ U = transform_weight(W, 2)
 BAD_SPATIAL = {
     "input: shape": lambda: winograd_conv3d(X[0, 0], W),
     "input: 3 channels; the weights take 2": lambda: winograd_conv3d(X, W[:, :2]),
-    "input: dtype torch.int64": lambda: winograd_conv3d(X.long(), W.long()),
+    "input: dtype torch.int64": lambda: winograd_conv3d(X.long(), W),
     "weight: shape": lambda: winograd_conv3d(X, W[0]),
     "weight: dtype torch.float64": lambda: winograd_conv3d(X, W.double()),
     "weight: on meta": lambda: winograd_conv3d(X, W.to("meta"), tile=2, padding=1),
@@ -173,6 +196,16 @@ BAD_SPATIAL = {
     "backend: 'cpu' (vector kernels in Numba) comes in a later version": lambda: winograd_conv3d(X, W, backend="cpu"),
     "backend: 'oneapi' is not one of": lambda: winograd_conv3d(X, W, backend="oneapi"),
     "backend: 'reference' computes on the cpu only": lambda: backends.backend("reference", torch.device("cuda")),
+    "u: dtype torch.float64": lambda: winograd_domain_conv3d(X, U.double(), tile=2),
+    "bias: on meta": lambda: winograd_conv3d(X, W, torch.zeros(2, device="meta")),
+    "bias: dtype torch.float64": lambda: winograd_conv3d(X, W, torch.zeros(2).double()),
+    "stride: 1.0": lambda: winograd_conv3d(X, W, stride=1.0),
+    "groups: None": lambda: winograd_conv3d(X, W, groups=None),
+    "padding: (1.7, 1, 1)": lambda: winograd_conv3d(X, W, padding=(1.7, 1, 1)),
+    "tile: '222'": lambda: transform_weight(W, "222"),
+    "weight: dtype torch.int64": lambda: transform_weight(W.long(), 2),
+    "kept: 5 is not a sequence": lambda: winograd_domain_conv3d(X, U[:1], tile=2, kept=5),
+    "kept: torch.bool [2]": lambda: winograd_domain_conv3d(X, U[:2], tile=2, kept=torch.tensor([False, True])),
     "u: shape": lambda: winograd_domain_conv3d(X, U[:5], tile=2),
     "kept: positions must rise": lambda: winograd_domain_conv3d(X, U[:2], tile=2, kept=[5, 3]),
     "kept: position 64 outside 0..63": lambda: winograd_domain_conv3d(X, U[:2], tile=2, kept=[5, 64]),

@@ -45,6 +45,29 @@ def test_gradient_accumulation_scores_the_summed_gradient() -> None:
     torch.testing.assert_close(both, whole.scores["0"], rtol=1e-4, atol=0)
 
 
+def test_decay_shrinks_what_was_seen_before() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = lrw.ColumnPruner(net, 0.5, decay=0.25)
+    seen = []
+    for half in X.split(1):
+        net.zero_grad()
+        net(half).square().sum().backward()
+        pruner.observe()
+        seen.append((net[0].weight * net[0].weight.grad).abs().sum(dim=(1, 2)).double().detach())
+    torch.testing.assert_close(pruner.scores["0"], 0.25 * seen[0] + seen[1], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_every_layer_keeps_its_floor(scope: str) -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = lrw.ColumnPruner(net, 0.99, scope=scope, floor=7, example_input=X)
+    trained(net, pruner, 1)
+    for name, kept in pruner.prune().items():
+        assert len(kept) == 7
+        scores = pruner.scores[name]
+        assert set(kept) == set(scores.argsort(descending=True, stable=True)[:7].tolist())
+
+
 def test_gradual_stages_only_ever_drop() -> None:
     net = lrw.to_winograd(small_net(), 2)
     pruner = lrw.ColumnPruner(net, 0.75, stages=3)

@@ -39,9 +39,7 @@ def layer_function(spec: LayerSpec) -> Callable[[Any, Any, Any, Any], None]:
     gather, products, scatter = kernels.gather_transform, kernels.column_products, kernels.scatter_transform
     b_d, b_h, b_w = (axis.array("B", np.float32) for axis in spec.tile.axes)
     a_d, a_h, a_w = (_transposed(axis.array("A", np.float32)) for axis in spec.tile.axes)
-    start_d, start_h, start_w = (-o for o in spec.tile.origin)
-    p_d, p_h, p_w = spec.padding
-    in_start, out_start = (start_d - p_d, start_h - p_h, start_w - p_w), (start_d, start_h, start_w)
+    in_start, out_start = spec.tile.starts(spec.padding), spec.tile.starts()
     step, grid, kept = spec.tile.outputs, spec.tile.grid(spec.output_size), np.array(spec.kept, np.int64)
     x_shape, y_shape, u_shape = spec.input_shape, spec.output_shape, spec.weight_shape
     v_shape, m_shape = (len(spec.kept), spec.tiles, spec.cin), (len(spec.kept), spec.tiles, spec.cout)

@@ -21,7 +21,7 @@ Kept = Sequence[int] | None
 def input_transform(x: Array, tile: Tile, padding: Triple, kept: Kept = None) -> Array:
     """V [K, tiles, Cin] of x [N, D, H, W, Cin]."""
     grid = tile.grid(tile.output_size(x.shape[1:4], padding))
-    return _gather(x, tile, "B", _starts(tile, padding), grid, kept)
+    return _gather(x, tile, "B", tile.starts(padding), grid, kept)
 
 
 def input_transform_adjoint(
@@ -29,17 +29,17 @@ def input_transform_adjoint(
 ) -> Array:
     """dX [N, D, H, W, Cin] of dV [K, tiles, Cin]: overlap-add of B^T dV."""
     grid = tile.grid(tile.output_size(input_size, padding))
-    return _scatter(v, tile, "B", _starts(tile, padding), grid, (batch, *input_size), kept)
+    return _scatter(v, tile, "B", tile.starts(padding), grid, (batch, *input_size), kept)
 
 
 def output_transform(m: Array, tile: Tile, output_size: Triple, batch: int, kept: Kept = None) -> Array:
     """Y [N, D, H, W, Cout] of M [K, tiles, Cout]."""
-    return _scatter(m, tile, "A", _starts(tile, (0, 0, 0)), tile.grid(output_size), (batch, *output_size), kept)
+    return _scatter(m, tile, "A", tile.starts(), tile.grid(output_size), (batch, *output_size), kept)
 
 
 def output_transform_adjoint(dy: Array, tile: Tile, kept: Kept = None) -> Array:
     """dM [K, tiles, Cout] of dY [N, D, H, W, Cout]."""
-    return _gather(dy, tile, "A", _starts(tile, (0, 0, 0)), tile.grid(dy.shape[1:4]), kept)
+    return _gather(dy, tile, "A", tile.starts(), tile.grid(dy.shape[1:4]), kept)
 
 
 def filter_transform(w: Array, tile: Tile, kept: Kept = None) -> Array:
@@ -83,12 +83,6 @@ def direct_conv3d(x: Array, w: Array, padding: Triple) -> Array:
     y = np.full((x.shape[0], *size, w.shape[0]), np.nan, x.dtype)
     kernels.direct_conv3d(np.ascontiguousarray(x), taps, np.array(padding), y)
     return y
-
-
-def _starts(tile: Tile, padding: Triple) -> Triple:
-    """Where tile 0's patch begins, per axis."""
-    d, h, w = (-o - p for o, p in zip(tile.origin, padding, strict=True))
-    return d, h, w
 
 
 def _gather(x: Array, tile: Tile, name: str, start: Triple, grid: Triple, kept: Kept) -> Array:

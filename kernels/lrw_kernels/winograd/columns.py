@@ -1,6 +1,6 @@
 """Kept columns: which positions of the Winograd domain a layer still computes."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 from operator import index
 
@@ -17,7 +17,7 @@ def kept_positions(kept: Iterable[int] | None, tile: Tile) -> tuple[int, ...]:
     try:
         positions = tuple(index(p) for p in kept)
     except TypeError as error:
-        raise ValueError(f"kept: {kept!r} is not a sequence of integers") from error
+        raise ValueError(f"kept: {kept!r} is not a sequence of whole numbers") from error
     if not positions:
         raise ValueError("kept: no position at all; a layer keeps at least one column")
     if any(a >= b for a, b in pairwise(positions)):
@@ -26,15 +26,3 @@ def kept_positions(kept: Iterable[int] | None, tile: Tile) -> tuple[int, ...]:
         if not 0 <= position < tile.positions:
             raise ValueError(f"kept: position {position} outside 0..{tile.positions - 1} of {tile.name}")
     return positions
-
-
-def position_coordinates(position: int, tile: Tile) -> tuple[int, int, int]:
-    """(p_d, p_h, p_w) of row-major `position`."""
-    _, h, w = tile.inputs
-    return position // (h * w), position // w % h, position % w
-
-
-def occupied_lines(kept: Sequence[int], tile: Tile) -> tuple[int, int, int]:
-    """How many d rows, (d, h) lines and positions hold a kept column: what separable transforms have to visit."""
-    coordinates = [position_coordinates(p, tile) for p in kept]
-    return len({c[0] for c in coordinates}), len({c[:2] for c in coordinates}), len(coordinates)

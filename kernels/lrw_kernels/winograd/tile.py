@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import prod
+from operator import index
 
 from lrw_kernels.winograd.points import format_points, parse_points
 from lrw_kernels.winograd.transform import Transform
@@ -49,10 +50,9 @@ class Tile:
             if outputs.kernel_size != r:
                 raise ValueError(f"tile: {outputs} is for kernel_size {outputs.kernel_size}, the filter has {r}")
             return outputs
-        if isinstance(outputs, int) and not isinstance(outputs, bool):
-            m = _each(outputs if taps > 1 else 1 for taps in r)
-        else:
-            m = triple(outputs, "tile")
+        m = triple(outputs, "tile")
+        if hasattr(outputs, "__index__"):
+            m = _each(n if taps > 1 else 1 for n, taps in zip(m, r, strict=True))
         d, h, w = (Transform.of(*size) for size in zip(m, r, points, strict=True))
         return Tile((d, h, w), triple(origin, "origin"))
 
@@ -102,6 +102,10 @@ class Tile:
         """Tiles per axis that cover `output_size` [3], ragged edges included."""
         return _each(-(-(size + o) // m) for size, o, m in zip(output_size, self.origin, self.outputs, strict=True))
 
+    def starts(self, padding: Sequence[int] = (0, 0, 0)) -> Triple:
+        """Where tile 0 begins, per axis: in the outputs, or with the layer's `padding` [3] in the inputs."""
+        return _each(-o - p for o, p in zip(self.origin, padding, strict=True))
+
     def output_size(self, input_size: Sequence[int], padding: Sequence[int]) -> Triple:
         """Outputs per axis of a stride-1 convolution of `input_size` [3] with zero `padding` [3]."""
         return _each(n + 2 * p - r + 1 for n, p, r in zip(input_size, padding, self.kernel_size, strict=True))
@@ -119,12 +123,12 @@ class Tile:
 
 def triple(value: int | Sequence[int], name: str) -> Triple:
     """`value` as three integers; an int stands for three equal ones. Raises ValueError naming `name`."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return (value, value, value)
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool | str):
             raise TypeError
-        d, h, w = (int(v) for v in value)
+        if hasattr(value, "__index__"):
+            return (index(value),) * 3
+        d, h, w = (index(v) for v in value)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name}: {value!r} is neither an int nor three of them (depth, height, width)") from error
     return (d, h, w)
