@@ -6,6 +6,7 @@ tile (with origin and points), padding, kept columns and rank. `load` rebuilds t
 
 import json
 import os
+import struct
 from copy import deepcopy
 from pathlib import Path
 from pickle import UnpicklingError
@@ -24,6 +25,8 @@ from lrw.version import __version__
 from lrw_kernels.winograd import Tile, kept_positions
 
 FORMAT = 1
+# What reading a damaged or foreign file with torch's restricted unpickler or safetensors may raise.
+UNREADABLE = (SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError, struct.error)
 _KINDS = {"winograd": WinogradConv3d, "lowrank": LowRankWinogradConv3d, "compressed": CompressedConv3d}
 
 
@@ -113,7 +116,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             tensors = torch.load(path, map_location="cpu", weights_only=True)
         else:
             tensors = load_file(path)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"path: {path} holds no state dict ({type(error).__name__}: {error})") from error
     pairs = tensors.items() if isinstance(tensors, dict) else [(0, 0)]
     if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in pairs):

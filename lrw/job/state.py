@@ -3,11 +3,11 @@
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from lrw.checkpoint import UNREADABLE
 from lrw.version import __version__
 
 FORMAT = 1
@@ -55,7 +55,7 @@ def read(out: Path) -> JobState | None:
     try:
         values = torch.load(path, weights_only=True)  # tensors and plain values only: nothing in the file is run
         found = values.pop("format", None)
-    except (RuntimeError, EOFError, KeyError, AttributeError, UnpicklingError) as error:
+    except UNREADABLE as error:
         raise ValueError(f"out: {path} is damaged or no checkpoint of a job; --fresh starts over") from error
     if found != FORMAT:
         raise ValueError(f"out: {path} has format {found}; this version reads format {FORMAT}")

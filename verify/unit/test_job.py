@@ -152,7 +152,7 @@ def test_a_state_dict_of_torch_can_be_given(finished: tuple[Path, dict[str, obje
 
 
 @pytest.mark.parametrize(
-    ("name", "content"), [("a.pt", b"no pickle"), ("a.safetensors", b"no tensors"), ("b.pt", None)]
+    ("name", "content"), [("a.pt", b"no pickle"), ("c.pt", b"junk"), ("a.safetensors", b"no tensors"), ("b.pt", None)]
 )
 def test_weights_that_hold_no_state_dict_are_named(name: str, content: bytes | None, tmp_path: Path) -> None:
     if content is None:
@@ -201,7 +201,7 @@ def test_an_out_that_is_a_file_is_named(tmp_path: Path) -> None:
     assert (tmp_path / "run").read_text() == "mine"
 
 
-@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04", b"\x80\x02}q.", b"\x00" * 100])
 def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "checkpoint.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"checkpoint\.pt is damaged or no checkpoint of a job; --fresh starts over"):
