@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +51,15 @@ class Subject:
         return result
 
 
+_one_sample_each = patch.object(composed, "CACHED_VALUES", 1)
+IN_PARTS = SimpleNamespace(
+    forward=_one_sample_each(composed.forward),
+    input_grad=_one_sample_each(composed.input_grad),
+    weight_grad=_one_sample_each(composed.weight_grad),
+)
+
 SUBJECTS = {
     f"{name}-{str(dtype).removeprefix('torch.')}": Subject(name, module, dtype)
     for name, module in (("reference", reference), ("torch", composed))
     for dtype in (torch.float64, torch.float32)
-}
+} | {"torch-float64-in-parts": Subject("torch in parts", IN_PARTS, torch.float64)}

@@ -2,8 +2,14 @@
 
 - a low-rank update of full rank reaches every dense update; a zero factor changes nothing, bit for bit
 - scores do not depend on how factors are split between G and B (plain magnitude does: the score trap)
-- selection keeps the asked number, whatever the layers are called, and never loses a better column to a worse one
+- scores are their formulas
+- selection in a layer keeps the asked number and never loses a better column to a worse one
+- global selection: each layer's floor first, then by score per cost whatever still fits; a layer keeps its best
 """
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -13,8 +19,9 @@ from hypothesis import strategies as st
 
 from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
 from lrw.pruning import SCORES, select_global, select_per_layer
-from lrw_kernels.winograd import Tile, importance
-from verify.strategies import tiles
+from lrw_kernels import reference
+from lrw_kernels.winograd import Tile, Transform, importance
+from verify.strategies import Case, cases, tiles
 
 INVARIANT = [name for name in SCORES if name != "magnitude"]
 
@@ -43,19 +50,53 @@ def test_step_zero_is_the_given_layer_bit_for_bit(tile: Tile, seed: int, init: s
     assert torch.equal(low(x), before)
 
 
-@pytest.mark.parametrize("name", INVARIANT)
-@given(tiles(), st.integers(0, 2**31))
-def test_score_does_not_depend_on_the_scaling_of_the_transforms(name: str, tile: Tile, seed: int) -> None:
-    """G -> S G, B -> S^-1 B gives u -> S u, dL/du -> S^-1 dL/du and F -> S^-1 F."""
+def rescaled(axis: Transform, seed: int) -> Transform:
+    """Rows of G times s, rows of B over s; s a power of two of either sign, so that floats follow exactly."""
     rng = np.random.default_rng(seed)
-    t = tile.positions
-    u, du = (torch.from_numpy(rng.standard_normal((t, 2, 3))) for _ in range(2))
-    f, s = torch.from_numpy(importance(tile)), torch.from_numpy(np.exp(rng.uniform(-3, 3, t)))
-    wide = s[:, None, None]
-    plain, scaled = SCORES[name](u, du, f), SCORES[name](u * wide, du / wide, f / s)
-    # taylor's six products may cancel: their rounding is relative to the terms, which `product` sums.
-    terms = float(SCORES["product"](u, du, f).max())
-    torch.testing.assert_close(scaled, plain, rtol=1e-12, atol=8 * 2.0**-52 * terms)
+    scales = [Fraction(2) ** int(rng.integers(-4, 5)) * int(rng.choice([-1, 1])) for _ in range(axis.t)]
+    g = tuple(tuple(s * v for v in row) for s, row in zip(scales, axis.G, strict=True))
+    b = tuple(tuple(v / s for v in row) for s, row in zip(scales, axis.B, strict=True))
+    return replace(axis, G=g, B=b)
+
+
+def score(name: str, tile: Tile, case: Case) -> torch.Tensor:
+    """The score of a layer with spatial weights, after one gradient."""
+    u = reference.filter_transform(case.w(), tile)
+    du = reference.winograd_weight_grad(case.x(), case.y(), tile, case.geometry.padding)
+    return SCORES[name](torch.from_numpy(u), torch.from_numpy(du), torch.from_numpy(importance(tile)))
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+@given(cases(dense=True))
+def test_score_does_not_depend_on_the_scaling_of_the_transforms(name: str, case: Case) -> None:
+    """Bit for bit: scales are powers of two."""
+    d, h, w = (rescaled(axis, case.seed + i) for i, axis in enumerate(case.geometry.tile.axes))
+    other = Tile((d, h, w), case.geometry.tile.origin)
+    assert torch.equal(score(name, other, case), score(name, case.geometry.tile, case))
+
+
+@given(cases())
+def test_scores_are_their_formulas(case: Case) -> None:
+    f = importance(case.geometry.tile, case.geometry.kept)
+    u, du = case.u(), case.u(stream=21)
+    norms = np.sqrt((u * u).sum(axis=(1, 2)))
+    expected = {
+        "product": np.abs(u * du).sum(axis=(1, 2)),
+        "taylor": np.abs(np.einsum("kio,kio->k", u, du)),
+        "weighted_magnitude": norms * f,
+        "magnitude": norms,
+    }
+    assert set(expected) == set(SCORES)
+    terms = 64 * 2.0**-52 * expected["product"].max()  # taylor's products, at most 16, may cancel
+    for name, values in expected.items():
+        actual = SCORES[name](*map(torch.from_numpy, (u, du, f))).numpy()
+        np.testing.assert_allclose(actual, values, rtol=1e-13, atol=terms if name == "taylor" else 0)
+
+
+def test_taylor_lets_terms_cancel_and_product_does_not() -> None:
+    u, du = torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]]]), torch.tensor([[[2.0, -1.0]], [[-2.0, -1.0]]])
+    assert SCORES["taylor"](u, du, torch.ones(2)).tolist() == [0, 4]
+    assert SCORES["product"](u, du, torch.ones(2)).tolist() == [4, 4]
 
 
 def test_plain_magnitude_does_depend_on_it() -> None:
@@ -79,15 +120,72 @@ def test_per_layer_selection_keeps_the_best(scores: list[int], data: st.DataObje
     assert all(scores[k] >= scores[d] for k in kept for d in dropped)
 
 
-@given(
-    st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=12), min_size=1, max_size=4), st.floats(0, 1), st.data()
-)
-def test_global_selection_respects_budget_and_floor(layers: list[list[int]], share: float, data: st.DataObject) -> None:
-    names = [f"layer{i}" for i in range(len(layers))]
-    scores = {n: [float(s) for s in values] for n, values in zip(names, layers, strict=True)}
-    costs = {n: float(data.draw(st.integers(1, 6))) for n in names}
-    total = sum(costs[n] * len(scores[n]) for n in names)
-    kept = select_global(scores, {n: range(len(scores[n])) for n in names}, costs, share * total, floor=1)
-    spent = sum(costs[n] * len(positions) for n, positions in kept.items())
-    assert all(len(positions) >= 1 for positions in kept.values())
-    assert spent <= max(share * total, sum(costs.values()))
+@dataclass(frozen=True)
+class Choice:
+    """What global selection is asked."""
+
+    scores: dict[str, list[float]]
+    candidates: dict[str, list[int]]
+    costs: dict[str, float]
+    budget: float
+    floor: int
+
+    def kept(self) -> dict[str, tuple[int, ...]]:
+        return select_global(self.scores, self.candidates, self.costs, self.budget, self.floor)
+
+    def spent(self, columns: Iterable[tuple[str, int]]) -> float:
+        return sum(self.costs[name] for name, _ in columns)
+
+
+@st.composite
+def choices(draw: st.DrawFn) -> Choice:
+    """Two to four layers, some of whose columns are already gone; whole costs, so that sums are exact."""
+    names, rng = draw(st.sampled_from(["ab", "abc", "dcba"])), np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    scores = {n: rng.integers(0, 10, 9).astype(float).tolist() for n in names}
+    candidates = {n: sorted(rng.choice(9, rng.integers(1, 10), replace=False).tolist()) for n in names}
+    costs = {n: float(rng.integers(1, 7)) for n in names}
+    total = sum(costs[n] * len(candidates[n]) for n in names)
+    return Choice(scores, candidates, costs, total * draw(st.integers(0, 16)) / 16, draw(st.integers(1, 3)))
+
+
+@given(choices())
+def test_global_selection_respects_budget_and_floor(choice: Choice) -> None:
+    kept = choice.kept()
+    least = {n: min(choice.floor, len(positions)) for n, positions in choice.candidates.items()}
+    assert all(len(kept[n]) >= least[n] for n in choice.candidates)
+    floors = sum(choice.costs[n] * count for n, count in least.items())
+    assert choice.spent((n, p) for n in kept for p in kept[n]) <= max(choice.budget, floors)
+
+
+@given(choices())
+def test_global_selection_keeps_a_layers_best(choice: Choice) -> None:
+    for name, kept in choice.kept().items():
+        assert list(kept) == sorted(set(kept))
+        assert set(kept) <= set(choice.candidates[name])
+        values = choice.scores[name]
+        dropped = set(choice.candidates[name]) - set(kept)
+        assert all((-values[k], k) < (-values[d], d) for k in kept for d in dropped)
+
+
+@given(choices())
+def test_global_selection_keeps_what_fits_beside_all_that_ranks_above(choice: Choice) -> None:
+    """Above the floor, a column is kept exactly when floor, kept columns of a better score per cost and it fit."""
+    kept = {(n, p) for n, positions in choice.kept().items() for p in positions}
+    floor: set[tuple[str, int]] = set()
+    for n, positions in choice.candidates.items():
+        floor |= {(n, p) for p in sorted(positions, key=lambda p: (-choice.scores[n][p], p))[: choice.floor]}
+
+    def rank(column: tuple[str, int]) -> tuple[float, str, int]:
+        return -choice.scores[column[0]][column[1]] / choice.costs[column[0]], *column
+
+    assert floor <= kept
+    for column in {(n, p) for n, positions in choice.candidates.items() for p in positions} - floor:
+        above = floor | {other for other in kept if rank(other) < rank(column)}
+        assert (column in kept) == (choice.spent(above) + choice.costs[column[0]] <= choice.budget)
+
+
+def test_global_selection_ranks_by_score_per_cost() -> None:
+    """By score alone the second dear column would win; per cost the cheap one does, and the dear one no longer fits."""
+    scores, candidates = {"dear": [9.0, 8.0], "cheap": [4.0, 3.0]}, {"dear": [0, 1], "cheap": [0, 1]}
+    kept = select_global(scores, candidates, {"dear": 4.0, "cheap": 1.0}, 9.0)
+    assert kept == {"dear": (0,), "cheap": (0, 1)}

@@ -2,7 +2,8 @@
 
 - identity: sum_p A[p,i] G[p,j] B[p,k] = [k = i + j] for every F(m, r), default points or any others
 - a tile's text parses back to the tile
-- rescaling rows of G against B leaves what is computed, and the importance-weighted score, unchanged
+- matrices that break the identity are refused
+- importance is the RMS response to white noise
 """
 
 from fractions import Fraction
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrw_kernels.winograd import Tile, Transform, importance
+from lrw_kernels.winograd.transform import _prove
 from verify.strategies import tiles
 
 
@@ -39,6 +41,17 @@ def test_any_rational_points_satisfy_the_identity(m: int, r: int, data: st.DataO
     for i, j, k in product(range(m), range(r), range(m + r - 1)):
         total = sum(a[i] * g[j] * b[k] for a, g, b in zip(t.A, t.G, t.B, strict=True))
         assert total == (1 if k == i + j else 0)
+
+
+@pytest.mark.parametrize("name", ["A", "G", "B"])
+@given(st.integers(1, 8), st.integers(1, 7), st.data())
+def test_matrices_with_one_wrong_entry_are_refused(name: str, m: int, r: int, data: st.DataObject) -> None:
+    transform = Transform.of(m, r)
+    matrices = {key: [list(row) for row in getattr(transform, key)] for key in "AGB"}
+    row = data.draw(st.sampled_from(matrices[name]))
+    row[data.draw(st.integers(0, len(row) - 1))] += 1
+    with pytest.raises(AssertionError, match="identity fails"):
+        _prove(m, r, *matrices.values())
 
 
 @given(tiles())
