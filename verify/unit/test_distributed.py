@@ -1,7 +1,6 @@
 """Two processes that each see half of a batch score and keep the columns one process does on the whole."""
 
 import os
-import socket
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,10 @@ def net() -> nn.Module:
     return lrw.to_winograd(nn.Sequential(nn.Conv3d(1, 3, 3, padding=1), nn.Tanh(), nn.Conv3d(3, 2, 3, padding=1)), 2)
 
 
-def worker(rank: int, port: int, out: str, diverge: bool) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": "2"}
+def worker(rank: int, out: str, diverge: bool) -> None:
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo")
+    # A store in a file: no port that another process could take meanwhile, no server that could leave too early.
+    torch.distributed.init_process_group("gloo", init_method=f"file://{out}/store", rank=rank, world_size=2)
     model = net()
     pruner = lrw.ColumnPruner(model, 0.5)
     parallel = DistributedDataParallel(model)
@@ -36,14 +35,21 @@ def worker(rank: int, port: int, out: str, diverge: bool) -> None:
     except RuntimeError as error:
         kept = str(error)
     torch.save({"kept": kept, "scores": pruner.scores}, f"{out}/{rank}.pt")
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    os._exit(0)  # gloo's threads may keep an interpreter from leaving
 
 
 def spawn(out: Path, diverge: bool) -> list[dict[str, object]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    mp.spawn(worker, (port, str(out), diverge), nprocs=2)
+    context = mp.get_context("spawn")
+    processes = [context.Process(target=worker, args=(rank, str(out), diverge)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        process.kill()  # where it has not ended: its exit code then fails the test
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
     return [torch.load(out / f"{rank}.pt") for rank in range(2)]
 
 
