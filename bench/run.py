@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import mkldnn
 
 from bench.cases import CASES, Case
 from lrw import backends
@@ -98,7 +99,7 @@ def measure(case: Case, tile: Tile, backend: str, seconds: float) -> list[dict[s
 def _torch_forms(x: Tensor, last: Tensor, weight: Tensor) -> dict[str, Callable[[], Tensor]]:
     conv = nn.Conv3d(weight.shape[1], weight.shape[0], 3, padding=1, bias=False)
     conv.weight = nn.Parameter(weight, requires_grad=False)
-    packed, dense = torch.utils.mkldnn.to_mkldnn(conv.eval()), x.to_mkldnn()
+    packed, dense = mkldnn.to_mkldnn(conv.eval()), x.to_mkldnn()
     weight_last = weight.to(memory_format=torch.channels_last_3d)
     return {
         "contiguous": lambda: F.conv3d(x, weight, padding=1),
