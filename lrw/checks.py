@@ -39,6 +39,15 @@ def check_bias(x: Tensor, bias: Tensor | None, channels: int, dtypes: Sequence[t
     check_pair(x, bias, "bias", dtypes)
 
 
+def check_residual(x: Tensor, residual: Tensor | None, shape: Sequence[int], dtypes: Sequence[torch.dtype]) -> None:
+    """residual must have the output's shape, x's device and one of `dtypes`."""
+    if residual is None:
+        return
+    if tuple(residual.shape) != tuple(shape):
+        raise ValueError(f"residual: shape {tuple(residual.shape)}; accepted is the output's, {list(shape)}")
+    check_pair(x, residual, "residual", dtypes)
+
+
 def check_weight(weight: Tensor) -> None:
     """weight must be a floating [Cout, Cin, rd, rh, rw] tensor."""
     if not isinstance(weight, Tensor) or weight.dim() != 5:

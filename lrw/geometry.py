@@ -17,15 +17,20 @@ class Layer(NamedTuple):
     padding: Triple
     kept: tuple[int, ...] | None
     columns: int
+    fixed: bool
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Tile, zero padding [3] and kept positions of one layer; `kept` None stands for all T."""
+    """Tile, zero padding [3] and kept positions of one layer; `kept` None stands for all T.
+
+    `fixed` says that the kept set is final: a backend may generate code for it. It changes no result.
+    """
 
     tile: Tile
     padding: Triple
     kept: tuple[int, ...] | None = None
+    fixed: bool = False
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -40,7 +45,7 @@ class Geometry:
     @property
     def arguments(self) -> Layer:
         """This geometry in plain values."""
-        return Layer(str(self.tile), self.tile.kernel_size, self.padding, self.kept, self.columns)
+        return Layer(str(self.tile), self.tile.kernel_size, self.padding, self.kept, self.columns, self.fixed)
 
     def output_size(self, input_size: Sequence[int]) -> Triple:
         """Outputs [3] for an input of `input_size` [3]."""
@@ -48,7 +53,7 @@ class Geometry:
 
 
 @lru_cache(maxsize=1024)
-def geometry(tile: str, padding: Triple, kept: tuple[int, ...] | None) -> Geometry:
+def geometry(tile: str, padding: Triple, kept: tuple[int, ...] | None, fixed: bool) -> Geometry:
     """The geometry an operator's plain arguments stand for."""
     parsed = Tile.parse(tile)
-    return Geometry(parsed, padding, None if kept is None else kept_positions(kept, parsed))
+    return Geometry(parsed, padding, None if kept is None else kept_positions(kept, parsed), fixed)

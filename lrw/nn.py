@@ -239,7 +239,7 @@ class CompressedConv3d(WinogradLayer):
     def of(cls, layer: WinogradLayer) -> "CompressedConv3d":
         """The compressed form of any Winograd layer; computes the same function."""
         weight = layer.weights().detach()
-        geometry = replace(layer.geometry, kept=layer.geometry.positions)
+        geometry = replace(layer.geometry, kept=layer.geometry.positions, fixed=True)
         new = cls(
             layer.in_channels,
             layer.out_channels,

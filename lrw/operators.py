@@ -1,7 +1,8 @@
 """The three operators behind `lrw.ops`, registered with torch: kernel, fake and autograd of each.
 
 Convolution is bilinear, so they close under differentiation: `forward(x, U)`, `input_grad(dY, U)` and
-`weight_grad(x, dY)`. Each one's gradients are the other two, to any order. Half precision is computed in float32.
+`weight_grad(x, dY)`. Each one's gradients are the other two, to any order. Half precision is computed in float32. The
+forward operator also adds a bias, and for inference a residual, and applies ReLU, which a backend may fuse.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +13,10 @@ import torch
 from torch import Tensor
 
 from lrw import backends
+from lrw.backends.epilogue import Epilogue
 from lrw.geometry import Geometry, geometry
 
-_LAYER = "str tile, int[] padding, int[]? kept, str backend"
+_LAYER = "str tile, int[] padding, int[]? kept, bool fixed, str backend"
 
 
 def compute_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -28,9 +30,9 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
-def _run(x: Tensor, layer: str, padding: Sequence[int], kept: Sequence[int] | None, name: str) -> tuple[Any, Geometry]:
+def _geometry(tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool) -> Geometry:
     d, h, w = padding
-    return backends.backend(name, x.device), geometry(layer, (d, h, w), None if kept is None else tuple(kept))
+    return geometry(tile, (d, h, w), None if kept is None else tuple(kept), fixed)
 
 
 def _channels_last(x: Tensor) -> bool:
@@ -38,8 +40,8 @@ def _channels_last(x: Tensor) -> bool:
 
 
 def _inner(x: Tensor) -> Tensor:
-    """[N, C, D, H, W] as the backends' [N, D, H, W, C], widened to the dtype they compute in."""
-    return x.permute(0, 2, 3, 4, 1).to(compute_dtype(x.dtype))
+    """[N, C, D, H, W] as the backends' [N, D, H, W, C]."""
+    return x.permute(0, 2, 3, 4, 1)
 
 
 def _outer(y: Tensor, like: Tensor) -> Tensor:
@@ -54,50 +56,60 @@ def _empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
 
 
-def _forward_op(x: Tensor, u: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str) -> Tensor:
-    run, layer = _run(x, tile, padding, kept, backend)
+def _forward_op(
+    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool,
+    tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
+) -> Tensor:  # fmt: skip
+    run, layer = backends.backend(backend, x.device), _geometry(tile, padding, kept, fixed)
+    epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
     with without_autocast(x.device):
-        return _outer(run.forward(_inner(x), u.to(compute_dtype(u.dtype)).contiguous(), layer), x)
+        return _outer(run.forward(_inner(x), u, layer, epilogue), x)
 
 
 def _input_grad_op(
-    dy: Tensor, u: Tensor, input_size: list[int], tile: str, padding: list[int], kept: list[int] | None, backend: str
-) -> Tensor:
-    run, layer = _run(dy, tile, padding, kept, backend)
+    dy: Tensor, u: Tensor, input_size: list[int],
+    tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
+) -> Tensor:  # fmt: skip
+    run, layer = backends.backend(backend, dy.device), _geometry(tile, padding, kept, fixed)
+    d, h, w = input_size
     with without_autocast(dy.device):
-        wide = u.to(compute_dtype(u.dtype)).contiguous()
-        return _outer(run.input_grad(_inner(dy), wide, layer, tuple(input_size)), dy)
+        return _outer(run.input_grad(_inner(dy), u, layer, (d, h, w)), dy)
 
 
 def _weight_grad_op(
-    x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str
+    x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str
 ) -> Tensor:
-    run, layer = _run(x, tile, padding, kept, backend)
+    run, layer = backends.backend(backend, x.device), _geometry(tile, padding, kept, fixed)
     with without_autocast(x.device):
-        du: Tensor = run.weight_grad(_inner(x), _inner(dy), layer)
-        return du.contiguous()  # wide; autograd brings it to u's dtype
+        return run.weight_grad(_inner(x), _inner(dy), layer).contiguous()  # wide; autograd brings it to u's dtype
 
 
-def _forward_fake(x: Tensor, u: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str) -> Tensor:
-    size = _run(x, tile, padding, kept, backend)[1].output_size(x.shape[2:])
-    return _empty(x, (x.shape[0], u.shape[2], *size))
+def _forward_fake(
+    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool,
+    tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
+) -> Tensor:  # fmt: skip
+    return _empty(x, (x.shape[0], u.shape[2], *_geometry(tile, padding, kept, fixed).output_size(x.shape[2:])))
 
 
 def _input_grad_fake(
-    dy: Tensor, u: Tensor, input_size: list[int], tile: str, padding: list[int], kept: list[int] | None, backend: str
-) -> Tensor:
+    dy: Tensor, u: Tensor, input_size: list[int],
+    tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
+) -> Tensor:  # fmt: skip
     return _empty(dy, (dy.shape[0], u.shape[1], *input_size))
 
 
 def _weight_grad_fake(
-    x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, backend: str
+    x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str
 ) -> Tensor:
-    columns = _run(x, tile, padding, kept, backend)[1].columns
+    columns = _geometry(tile, padding, kept, fixed).columns
     return x.new_empty((columns, x.shape[1], dy.shape[1]), dtype=compute_dtype(x.dtype))
 
 
 def _forward_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, u, *ctx.layer = inputs
+    x, u, bias, residual, relu, *ctx.layer = inputs
+    if residual is not None or relu:
+        raise NotImplementedError("winograd_forward: residual and relu are for inference; gradients go through neither")
+    ctx.bias_dtype = None if bias is None else bias.dtype
     ctx.save_for_backward(x, u)
 
 
@@ -106,7 +118,8 @@ def _forward_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     ops = torch.ops.lrw
     dx = ops.winograd_input_grad(dy, u, x.shape[2:], *ctx.layer) if ctx.needs_input_grad[0] else None
     du = ops.winograd_weight_grad(x, dy, *ctx.layer) if ctx.needs_input_grad[1] else None
-    return dx, du, None, None, None, None
+    dbias = dy.sum((0, 2, 3, 4), dtype=ctx.bias_dtype) if ctx.needs_input_grad[2] else None
+    return dx, du, dbias, *(None,) * 7
 
 
 def _input_grad_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -117,9 +130,9 @@ def _input_grad_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> No
 def _input_grad_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     dy, u = ctx.saved_tensors
     ops = torch.ops.lrw
-    d_dy = ops.winograd_forward(g, u, *ctx.layer) if ctx.needs_input_grad[0] else None
+    d_dy = ops.winograd_forward(g, u, None, None, False, *ctx.layer) if ctx.needs_input_grad[0] else None
     du = ops.winograd_weight_grad(g, dy, *ctx.layer) if ctx.needs_input_grad[1] else None
-    return d_dy, du, None, None, None, None, None
+    return d_dy, du, *(None,) * 6
 
 
 def _weight_grad_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -131,8 +144,8 @@ def _weight_grad_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, dy = ctx.saved_tensors
     ops = torch.ops.lrw
     dx = ops.winograd_input_grad(dy, g, x.shape[2:], *ctx.layer) if ctx.needs_input_grad[0] else None
-    d_dy = ops.winograd_forward(x, g, *ctx.layer) if ctx.needs_input_grad[1] else None
-    return dx, d_dy, None, None, None, None
+    d_dy = ops.winograd_forward(x, g, None, None, False, *ctx.layer) if ctx.needs_input_grad[1] else None
+    return dx, d_dy, *(None,) * 5
 
 
 def _register(
@@ -149,7 +162,7 @@ def _register(
     torch.library.register_autograd(name, backward, setup_context=context)
 
 
-_register(f"winograd_forward(Tensor x, Tensor u, {_LAYER}) -> Tensor",
+_register(f"winograd_forward(Tensor x, Tensor u, Tensor? bias, Tensor? residual, bool relu, {_LAYER}) -> Tensor",
           _forward_op, _forward_fake, _forward_context, _forward_backward)  # fmt: skip
 _register(f"winograd_input_grad(Tensor dy, Tensor u, SymInt[] input_size, {_LAYER}) -> Tensor",
           _input_grad_op, _input_grad_fake, _input_grad_context, _input_grad_backward)  # fmt: skip

@@ -1,9 +1,9 @@
 """Winograd convolution on torch tensors: check, cast, dispatch. The operators themselves are in `lrw.operators`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import index
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,13 @@ from torch.autograd import forward_ad
 from lrw import checks
 from lrw.geometry import Geometry, Layer
 from lrw.operators import compute_dtype, without_autocast
+from lrw.unchanged import Derived
 from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
 from lrw_kernels.winograd.tile import Triple, triple
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 TileLike = int | Sequence[int] | Tile
+_TRANSFORMED: Derived[Tensor] = Derived()
 
 
 def winograd_conv3d(
@@ -32,21 +35,23 @@ def winograd_conv3d(
     *,
     tile: TileLike | str = "auto",
     rtol: float = 1e-4,
+    residual: Tensor | None = None,
+    relu: bool = False,
     backend: str = "auto",
 ) -> Tensor:
     """`torch.nn.functional.conv3d` computed in the Winograd domain, differentiable to any order.
 
     input [N, Cin, D, H, W] or [Cin, D, H, W] (contiguous or channels_last_3d, the output follows), weight
     [Cout, Cin, rd, rh, rw] with 1 to 7 taps per axis, bias [Cout]. `tile` is outputs per axis, or "auto": the
-    cheapest whose error bound (largest error over largest output) stays within `rtol`. float32 and float64; bfloat16
+    cheapest whose error bound (largest error over largest output) stays within `rtol`. A `residual` of the output's
+    shape and a ReLU follow the bias; without gradients all three cost no pass of their own. float32 and float64; bfloat16
     and float16 are computed in float32. Raises ValueError naming the argument for shapes, dtypes, devices and for
     stride, dilation and groups other than 1. Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
     """
     if isinstance(input, Tensor) and input.dim() == 4:
-        batched = winograd_conv3d(
-            input[None], weight, bias, stride, padding, dilation, groups, tile=tile, rtol=rtol, backend=backend
-        )
-        return batched[0]
+        single = None if residual is None else residual[None]
+        options = {"tile": tile, "rtol": rtol, "residual": single, "relu": relu, "backend": backend}
+        return winograd_conv3d(input[None], weight, bias, stride, padding, dilation, groups, **options)[0]
     checks.check_weight(weight)
     for value, name in ((stride, "stride"), (dilation, "dilation"), (groups, "groups")):
         checks.check_unit(value, name)
@@ -55,9 +60,8 @@ def winograd_conv3d(
     pads = padding_sizes(padding, kernel_size)
     chosen = _spatial_tile(tile, kernel_size, input, weight, pads, rtol)
     input, weight, bias = _autocast(input, weight, bias)
-    return _convolve(
-        input, _transform(weight, chosen), bias, _layer(chosen, kernel_size, pads, None), backend, "weight"
-    )
+    layer = _layer(chosen, kernel_size, pads, None)
+    return _convolve(input, _spatial_weights(weight, layer), bias, residual, relu, layer, backend, "weight")
 
 
 def winograd_domain_conv3d(
@@ -69,25 +73,37 @@ def winograd_domain_conv3d(
     kernel_size: int | Sequence[int] = 3,
     padding: int | str | Sequence[int] = 0,
     kept: Sequence[int] | Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
     backend: str = "auto",
 ) -> Tensor:
     """A Winograd layer: input [N, Cin, D, H, W] with free weights u [K, Cin, Cout] at the `kept` positions.
 
     u need not come from spatial weights; then the layer is no convolution, and its output depends on where the tile
     grid starts (`tile.origin`). `kept` lists K of the T positions in rising order, None stands for all. Differentiable
-    in input, u and bias. Raises ValueError naming the argument.
+    in input, u, bias and residual, which is added before a ReLU where `relu` asks for one. Raises ValueError naming the argument.
     """
     sizes = triple(kernel_size, "kernel_size")
     layer = _layer(tile, sizes, padding_sizes(padding, sizes), _positions(kept))
-    return domain_conv3d(input, u, bias, layer, backend)
+    return domain_conv3d(input, u, bias, layer, backend, residual=residual, relu=relu)
 
 
-def domain_conv3d(input: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str = "auto") -> Tensor:
+def domain_conv3d(
+    input: Tensor,
+    u: Tensor,
+    bias: Tensor | None,
+    layer: Layer,
+    backend: str = "auto",
+    *,
+    residual: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     """`winograd_domain_conv3d` for a ready layer: what the modules call."""
     if u.dim() != 3 or u.shape[0] != layer.columns:
         raise ValueError(f"u: shape {tuple(u.shape)}; accepted is [{layer.columns}, Cin, Cout] for tile {layer.tile}")
     checks.check_activation(input, u.shape[1])
-    return _convolve(*_autocast(input, u, bias), layer, backend, "u")
+    input, u, bias = _autocast(input, u, bias)
+    return _convolve(input, u, bias, residual, relu, layer, backend, "u")
 
 
 def transform_weight(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None) -> Tensor:
@@ -99,43 +115,75 @@ def transform_weight(weight: Tensor, tile: TileLike, kept: Sequence[int] | None 
     return _transform(weight, tile, kept)
 
 
-def _transform(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None) -> Tensor:
-    layer = _layer(tile, _sizes(weight), (0, 0, 0), _positions(kept))
+def _transform(weight: Tensor, tile: TileLike | str, kept: Sequence[int] | None = None) -> Tensor:
+    whole = Tile.parse(tile) if isinstance(tile, str) else tile
+    layer = _layer(whole, _sizes(weight), (0, 0, 0), _positions(kept))
     table = _filter_table(layer.tile, layer.kept, compute_dtype(weight.dtype), weight.device)
     taps = weight.to(table.dtype).permute(2, 3, 4, 1, 0).reshape(table.shape[1], -1)  # [r^3, Cin * Cout]
     with without_autocast(weight.device):  # U in half precision would cost more than it saves
         return (table @ taps).view(-1, weight.shape[1], weight.shape[0])
 
 
+def _spatial_weights(weight: Tensor, layer: Layer) -> Tensor:
+    """U of constant weights is kept; one that is trained, or traced, is formed anew."""
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad) or _has_tangent([weight]):
+        return _transform(weight, layer.tile)
+
+    def make() -> Tensor:
+        with torch.inference_mode(False), torch.no_grad():  # a tensor that can also serve a later training step
+            return _transform(weight.detach(), layer.tile)
+
+    kept = _TRANSFORMED.get(weight, layer.tile, make)
+    return _transform(weight, layer.tile) if kept is None else kept
+
+
 # --- from checked arguments to the operators -------------------------------------------------------------------------
 
 
-def _convolve(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str, name: str) -> Tensor:
+def _convolve(
+    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, layer: Layer, backend: str, name: str
+) -> Tensor:
     dtypes = (x.dtype, compute_dtype(x.dtype))
     checks.check_pair(x, u, name, dtypes)
     checks.check_bias(x, bias, u.shape[2], dtypes)
     size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
     checks.check_output_size(size, x.shape[2:])
-    arguments = (layer.tile, layer.padding, layer.kept, backend)
-    y = _forward_mode(x, u, arguments) if _has_tangent(x, u) else torch.ops.lrw.winograd_forward(x, u, *arguments)
-    return y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1)
+    checks.check_residual(x, residual, (x.shape[0], u.shape[2], *size), (x.dtype,))
+    arguments = (layer.tile, layer.padding, layer.kept, layer.fixed, backend)
+    tensors = [t for t in (x, u, bias, residual) if t is not None]
+    if _has_tangent(tensors):
+        y = _forward_mode(x, u, arguments)
+        return _finish(y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1), residual, relu)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        y = torch.ops.lrw.winograd_forward(x, u, bias, None, False, *arguments)
+        return _finish(y, residual, relu)
+    return torch.ops.lrw.winograd_forward(x, u, bias, residual, relu, *arguments)
 
 
-def _has_tangent(x: Tensor, u: Tensor) -> bool:
+def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+    y = y if residual is None else y + residual
+    return torch.relu(y) if relu else y
+
+
+def _has_tangent(tensors: Sequence[Tensor]) -> bool:
     """Whether forward mode is under way; raises where its tangents could not be followed and would come out as zero."""
     compiling = torch.compiler.is_compiling()
     if (0 if compiling else 1) < eager_transforms.JVP_NESTING:
         raise NotImplementedError("winograd convolution: no forward mode inside torch.compile, nor nested in itself")
-    return not compiling and any(forward_ad.unpack_dual(t).tangent is not None for t in (x, u))
+    return not compiling and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
     """Dual numbers by the product rule; a registered operator alone would drop the tangents silently."""
     (x, dx), (u, du) = forward_ad.unpack_dual(x), forward_ad.unpack_dual(u)
-    forward = torch.ops.lrw.winograd_forward
-    parts = [forward(dx, u, *arguments)] if dx is not None else []
-    parts += [forward(x, du, *arguments)] if du is not None else []
-    return forward_ad.make_dual(forward(x, u, *arguments), sum(parts[1:], start=parts[0]))
+
+    def forward(x: Tensor, u: Tensor) -> Tensor:
+        return torch.ops.lrw.winograd_forward(x, u, None, None, False, *arguments)
+
+    parts = [forward(dx, u)] if dx is not None else []
+    parts += [forward(x, du)] if du is not None else []
+    y = forward(x, u)
+    return forward_ad.make_dual(y, sum(parts[1:], start=parts[0])) if parts else y
 
 
 def _autocast(x: Tensor, u: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -165,18 +213,24 @@ def _spatial_tile(
 # lru_cache and would trace the wrapped function, so the caches sit one call further down.
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _traced_as_constant(function: Function) -> Function:
+    """`torch.compiler.assume_constant_result`, without its import of all of torch.compile (a second)."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_traced_as_constant
 def _cheapest(kernel_size: Triple, cin: int, cout: int, size: Triple, rtol: float, eps: float) -> Triple:
     return cheapest_tile(kernel_size, cin, cout, size, rtol, eps).outputs
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@_traced_as_constant
 def _layer(tile: TileLike, kernel_size: Triple, padding: Triple, kept: tuple[int, ...] | None) -> Layer:
     whole = tile if isinstance(tile, Tile) or hasattr(tile, "__index__") else triple(tile, "tile")
     return _cached_layer(whole, kernel_size, padding, kept)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@_traced_as_constant
 def _filter_table(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor:
     # A new tensor every time: one kept from inference mode or from a fake mode would poison later training.
     return torch.tensor(_cached_filter_table(tile, kept), dtype=dtype, device=device)

@@ -11,21 +11,22 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
 from lrw_kernels.winograd.tile import Triple
 
 
 class Backend(Protocol):
-    """Activations come and go as [N, D, H, W, C] of any strides, in float32 or float64."""
+    """Activations come as [N, D, H, W, C] of any strides and any floating dtype, and go in theirs or wider."""
 
-    def forward(self, x: Tensor, u: Tensor, geometry: Geometry) -> Tensor:
-        """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
+    def forward(self, x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Tensor:
+        """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout], finished by the epilogue."""
 
     def input_grad(self, dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
         """dX [N, D, H, W, Cin]."""
 
     def weight_grad(self, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
-        """dU [K, Cin, Cout]."""
+        """dU [K, Cin, Cout], in float32 at least."""
 
     def refusal(self, device: torch.device) -> str | None:
         """Why this backend does not compute on `device`; None where it does."""
@@ -39,8 +40,8 @@ class Choice:
     reason: str
 
 
-_MODULES = {"reference": "lrw.backends.reference", "torch": "lrw.backends.composed"}
-_LATER = {"cpu": "vector kernels in Numba", "triton": "kernels for NVIDIA GPUs"}  # named, so that nobody reuses them
+_MODULES = {"reference": "lrw.backends.reference", "torch": "lrw.backends.composed", "cpu": "lrw.backends.cpu"}
+_LATER = {"triton": "kernels for NVIDIA GPUs"}  # named, so that nobody reuses them
 NAMES = ("auto", *_MODULES)
 
 
@@ -51,7 +52,12 @@ def available() -> tuple[str, ...]:
 
 def choose(device: torch.device) -> Choice:
     """What `backend="auto"` takes for tensors on `device`."""
-    return Choice("torch", f"the only fast path of this version on {device.type}: tensor operations on any device")
+    if device.type != "cpu":
+        return Choice("torch", f"the only path of this version on {device.type}: tensor operations on any device")
+    refusal = _module("cpu").refusal(device)
+    if refusal is not None:
+        return Choice("torch", f"'cpu' {refusal}")
+    return Choice("cpu", "vector kernels, the fastest on this processor")
 
 
 def backend(name: str, device: torch.device) -> Backend:
@@ -63,8 +69,12 @@ def backend(name: str, device: torch.device) -> Backend:
         raise ValueError(f"backend: {what} comes in a later version; accepted are {', '.join(NAMES)}")
     if name not in _MODULES:
         raise ValueError(f"backend: {name!r} is not one of {', '.join(NAMES)} in this version")
-    module = cast(Backend, import_module(_MODULES[name]))
+    module = _module(name)
     reason = module.refusal(device)
     if reason is not None:
         raise ValueError(f"backend: {name!r} {reason}")
     return module
+
+
+def _module(name: str) -> Backend:
+    return cast(Backend, import_module(_MODULES[name]))

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lrw.backends.epilogue import PLAIN, Epilogue
+from lrw.backends.precision import widened
 from lrw.geometry import Geometry
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.tile import Triple
@@ -27,17 +29,18 @@ def refusal(device: torch.device) -> str | None:
     return None
 
 
-def forward(x: Tensor, u: Tensor, geometry: Geometry) -> Tensor:
+def forward(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Tensor:
     """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
+    x, u = widened(x, u)
     start, size = geometry.tile.starts(), geometry.output_size(x.shape[1:4])
     parts = _parts(x.shape[0], geometry, size, u, x.device)
-    return _joined(
-        [_scatter(torch.bmm(_input_transform(x[p], geometry), u), geometry, "A", start, size) for p in parts]
-    )
+    y = _joined([_scatter(torch.bmm(_input_transform(x[p], geometry), u), geometry, "A", start, size) for p in parts])
+    return epilogue.apply(y)
 
 
 def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
     """dX [N, D, H, W, Cin]."""
+    dy, u = widened(dy, u)
     start, back = geometry.tile.starts(geometry.padding), u.transpose(1, 2)
     parts = _parts(dy.shape[0], geometry, dy.shape[1:4], u, dy.device)
     return _joined(
@@ -47,6 +50,7 @@ def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) ->
 
 def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
     """dU [K, Cin, Cout]."""
+    x, dy = widened(x, dy)
     du = x.new_zeros(geometry.columns, x.shape[4], dy.shape[4])
     for p in _parts(x.shape[0], geometry, dy.shape[1:4], du, x.device):
         du.baddbmm_(_input_transform(x[p], geometry).transpose(1, 2), _output_adjoint(dy[p], geometry))

@@ -1,0 +1,166 @@
+"""Numba's door to the emitters: intrinsics on integers, with what is to be emitted as a literal text.
+
+They stand at module level and take their program as an argument, so that a kernel is the same function for every
+program. Addresses are int64 everywhere; a record is read through its address.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import from_dtype, types
+from numba.extending import intrinsic
+
+from lrw_kernels.cpu import records
+from lrw_kernels.cpu.micro import Micro, emit_micro, emit_peak
+from lrw_kernels.cpu.patch import emit_columns, emit_lines, emit_scatter
+from lrw_kernels.cpu.program import Program
+from lrw_kernels.cpu.vector import BYTES, I64, Vectors
+
+Generate = Callable[[Any, Any, Any, Any], Any]
+LONG = types.int64
+SIDE, PRODUCTS, BLOCKS, REGION, MATRIX = (
+    from_dtype(record)
+    for record in (records.SIDE, records.PRODUCTS, records.BLOCKS, records.REGION, records.MATRIX)
+)
+
+
+def _does(emit: Callable[[Any, list[Any]], None]) -> Generate:
+    """Code generation for an intrinsic that returns nothing."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit(builder, list(arguments))
+        return context.get_dummy_value()
+
+    return generate
+
+
+def _gives(emit: Callable[[Any, list[Any]], Any]) -> Generate:
+    """Code generation for an intrinsic that returns what `emit` does."""
+    return lambda context, builder, signature, arguments: emit(builder, list(arguments))
+
+
+def _vectors(builder: Any, p: Program) -> Vectors:
+    return Vectors(builder, p.element, p.lanes, spare_adders=p.spare_adders)
+
+
+@intrinsic(prefer_literal=True)
+def gather_columns(_, text, rows, step, at, first, last, start, stop, scratch):
+    """See `patch.emit_columns`; `text` is a Program's."""
+    p = Program.parse(text.literal_value)
+    return types.void(text, *(LONG,) * 8), _does(lambda b, arguments: emit_columns(_vectors(b, p), p, arguments[1:]))
+
+
+@intrinsic(prefer_literal=True)
+def gather_lines(_, text, start, domain, table, scratch):
+    """See `patch.emit_lines`; `text` is a Program's."""
+    p = Program.parse(text.literal_value)
+    return types.void(text, *(LONG,) * 4), _does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
+
+
+@intrinsic(prefer_literal=True)
+def scatter_tile(_, text, domain, table, rows, step, at, first, last, bias, residual, relu, scratch):
+    """See `patch.emit_scatter`; `text` is a Program's."""
+    p = Program.parse(text.literal_value)
+    return types.void(text, *(LONG,) * 11), _does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
+
+
+@intrinsic(prefer_literal=True)
+def multiply(_, text, a, b, c, left, steps, a_jump, b_jump, c_row):
+    """See `micro.emit_micro`; `text` is a Micro's."""
+    m = Micro.parse(text.literal_value)
+    emit = _gives(lambda builder, arguments: emit_micro(Vectors(builder, m.element, m.lanes), m, arguments[1:]))
+    return LONG(text, *(LONG,) * 8), emit
+
+
+@intrinsic(prefer_literal=True)
+def spin(_, text, to):
+    """See `micro.emit_peak`; `text` is a Micro's."""
+    m = Micro.parse(text.literal_value)
+    emit = _does(lambda builder, arguments: emit_peak(Vectors(builder, m.element, m.lanes), m, arguments[1:]))
+    return types.void(text, LONG), emit
+
+
+@intrinsic(prefer_literal=True)
+def copy_number(_, kind, target, source):
+    """Copy one number of `kind`, a key of BYTES."""
+    number = ir.IntType(8 * BYTES[kind.literal_value]).as_pointer()
+
+    def emit(b: Any, arguments: list[Any]) -> None:
+        target, source = (b.inttoptr(address, number) for address in arguments[1:])
+        b.store(b.load(source), target)
+
+    return types.void(kind, LONG, LONG), _does(emit)
+
+
+@intrinsic(prefer_literal=True)
+def move_square(_, transposed, element, lanes, target, target_row, source, source_row):
+    """A square of lanes x lanes numbers, copied or transposed in registers; rows lie so many bytes apart."""
+    flip, count = transposed.literal_value, lanes.literal_value
+
+    def emit(b: Any, arguments: list[Any]) -> None:
+        v = Vectors(b, element.literal_value, count)
+        to, to_row, source, source_row = arguments[3:]
+        rows = [v.load(b.add(source, b.mul(source_row, I64(i)))) for i in range(count)]
+        for i, row in enumerate(v.transpose(rows) if flip else rows):
+            v.store(row, b.add(to, b.mul(to_row, I64(i))))
+
+    return types.void(transposed, element, lanes, *(LONG,) * 4), _does(emit)
+
+
+@intrinsic
+def put(_, address, value):
+    """Write one int64."""
+    return types.void(LONG, LONG), _does(lambda b, a: b.store(a[1], b.inttoptr(a[0], I64.as_pointer())))
+
+
+@intrinsic
+def get(_, address):
+    """Read one int64."""
+    return LONG(LONG), _gives(lambda b, a: b.load(b.inttoptr(a[0], I64.as_pointer())))
+
+
+@intrinsic
+def take(_, address, count):
+    """Add `count` to the int64 at `address` in one step no thread can interrupt; returns what was there before."""
+    emit = _gives(lambda b, a: b.atomic_rmw("add", b.inttoptr(a[0], I64.as_pointer()), a[1], "acq_rel"))
+    return LONG(LONG, LONG), emit
+
+
+@intrinsic
+def call_transform(_, function, side, tile, slot, count, first, last, domain, scratch):
+    """Call a transform kernel by its address."""
+    return types.void(*(LONG,) * 9), _does(_call)
+
+
+@intrinsic
+def call_products(_, function, products, position, tiles, first, last, v, m):
+    """Call a products kernel by its address."""
+    return types.void(*(LONG,) * 8), _does(_call)
+
+
+@intrinsic
+def call_range(_, function, job, begin, end, scratch):
+    """Call a range kernel by its address."""
+    return types.void(*(LONG,) * 5), _does(_call)
+
+
+def _call(b: Any, arguments: list[Any]) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [I64] * (len(arguments) - 1))
+    b.call(b.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+
+def _at(record: Any) -> Any:
+    @intrinsic
+    def at(_, address):
+        return record(LONG), lambda context, b, signature, a: b.inttoptr(a[0], context.get_value_type(record))
+
+    return at
+
+
+side_at, products_at, blocks_at, region_at, matrix_at = (
+    _at(record) for record in (SIDE, PRODUCTS, BLOCKS, REGION, MATRIX)
+)
+NEXT_OFFSET = int(np.dtype(records.REGION).fields["next"][1])
+ARRIVED_OFFSET = int(np.dtype(records.REGION).fields["arrived"][1])

@@ -1,0 +1,381 @@
+"""The kernels as Numba functions over addresses: one tile, one position's products, and the loops over them.
+
+Each function here makes the Python function of one kernel; `compiled.py` compiles it. What differs between programs is
+in the literal text an intrinsic gets, everything about a call is in the records. All in int64: a kernel neither
+allocates nor raises, so that it also lowers to a library without a runtime.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+from lrw_kernels.cpu.intrinsics import (
+    ARRIVED_OFFSET,
+    NEXT_OFFSET,
+    blocks_at,
+    call_products,
+    call_range,
+    call_transform,
+    copy_number,
+    gather_columns,
+    gather_lines,
+    get,
+    matrix_at,
+    move_square,
+    multiply,
+    products_at,
+    put,
+    region_at,
+    scatter_tile,
+    side_at,
+    spin,
+    take,
+)
+from lrw_kernels.cpu.micro import Micro
+from lrw_kernels.cpu.program import ADDRESS, Program
+from lrw_kernels.cpu.vector import BYTES
+
+Kernel = Callable[..., None]
+helper = njit(error_model="numpy")
+
+
+@helper
+def clear(address, size):
+    """Zero `size` bytes, a multiple of 8."""
+    for i in range(0, size, ADDRESS):
+        put(address + i, 0)
+
+
+@helper
+def corner(s, tile):
+    """n, d, h, w of a tile's first activation; d, h and w may lie outside."""
+    rest, w = tile // s.grid_w, tile % s.grid_w
+    rest, h = rest // s.grid_h, rest % s.grid_h
+    n, d = rest // s.grid_d, rest % s.grid_d
+    return n, s.start_d + d * s.step_d, s.start_h + h * s.step_h, s.start_w + w * s.step_w
+
+
+@helper
+def put_rows(s, data, outside, n, d, h, w, n_d, n_h, rows):
+    """The addresses of the n_d * n_h rows of a patch of `data`; `outside` for those that are."""
+    first = data + n * s.stride_n + d * s.stride_d + h * s.stride_h + w * s.stride_w
+    for i in range(n_d):
+        for j in range(n_h):
+            inside = 0 <= d + i < s.size_d and 0 <= h + j < s.size_h
+            put(rows + (i * n_h + j) * ADDRESS, first + i * s.stride_d + j * s.stride_h if inside else outside)
+
+
+@helper
+def reaches_out(s, d, h, n_d, n_h):
+    """Whether some rows of a patch lie outside."""
+    return d < 0 or h < 0 or d + n_d > s.size_d or h + n_h > s.size_h
+
+
+@helper
+def slot_at(s, domain, slot, line):
+    """Where a tile's first vector lies."""
+    return domain + (slot // s.rows) * s.panel + (slot % s.rows) * line
+
+
+def _exchange(program: Program) -> Any:
+    """(pad, rows, step, at, few, column, begin, end, out): the last `few` bytes of channels, between a padded patch and
+    the activations, for columns begin..end of a patch that starts at `column`."""
+    kind, size, width = program.kind, BYTES[program.kind], program.kind_bytes
+    n_d, n_h, n_w = program.patch
+
+    @helper
+    def exchange(pad, rows, step, at, few, column, begin, end, out):
+        for i in range(n_d * n_h):
+            for k in range(begin, end):
+                inner = pad + (i * n_w + k - column) * width
+                outer = get(rows + i * ADDRESS) + at + k * step
+                for c in range(0, few, size):
+                    if out:
+                        copy_number(kind, outer + c, inner + c)
+                    else:
+                        copy_number(kind, inner + c, outer + c)
+
+    return exchange
+
+
+def gather_kernel(program: Program) -> Kernel:
+    """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
+
+    Neighbouring patches overlap, and columns already transformed stay in scratch for the next tile.
+    """
+    text, size, step_w, overlap = program.text, BYTES[program.kind], program.step, program.overlap
+    n_d, n_h, n_w = program.patch
+    lanes, width, line = program.lanes, program.kind_bytes, program.vector_bytes
+    rows_at, pad_rows_at, lines_at, lines_bytes = (
+        program.rows_at,
+        program.pad_rows_at,
+        program.lines_at,
+        program.lines_bytes,
+    )
+    exchange = _exchange(program)
+
+    def gather(side, tile, slot, count, first, last, domain, scratch):
+        s = side_at(side)
+        n, d, h, w = corner(s, tile)
+        begin, end, whole = -w, s.size_w - w, s.channels // lanes
+        pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
+        edge = reaches_out(s, d, h, n_d, n_h)
+        for i in range(n_d * n_h):
+            put(pad_rows + i * ADDRESS, pad + i * n_w * width)
+        for i in range(count):
+            column = i * step_w
+            if i == 0 or edge:  # rows outside are as short as one patch: back to their start
+                put_rows(s, s.data, s.zeros - column * s.stride_w, n, d, h, w, n_d, n_h, rows)
+            to = slot_at(s, domain, slot + i, line)
+            for vector in range(first, last):
+                zero, start = 0, column if i == 0 else column + overlap
+                source, step, at = rows, s.stride_w, vector * width
+                lines = scratch + lines_at + (vector - first) * lines_bytes
+                if vector == whole:  # the last few channels, through a patch padded with zeros
+                    left, right, few = max(begin, column), min(end, column + n_w), (s.channels - whole * lanes) * size
+                    clear(pad, n_d * n_h * n_w * width)
+                    exchange(pad, rows, s.stride_w, at, few, column, left, right, False)
+                    zero, start, source, step, at = column, column, pad_rows, width, 0
+                stop = column + n_w - zero
+                gather_columns(text, source, step, at, begin - zero, end - zero, start - zero, stop, lines)
+                gather_lines(text, column - zero, to + vector * s.rows * line, s.table, lines)
+
+    return gather
+
+
+def scatter_kernel(program: Program) -> Kernel:
+    """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
+
+    `domain` begins with vector `first`. Rows outside are written behind the program's own scratch, and never read.
+    """
+    text, size, accumulate, step_w = program.text, BYTES[program.kind], program.accumulate, program.step
+    n_d, n_h, n_w = program.patch
+    lanes, width, line = program.lanes, program.kind_bytes, program.vector_bytes
+    rows_at, pad_rows_at, residual_at = program.rows_at, program.pad_rows_at, program.residual_at
+    lines_at, outside_at = program.lines_at, program.scratch_bytes(1)
+    exchange = _exchange(program)
+
+    def scatter(side, tile, slot, count, first, last, domain, scratch):
+        s = side_at(side)
+        n, d, h, w = corner(s, tile)
+        left, right, whole = -w, s.size_w - w, s.channels // lanes
+        pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
+        residual = scratch + residual_at if s.residual != 0 else 0
+        edge = reaches_out(s, d, h, n_d, n_h)
+        for i in range(n_d * n_h):
+            put(pad_rows + i * ADDRESS, pad + i * n_w * width)
+        for vector in range(first, last):
+            source, bias = domain + (vector - first) * s.rows * line, s.bias + vector * line
+            few = (s.channels - whole * lanes) * size
+            for i in range(count):
+                column = i * step_w
+                begin, end = max(left, column) - column, min(right - column, n_w)
+                if i == 0 or edge:  # rows outside are as short as one patch: back to their start
+                    outside = scratch + outside_at - column * s.stride_w - vector * width
+                    put_rows(s, s.data, outside, n, d, h, w, n_d, n_h, rows)
+                    if residual != 0:
+                        put_rows(s, s.residual, outside, n, d, h, w, n_d, n_h, residual)
+                here = vector * width
+                to, step, at, added = rows, s.stride_w, here + column * s.stride_w, residual
+                if vector == whole:  # the last few channels, through a patch of their own
+                    to, step, at = pad_rows, width, 0
+                    if accumulate:
+                        exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, False)
+                    elif residual != 0:
+                        exchange(pad, residual, s.stride_w, here, few, column, begin + column, end + column, False)
+                        added = pad_rows
+                from_slot, lines = slot_at(s, source, slot + i, line), scratch + lines_at
+                if begin < end:
+                    scatter_tile(text, from_slot, s.table, to, step, at, begin, end, bias, added, s.relu, lines)
+                if vector == whole:
+                    exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
+
+    return scatter
+
+
+def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
+    """(products, position, tiles, first, last, v, m): one position's M for panels first..last of weights.
+
+    Panels are `wide` as long as there are vectors enough, then `narrow`, of one vector. `m` begins with panel `first`.
+    """
+    wide_text, narrow_text, vectors, rows, run = wide.text, narrow.text, wide.vectors, wide.rows[0], wide.run
+    line, wide_step, narrow_step = wide.a_row, wide.b_step * wide.run, narrow.b_step * narrow.run
+
+    def products(job, position, tiles, first, last, v, m):
+        p = products_at(job)
+        a_position, c = v + position * p.v_plane, m + position * p.m_plane
+        weights, whole = p.weights + position * p.weights_plane, p.vectors // vectors
+        for panel in range(first, last):
+            is_wide = panel < whole
+            b = weights + (panel if is_wide else whole) * p.weights_panel
+            if not is_wide:
+                b += (panel - whole) * (p.weights_panel // vectors)
+            tile = 0
+            while tile < tiles:
+                a, to, left = a_position + (tile // rows) * p.v_panel, c + (tile // rows) * p.m_panel, tiles - tile
+                a += (tile % rows) * line
+                to += (tile % rows) * line
+                if is_wide:
+                    tile += multiply(wide_text, a, b, to, left, p.steps, rows * line, wide_step, line)
+                else:
+                    tile += multiply(narrow_text, a, b, to, left, p.steps, rows * line, narrow_step, line)
+            c += (vectors if is_wide else 1) * rows * line
+
+    return products
+
+
+def weight_grad_kernel(wide: Micro, narrow: Micro) -> Kernel:
+    """(products, position, tiles, first, last, v, m): dU += V^T dM of one position, for blocks first..last of rows.
+
+    `weights` is dU [positions, rows, vectors * lanes], row-major, rows and columns padded; `v` and `m` whole planes.
+    """
+    wide_text, narrow_text, vectors, rows, tile_rows = wide.text, narrow.text, wide.vectors, wide.rows[0], wide.run
+    line, size, lanes = wide.a_step, wide.a_row, wide.lanes
+
+    def weight_grad(job, position, tiles, first, last, v, m):
+        p = products_at(job)
+        row_bytes = p.vectors * line
+        for block in range(first, last):
+            row = block * rows
+            a = v + position * p.v_plane + (row // lanes) * tile_rows * line + (row % lanes) * size
+            b, c = m + position * p.m_plane, p.weights + position * p.weights_plane + row * row_bytes
+            vector = 0
+            while vector < p.vectors:
+                if p.vectors - vector >= vectors:
+                    multiply(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes)
+                    done = vectors
+                else:
+                    multiply(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes)
+                    done = 1
+                vector += done
+                b += done * tile_rows * line
+                c += done * line
+
+    return weight_grad
+
+
+@helper
+def first_vector(p, panel):
+    """The vector of C a panel of weights begins with: wide panels first, then those of one vector."""
+    whole = p.vectors // p.panel_vectors
+    return panel * p.panel_vectors if panel <= whole else whole * p.panel_vectors + panel - whole
+
+
+# --- range kernels: (job, begin, end, scratch) do the items begin..end of a region -----------------------------------
+
+
+@helper
+def transform_tiles(s, side, base, begin, end, first, last, domain, scratch):
+    """Tiles begin..end of the block that starts with tile `base`, one run for each grid row they touch."""
+    slot = begin
+    while slot < end:
+        count = min(end - slot, s.grid_w - (base + slot) % s.grid_w)
+        call_transform(s.kernel, side, base + slot, slot, count, first, last, domain, scratch)
+        slot += count
+
+
+def transform_range() -> Kernel:
+    """Items are runs of `run` tiles x groups of `split` vectors, groups fastest."""
+
+    def transforms(job, begin, end, scratch):
+        s = side_at(job)
+        groups = (s.vectors + s.split - 1) // s.split
+        for item in range(begin, end):
+            slot, first = (item // groups) * s.run, (item % groups) * s.split
+            last = min(s.vectors, first + s.split)
+            transform_tiles(s, job, s.base, slot, min(s.tiles, slot + s.run), first, last, s.domain + first * s.shift, scratch)
+
+    return transforms
+
+
+def products_range() -> Kernel:
+    """Items are positions x groups of `split` panels, groups fastest."""
+
+    def products(job, begin, end, scratch):
+        p = products_at(job)
+        groups = (p.panels + p.split - 1) // p.split
+        for item in range(begin, end):
+            first = (item % groups) * p.split
+            last = min(p.panels, first + p.split)
+            call_products(p.kernel, job, item // groups, p.tiles, first, last, p.v, p.m + first_vector(p, first) * p.m_vector)
+
+    return products
+
+
+def blocks_range() -> Kernel:
+    """Items are blocks of tiles, each from input to output: V and M stay in this thread's scratch, and in its cache."""
+
+    def blocks(job, begin, end, scratch):
+        k = blocks_at(job)
+        gather, products, scatter = side_at(k.gather), products_at(k.products), side_at(k.scatter)
+        v, m, rest = scratch + k.v_at, scratch + k.m_at, scratch + k.scratch_at
+        clear(scratch + k.zero_at, k.zero_bytes)
+        for block in range(begin, end):
+            base = block * k.tiles
+            tiles = min(k.tiles, k.all_tiles - base)
+            for first in range(0, gather.vectors, gather.split):
+                last = min(gather.vectors, first + gather.split)
+                transform_tiles(gather, k.gather, base, 0, tiles, first, last, v, rest)
+            for first in range(0, products.panels, k.panels):
+                last = min(products.panels, first + k.panels)
+                for position in range(products.positions):
+                    call_products(products.kernel, k.products, position, tiles, first, last, v, m)
+                begin_vector, end_vector = first_vector(products, first), first_vector(products, last)
+                transform_tiles(scatter, k.scatter, base, 0, tiles, begin_vector, end_vector, m, rest)
+
+    return blocks
+
+
+def matrix_range(element: str, lanes: int, *, transposed: bool) -> Kernel:
+    """Items are pieces of matrices, columns fastest: `records.MATRIX`."""
+    size = BYTES[element]
+
+    def matrices(job, begin, end, scratch):
+        m = matrix_at(job)
+        across, down = (m.columns + m.column_chunk - 1) // m.column_chunk, (m.rows + m.row_chunk - 1) // m.row_chunk
+        for item in range(begin, end):
+            j, i, outer = item % across, (item // across) % down, item // (across * down)
+            rows = min(m.row_chunk, m.rows - i * m.row_chunk)
+            columns = min(m.column_chunk, m.columns - j * m.column_chunk)
+            source = m.source + outer * m.source_outer + i * m.row_chunk * m.source_row + j * m.column_chunk * size
+            target = m.target + outer * m.target_outer + i * m.target_i + j * m.target_j
+            right, below = (m.target_row, size) if transposed else (size, m.target_row)
+            for r in range(0, rows, lanes):
+                for c in range(0, columns, lanes):
+                    to, at = target + r * below + c * right, source + r * m.source_row + c * size
+                    if rows - r >= lanes and columns - c >= lanes:
+                        move_square(transposed, element, lanes, to, m.target_row, at, m.source_row)
+                    else:
+                        for y in range(min(lanes, rows - r)):
+                            for x in range(min(lanes, columns - c)):
+                                copy_number(element, to + y * below + x * right, at + y * m.source_row + x * size)
+
+    return matrices
+
+
+def work_kernel() -> Kernel:
+    """(region): what one thread does: take a slice of scratch, then items, `chunk` at a time, until none are left."""
+    next_offset, arrived_offset = NEXT_OFFSET, ARRIVED_OFFSET
+
+    def work(address):
+        region = region_at(address)
+        scratch = region.scratch + take(address + arrived_offset, 1) * region.scratch_bytes
+        begin = take(address + next_offset, region.chunk)
+        while begin < region.items:
+            end = min(region.items, begin + region.chunk)
+            call_range(region.kernel, region.job, begin, end, scratch)
+            begin = take(address + next_offset, region.chunk)
+
+    return work
+
+
+def peak_kernel(micro: Micro) -> Kernel:
+    """(job, begin, end, scratch): fused multiply-adds in registers and nothing else; what a micro-kernel can reach."""
+    text = micro.text
+
+    def peak(job, begin, end, scratch):
+        for _ in range(begin, end):
+            spin(text, scratch)
+
+    return peak

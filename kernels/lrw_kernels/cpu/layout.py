@@ -1,0 +1,84 @@
+"""Matrices put where kernels want them: weights into panels, channels first into channels last."""
+
+from typing import Any
+
+import numpy as np
+
+from lrw_kernels.cpu import library, records, threads
+from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.cpu.plan import lane_count
+from lrw_kernels.cpu.vector import BYTES
+
+CHUNK = 256  # columns a work item transposes
+
+
+def pack(
+    source: int, target: int, shape: tuple[int, int, int], machine: Machine, element: str, *, transposed: bool, workers: int
+) -> None:
+    """Weights [positions, rows, columns] at `source` into panels at `target`: `machine.vectors` vectors of columns
+    wide, then of one vector; `transposed` exchanges rows and columns first.
+
+    A panel is [sum, columns]; what it has beyond the last column is left as it is (zero in new memory).
+    """
+    positions, rows, columns = shape
+    size, lanes = BYTES[element], machine.lanes(element)
+    steps, outputs = (columns, rows) if transposed else (rows, columns)
+    vectors, wide = lane_count(outputs, machine, element), machine.vectors * lanes
+    whole = vectors // machine.vectors * wide
+    for first, last, width in ((0, min(outputs, whole), wide), (whole, outputs, lanes)):
+        if last > first:
+            count, panel = last - first, steps * width * size
+            row, chunk = columns * size, (width, steps) if transposed else (steps, width)
+            _move(
+                dict(
+                    source=source + first * (row if transposed else size),
+                    target=target + first * steps * size,
+                    source_outer=rows * row,
+                    target_outer=vectors * lanes * steps * size,
+                    source_row=row,
+                    target_row=width * size,
+                    rows=count if transposed else steps,
+                    columns=steps if transposed else count,
+                    row_chunk=chunk[0],
+                    column_chunk=chunk[1],
+                    target_i=panel,
+                    target_j=panel,
+                ),
+                positions * -(-count // width),
+                library.matrix_range(machine, element, transposed=transposed),
+                workers,
+            )
+
+
+def transpose(
+    source: int, target: int, shape: tuple[int, int, int], machine: Machine, element: str, workers: int
+) -> None:
+    """target [outer, columns, rows] = source [outer, rows, columns] transposed."""
+    outer, rows, columns = shape
+    size = BYTES[element]
+    _move(
+        dict(
+            source=source,
+            target=target,
+            source_outer=rows * columns * size,
+            target_outer=rows * columns * size,
+            source_row=columns * size,
+            target_row=rows * size,
+            rows=rows,
+            columns=columns,
+            row_chunk=rows,
+            column_chunk=CHUNK,
+            target_i=0,
+            target_j=CHUNK * rows * size,
+        ),
+        outer * -(-columns // CHUNK),
+        library.matrix_range(machine, element, transposed=True),
+        workers,
+    )
+
+
+def _move(fields: dict[str, Any], items: int, kernel: int, workers: int) -> None:
+    job = np.zeros(1, records.MATRIX)
+    for name, value in fields.items():
+        job[name] = value
+    threads.run(kernel, job.ctypes.data, items, 1, 0, 0, workers)

@@ -1,0 +1,184 @@
+"""The transform of one tile and one vector of channels in vector code: two axes in registers, the third through L1.
+
+A gather loads a column of the patch (all of depth and height at one w), transforms depth and height, and leaves the
+column in scratch; then every line along w is transformed and its positions stored. A scatter is the mirror image.
+Source of the order: both stages touch memory once, and t_d * t_h values is what registers (nearly) hold.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lrw_kernels.cpu.line import apply
+from lrw_kernels.cpu.program import ADDRESS, Program, kept_index
+from lrw_kernels.cpu.vector import I64, Vectors, counted_loop, merge
+
+
+def emit_columns(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
+    """First stage of a gather: depth and height of columns start..stop, into their places in scratch, a ring.
+
+    arguments (i64): rows, address of the patches' row addresses [n_d * n_h]; step, bytes from column to column; at,
+    bytes from a row's start to the vector; first and last, the columns inside the activations (others are zero);
+    start; stop; scratch.
+    """
+    rows, step, at, first, last, start, stop, scratch = arguments
+    b, slots = v.builder, p.slots
+
+    def column(i: Any, _: list[Any]) -> list[Any]:
+        w = b.add(start, i)
+        to = b.add(scratch, b.mul(b.and_(w, I64(slots - 1)), I64(v.bytes)))
+        inside = b.and_(b.icmp_signed(">=", w, first), b.icmp_signed("<", w, last))
+        with b.if_else(inside) as (load, clear):
+            with load:
+                _emit_column(v, p, rows, b.add(at, b.mul(w, step)), step, to)
+            with clear:
+                for line in range(p.lines):
+                    v.store(v.constant(0.0), to, line * slots * v.bytes)
+        return []
+
+    counted_loop(b, b.sub(stop, start), [], column)
+
+
+def _emit_column(v: Vectors, p: Program, rows: Any, at: Any, step: Any, to: Any) -> None:
+    """Depth, then height of one column; and a prefetch of the column one tile further on."""
+    b, (n_d, n_h, _) = v.builder, p.inputs
+    m_d, m_h, _ = p.matrices
+    needed = [any(line) for line in p.needed()]
+    h_positions = len(m_h)
+
+    ahead = b.add(at, b.mul(step, I64(p.step)))
+    for row in range(n_d * n_h):
+        v.prefetch(b.add(v.load_integer(rows, row * ADDRESS), ahead))
+    columns = []
+    wanted_d = [any(needed[i * h_positions : (i + 1) * h_positions]) for i in range(len(m_d))]
+    for h in range(n_h):
+        loads = [v.load(b.add(v.load_integer(rows, (d * n_h + h) * ADDRESS), at), 0, p.kind) for d in range(n_d)]
+        columns.append(apply(m_d, loads, wanted_d, v))
+    for i in range(len(m_d)):
+        wanted = needed[i * h_positions : (i + 1) * h_positions]
+        for j, value in enumerate(apply(m_h, [column[i] for column in columns], wanted, v)):
+            if wanted[j]:
+                v.store(_or_zero(v, value), to, (i * h_positions + j) * p.slots * v.bytes)
+
+
+def emit_lines(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
+    """Second stage of a gather: positions at domain + table[place] of the patch that begins at column `start`.
+
+    arguments (i64): start; domain; table, address of the positions' offsets; scratch.
+    """
+    start, domain, table, scratch = arguments
+    b, positions = v.builder, p.outputs[2]
+    places = [b.mul(b.and_(b.add(start, I64(w)), I64(p.slots - 1)), I64(v.bytes)) for w in range(p.inputs[2])]
+    stride = p.slots * v.bytes
+
+    def line(base: Any, offset: int, offsets: Any, wanted: Sequence[bool], numbers: Sequence[int]) -> None:
+        loads = [v.load(b.add(base, place), offset) for place in places]
+        for i, value in enumerate(apply(p.matrices[2], loads, wanted, v)):
+            if wanted[i]:
+                to = b.add(domain, v.load_integer(offsets, numbers[i] * ADDRESS))
+                v.store(_or_zero(v, value), to)
+
+    def any_line(i: Any, _: list[Any]) -> list[Any]:
+        offsets = b.add(table, b.mul(i, I64(positions * ADDRESS)))
+        line(b.add(scratch, b.mul(i, I64(stride))), 0, offsets, [True] * positions, range(positions))
+        return []
+
+    if p.kept is None:
+        counted_loop(b, I64(p.lines), [], any_line)
+        return
+    index = kept_index(p.kept)
+    for i, wanted in enumerate(p.needed()):
+        if any(wanted):
+            line(scratch, i * stride, table, wanted, [index.get(i * positions + j, -1) for j in range(positions)])
+
+
+def emit_scatter(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
+    """Both stages of a scatter: patch = (M_d x M_h x M_w) positions, plus bias and residual, at least zero where asked for.
+
+    arguments (i64): domain; table; rows, step, at, first, last as for `emit_columns`, of the patch written; bias, the
+    address of a vector; residual, the address of row addresses like `rows`, or 0; relu, 0 or 1; scratch.
+    """
+    domain, table, rows, step, at, first, last, bias, residual, relu, scratch = arguments
+    b, m_w = v.builder, p.outputs[2]
+    if p.kept is None:
+        counted_loop(b, I64(p.lines), [], lambda line, _: _scatter_any_line(v, p, line, domain, table, scratch))
+    else:
+        places, positions = kept_index(p.kept), p.inputs[2]
+        for line, there in enumerate(p.needed()):
+            if any(there):
+                loads = [
+                    v.load(b.add(domain, v.load_integer(table, places[line * positions + i] * ADDRESS))) if on else None
+                    for i, on in enumerate(there)
+                ]
+                _store_line(v, p, apply(p.matrices[2], loads, [True] * m_w, v), scratch, line * p.slots * v.bytes)
+    floor = b.select(b.icmp_signed("!=", relu, I64(0)), v.constant(0.0), v.constant(float("-inf")))
+    added = v.load(bias)
+
+    def column(i: Any, _: list[Any]) -> list[Any]:
+        w = b.add(first, i)
+        values = _scatter_column(v, p, b.add(scratch, b.mul(w, I64(v.bytes))))
+        shift = b.add(at, b.mul(w, step))
+        _finish(v, p, values, rows, shift, added, residual, floor)
+        return []
+
+    counted_loop(b, b.sub(last, first), [], column)
+
+
+def _scatter_any_line(v: Vectors, p: Program, line: Any, domain: Any, table: Any, scratch: Any) -> list[Any]:
+    b, positions, m_w = v.builder, p.inputs[2], p.outputs[2]
+    offsets = b.add(table, b.mul(line, I64(positions * ADDRESS)))
+    loads = [v.load(b.add(domain, v.load_integer(offsets, i * ADDRESS))) for i in range(positions)]
+    to = b.add(scratch, b.mul(line, I64(p.slots * v.bytes)))
+    _store_line(v, p, apply(p.matrices[2], loads, [True] * m_w, v), to, 0)
+    return []
+
+
+def _store_line(v: Vectors, p: Program, values: Sequence[Any], to: Any, offset: int) -> None:
+    for w, value in enumerate(values):
+        v.store(_or_zero(v, value), to, offset + w * v.bytes)
+
+
+def _scatter_column(v: Vectors, p: Program, start: Any) -> list[Any]:
+    """[n_d * n_h] values of one column: height inside, depth first."""
+    m_d, m_h, _ = p.matrices
+    t_d, t_h, _ = p.inputs
+    there = [any(line) for line in p.needed()]
+    stride = p.slots * v.bytes
+    columns = []
+    for h in range(t_h):
+        lines = [d * t_h + h for d in range(t_d)]
+        loads = [v.load(start, line * stride) if there[line] else None for line in lines]
+        columns.append(apply(m_d, loads, [True] * len(m_d), v))
+    return [
+        _or_zero(v, value)
+        for i in range(len(m_d))
+        for value in apply(m_h, [column[i] for column in columns], [True] * len(m_h), v)
+    ]
+
+
+def _finish(
+    v: Vectors, p: Program, values: list[Any], rows: Any, shift: Any, bias: Any, residual: Any, floor: Any
+) -> None:
+    b = v.builder
+    addresses = [b.add(v.load_integer(rows, i * ADDRESS), shift) for i in range(len(values))]
+    if p.accumulate:
+        values = [v.add(v.load(to, 0, p.kind), value) for to, value in zip(addresses, values, strict=True)]
+    else:
+        values = [v.add(value, bias) for value in values]
+        values = _add_residual(v, p, values, residual, shift)
+        values = [v.at_least(value, floor) for value in values]
+    for to, value in zip(addresses, values, strict=True):
+        v.store(value, to, 0, p.kind, streamed=p.streamed)
+
+
+def _add_residual(v: Vectors, p: Program, values: list[Any], residual: Any, shift: Any) -> list[Any]:
+    b = v.builder
+    before = b.block
+    with b.if_then(b.icmp_signed("!=", residual, I64(0))):
+        addresses = [b.add(v.load_integer(residual, i * ADDRESS), shift) for i in range(len(values))]
+        sums = [v.add(value, v.load(at, 0, p.kind)) for at, value in zip(addresses, values, strict=True)]
+        adding = b.block
+    return merge(b, [(values, before), (sums, adding)])
+
+
+def _or_zero(v: Vectors, value: Any) -> Any:
+    return v.constant(0.0) if value is None else value

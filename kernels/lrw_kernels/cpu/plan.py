@@ -1,0 +1,123 @@
+"""How a layer is computed on a machine: path, blocks and micro-kernel, as a pure function of the problem.
+
+Two paths. `blocks`: a thread takes a block of tiles from input to output, V and M in its own cache; weights are read
+once per block. `positions`: all threads transform, then share out the positions' products, then transform back; V and M
+pass through the shared cache, weights are read once. Measured on both (bench/notes/cpu.md): blocks win where reading
+the weights again costs less than moving V and M.
+"""
+
+from dataclasses import dataclass, replace
+from math import ceil
+
+from lrw_kernels.cpu.machine import MIB, Machine
+from lrw_kernels.cpu.vector import BYTES
+
+LINE = 64
+MOST_SCRATCH = 48 * MIB  # V and M together, whatever the layer
+TRANSFORM_VECTORS = 4  # channels of a pixel that are transformed together: what a 256-byte piece of a pixel holds
+BLOCK_PANELS = 4  # panels of weights between two output transforms of a block
+
+
+@dataclass(frozen=True)
+class Size:
+    """What decides: positions, tiles, vectors in and out, bytes of a vector, numbers along the sum, threads."""
+
+    positions: int
+    tiles: int
+    sample_tiles: int
+    row_tiles: int  # along w
+    vectors_in: int
+    vectors_out: int
+    steps: int
+    line: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`tiles` per block; `rows` of a panel of tiles; `panels` of weights per pass; what a work item takes."""
+
+    path: str
+    tiles: int
+    rows: int
+    panels: int
+    gather_vectors: int
+    scatter_vectors: int
+    products_panels: int
+
+
+def plan(size: Size, machine: Machine, *, blocks: bool = True) -> Plan:
+    """The plan for `size`; `blocks` False leaves only the path by positions."""
+    rows = _rows(size.tiles, machine)
+    all_panels = panel_count(size.vectors_out, machine)
+    if blocks and _blocks_win(size, rows, machine):
+        panels = ceil(all_panels / ceil(all_panels / BLOCK_PANELS))
+        group = min(size.vectors_out, panels * machine.vectors)
+        tiles = _block_tiles(size, rows, group, machine)
+        vectors = min(size.vectors_in, TRANSFORM_VECTORS)
+        return Plan("blocks", tiles, rows, panels, vectors, group, all_panels)
+    tiles = _shared_tiles(size, rows)
+    items = 8 * size.threads  # enough for threads that come late or leave early
+    products_groups = min(all_panels, ceil(items / size.positions))
+    row_runs = ceil(size.tiles / size.row_tiles)
+    split = [
+        max(1, min(TRANSFORM_VECTORS, vectors // max(1, ceil(items / row_runs))))
+        for vectors in (size.vectors_in, size.vectors_out)
+    ]
+    return Plan("positions", tiles, rows, all_panels, *split, ceil(all_panels / products_groups))
+
+
+def panel_count(vectors: int, machine: Machine) -> int:
+    """Panels of weights: wide ones, then those of a single vector."""
+    return vectors // machine.vectors + vectors % machine.vectors
+
+
+def plane_bytes(tiles: int, rows: int, vectors: int, line: int) -> int:
+    """From position to position of V or M: an odd number of cache lines, so that positions spread over a cache."""
+    lines = ceil(tiles / rows) * rows * vectors * line // LINE
+    return (lines + 1 - lines % 2) * LINE
+
+
+def _rows(tiles: int, machine: Machine) -> int:
+    """The micro-kernel's full height, or for few tiles an even one that divides them better."""
+    panels = ceil(tiles / machine.rows)
+    return machine.rows if panels > 2 else min(machine.rows, 2 * ceil(tiles / panels / 2))
+
+
+def _weights(size: Size) -> int:
+    return size.positions * size.steps * size.vectors_out * size.line
+
+
+def _blocks_win(size: Size, rows: int, machine: Machine) -> bool:
+    weights, blocks = _weights(size), ceil(size.tiles / rows)
+    moved = 2 * size.positions * size.tiles * (size.vectors_in + size.vectors_out) * size.line
+    return blocks >= 2 * size.threads and weights <= machine.l3 // 2 and blocks * weights <= 2 * (moved + weights)
+
+
+def _block_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
+    """Whole panels whose V and M fill the second-level cache, but blocks enough for all threads."""
+    panel = size.positions * rows * (size.vectors_in + group) * size.line
+    most = ceil(ceil(size.tiles / rows) / (4 * size.threads))
+    return rows * max(1, min(most, machine.l2 // panel))
+
+
+def _shared_tiles(size: Size, rows: int) -> int:
+    """Even blocks whose V and M stay below the bound."""
+    each = size.positions * (size.vectors_in + size.vectors_out) * size.line
+    blocks = ceil(size.tiles * each / MOST_SCRATCH)
+    return min(ceil(size.tiles / rows), max(1, ceil(ceil(size.tiles / rows) / blocks))) * rows
+
+
+def with_rows(machine: Machine, rows: int) -> Machine:
+    """The machine with a micro-kernel of another height."""
+    return machine if rows == machine.rows else replace(machine, rows=rows)
+
+
+def lane_count(count: int, machine: Machine, element: str) -> int:
+    """Vectors that hold `count` channels."""
+    return ceil(count / machine.lanes(element))
+
+
+def element_bytes(element: str) -> int:
+    """Bytes of a number."""
+    return BYTES[element]

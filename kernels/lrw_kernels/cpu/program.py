@@ -1,0 +1,154 @@
+"""What a transform kernel is compiled for, as one line of text: the key of caches and the argument of intrinsics."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+
+from lrw_kernels.cpu.vector import BYTES
+from lrw_kernels.winograd import Tile
+from lrw_kernels.winograd.transform import Matrix
+
+ADDRESS = 8
+LINE = 64
+
+
+@dataclass(frozen=True)
+class Program:
+    """The transform of one tile and one vector of channels.
+
+    `way` "gather" takes a patch of activations to positions (matrices [positions, n]), "scatter" positions to a patch
+    (their transposes). `table` "B" or "A" names the matrices: gather B is the input transform, scatter A the output
+    transform, gather A and scatter B their adjoints. `kept` None serves any kept set through a table of offsets;
+    otherwise code is generated for just these positions. `kind` is the activations' dtype; scatter can `accumulate`
+    (adjoints overlap) or write `streamed` past the caches.
+    """
+
+    way: str
+    table: str
+    tile: str
+    element: str
+    lanes: int
+    kind: str
+    kept: tuple[int, ...] | None = None
+    accumulate: bool = False
+    streamed: bool = False
+    spare_adders: bool = False
+
+    @property
+    def text(self) -> str:
+        """One line; `parse` reads it back."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def parse(text: str) -> "Program":
+        """The program whose `text` this is."""
+        fields = json.loads(text)
+        fields["kept"] = None if fields["kept"] is None else tuple(fields["kept"])
+        return Program(**fields)
+
+    @cached_property
+    def matrices(self) -> tuple[Matrix, Matrix, Matrix]:
+        """Per axis [outputs, inputs] of the way taken."""
+        tables = [getattr(axis, self.table) for axis in Tile.parse(self.tile).axes]
+        d, h, w = tables if self.way == "gather" else [tuple(zip(*table, strict=True)) for table in tables]
+        return d, h, w
+
+    @property
+    def inputs(self) -> tuple[int, int, int]:
+        """Per axis: activations of a gather, positions of a scatter."""
+        d, h, w = (len(matrix[0]) for matrix in self.matrices)
+        return d, h, w
+
+    @property
+    def outputs(self) -> tuple[int, int, int]:
+        """Per axis: positions of a gather, activations of a scatter."""
+        d, h, w = (len(matrix) for matrix in self.matrices)
+        return d, h, w
+
+    @property
+    def patch(self) -> tuple[int, int, int]:
+        """Activations per axis."""
+        return self.inputs if self.way == "gather" else self.outputs
+
+    @property
+    def step(self) -> int:
+        """Activations along w from tile to tile."""
+        return Tile.parse(self.tile).axes[2].m
+
+    @property
+    def overlap(self) -> int:
+        """Columns two neighbouring patches of a gather share."""
+        return self.patch[2] - self.step
+
+    @property
+    def slots(self) -> int:
+        """Columns the scratch between the stages has room for, a power of two: a ring."""
+        return 1 << (self.patch[2] - 1).bit_length()
+
+    @property
+    def lines(self) -> int:
+        """Lines along w between the two stages: both ways, depth and height are in positions there."""
+        d, h, _ = self.outputs if self.way == "gather" else self.inputs
+        return d * h
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of a vector of elements."""
+        return self.lanes * BYTES[self.element]
+
+    @property
+    def kind_bytes(self) -> int:
+        """Bytes of a vector of activations."""
+        return self.lanes * BYTES[self.kind]
+
+    # Scratch of a call: a padded patch for the last few channels, the addresses of the patch's rows, of the padded
+    # patch's and of the residual's; then, one for each vector of a run of tiles, the [lines, slots] between the stages.
+
+    @property
+    def rows_at(self) -> int:
+        """Offset of the row addresses, behind the padded patch."""
+        d, h, w = self.patch
+        return _up(d * h * w * self.kind_bytes)
+
+    @property
+    def pad_rows_at(self) -> int:
+        """Offset of the padded patch's row addresses."""
+        return self.rows_at + _up(self.patch[0] * self.patch[1] * ADDRESS)
+
+    @property
+    def residual_at(self) -> int:
+        """Offset of the residual's row addresses."""
+        return 2 * self.pad_rows_at - self.rows_at
+
+    @property
+    def lines_at(self) -> int:
+        """Offset of the lines."""
+        return 3 * self.pad_rows_at - 2 * self.rows_at
+
+    @property
+    def lines_bytes(self) -> int:
+        """Bytes of the lines of one vector."""
+        return self.lines * self.slots * self.vector_bytes
+
+    def scratch_bytes(self, vectors: int) -> int:
+        """All of it, for `vectors` at a time; a multiple of a cache line."""
+        return self.lines_at + vectors * self.lines_bytes
+
+    def needed(self) -> list[list[bool]]:
+        """[lines][positions along w]: which are computed or read."""
+        d, h, w = self.outputs if self.way == "gather" else self.inputs
+        if self.kept is None:
+            return [[True] * w] * (d * h)
+        kept = set(self.kept)
+        return [[line * w + i in kept for i in range(w)] for line in range(d * h)]
+
+
+def kept_index(kept: Sequence[int]) -> dict[int, int]:
+    """Position -> its place among the kept ones."""
+    return {position: place for place, position in enumerate(kept)}
+
+
+def _up(size: int) -> int:
+    return -(-size // LINE) * LINE

@@ -1,0 +1,72 @@
+"""Parallel regions, on the OpenMP runtime the process has loaded already.
+
+torch brings such a runtime. Using it, and not one of our own, means that there is one pool of threads: none of theirs
+spins on a core we want, `torch.set_num_threads` and OMP_NUM_THREADS hold, and any number of Python threads may call.
+Without one (or in a forked child, where the runtime's threads are gone) the calling thread does all the work.
+"""
+
+import ctypes
+import os
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrw_kernels.cpu import compiled, records
+
+_RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so|lib(gomp|iomp5|omp)\b.*\.dylib")
+_forked = False
+
+
+def _after_fork() -> None:
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def run(kernel: int, job: int, items: int, chunk: int, scratch: int, scratch_bytes: int, threads: int) -> None:
+    """Do a range kernel's items 0..items on up to `threads` threads, each with its slice of scratch."""
+    region = np.zeros(1, records.REGION)
+    region[0] = (kernel, job, items, chunk, scratch, scratch_bytes, 0, 0)
+    address, worker = region.ctypes.data, _worker()
+    parallel = _parallel() if threads > 1 and items > chunk and not _forked else None
+    if parallel is None:
+        compiled.function(worker, 1)(address)
+    else:
+        parallel(worker, address, min(threads, -(-items // chunk)), 0)
+
+
+def _worker() -> int:
+    def make() -> Callable[..., None]:
+        from lrw_kernels.cpu import kernels
+
+        return kernels.work_kernel()
+
+    return compiled.address("work", 1, make)
+
+
+@lru_cache(maxsize=1)
+def _parallel() -> Any:
+    """GOMP_parallel(function, data, threads, flags) of the loaded runtime, which all of them offer on Linux."""
+    for library in _loaded():
+        entry = getattr(library, "GOMP_parallel", None)
+        if entry is not None:
+            entry.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+            entry.restype = None
+            return entry
+    return None
+
+
+def _loaded() -> list[Any]:
+    try:
+        lines = Path("/proc/self/maps").read_text().splitlines()
+    except OSError:
+        return []
+    paths = dict.fromkeys(line.split(maxsplit=5)[5] for line in lines if line.count(" ") >= 5 and "/" in line)
+    return [ctypes.CDLL(path) for path in paths if _RUNTIME.fullmatch(Path(path).name.split(".so")[0] + ".so")]

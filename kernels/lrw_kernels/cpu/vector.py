@@ -1,0 +1,183 @@
+"""Vectors of floats in generic LLVM IR: the algebra kernels are emitted with. No instruction of any machine is named."""
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
+FLOATS: dict[str, Any] = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "float16": ir.HalfType()}
+WRITE, TO_L2 = 1, 2
+
+
+class Vectors:
+    """Emits operations on vectors of `lanes` numbers of `element` ("float32" or "float64") at a builder's position.
+
+    Addresses are integers of bytes (i64 values), offsets Python ints. Loads and stores convert from and to `kind`,
+    a key of BYTES. Implements `line.Algebra`.
+    """
+
+    def __init__(self, builder: Any, element: str, lanes: int, *, spare_adders: bool = False) -> None:
+        self.builder, self.element, self.lanes, self.spare_adders = builder, element, lanes, spare_adders
+        self.type = ir.VectorType(FLOATS[element], lanes)
+        self.bytes = lanes * BYTES[element]
+
+    def constant(self, value: Fraction | float) -> Any:
+        """A vector of equal numbers, rounded once."""
+        return ir.Constant(self.type, [ir.Constant(FLOATS[self.element], _rounded(value, self.element))] * self.lanes)
+
+    def add(self, a: Any, b: Any) -> Any:
+        """a + b."""
+        return self.builder.fadd(a, b)
+
+    def sub(self, a: Any, b: Any) -> Any:
+        """a - b."""
+        return self.builder.fsub(a, b)
+
+    def neg(self, a: Any) -> Any:
+        """-a."""
+        return self.builder.fneg(a)
+
+    def mul(self, c: Fraction, a: Any) -> Any:
+        """c a."""
+        return self.builder.fmul(self.constant(c), a)
+
+    def fma(self, c: Fraction | Any, a: Any, b: Any) -> Any:
+        """c a + b, rounded once; c is a number or a vector."""
+        factor = self.constant(c) if isinstance(c, Fraction) else c
+        name = f"llvm.fma.v{self.lanes}f{8 * BYTES[self.element]}"
+        return self.builder.call(self._declare(name, ir.FunctionType(self.type, [self.type] * 3)), [factor, a, b])
+
+    def at_least(self, a: Any, floor: Any) -> Any:
+        """max(a, floor) that keeps NaN in a, as torch's ReLU does."""
+        below = self.builder.fcmp_ordered("<", a, floor)
+        return self.builder.select(below, floor, a)
+
+    def splat(self, scalar: Any) -> Any:
+        """A vector of one scalar value."""
+        undefined = ir.Constant(self.type, ir.Undefined)
+        single = self.builder.insert_element(undefined, scalar, I32(0))
+        return self.builder.shuffle_vector(
+            single, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        )
+
+    def load(self, address: Any, offset: int = 0, kind: str | None = None) -> Any:
+        """A vector of `kind` (default: the element itself), widened."""
+        kind = kind or self.element
+        if kind == "bfloat16":
+            low = self._load(ir.VectorType(I16, self.lanes), address, offset, 2)
+            wide = ir.VectorType(I32, self.lanes)
+            bits = self.builder.shl(self.builder.zext(low, wide), ir.Constant(wide, [16] * self.lanes))
+            return self.builder.bitcast(bits, self.type)
+        value = self._load(ir.VectorType(FLOATS[kind], self.lanes), address, offset, BYTES[kind])
+        return value if kind == self.element else self.builder.fpext(value, self.type)
+
+    def load_scalar(self, address: Any, offset: int = 0) -> Any:
+        """One number of the element type."""
+        return self._load(FLOATS[self.element], address, offset, BYTES[self.element])
+
+    def load_integer(self, address: Any, offset: int = 0) -> Any:
+        """One i64."""
+        return self._load(I64, address, offset, 8)
+
+    def store(
+        self, value: Any, address: Any, offset: int = 0, kind: str | None = None, *, streamed: bool = False
+    ) -> None:
+        """Write a vector as `kind`, rounded to nearest even; `streamed` past the caches, where it must be aligned."""
+        kind = kind or self.element
+        if kind == "bfloat16":
+            value = self._to_bfloat16(value)
+        elif kind != self.element:
+            value = self.builder.fptrunc(value, ir.VectorType(FLOATS[kind], self.lanes))
+        instruction = self.builder.store(value, self._pointer(value.type, address, offset))
+        instruction.align = self.lanes * BYTES[kind] if streamed else BYTES[kind]
+        if streamed:
+            instruction.set_metadata("nontemporal", self.builder.module.add_metadata([I32(1)]))
+
+    def prefetch(self, address: Any, offset: int = 0, *, write: bool = False) -> None:
+        """Ask for the cache line at the address, into the second level."""
+        byte = ir.IntType(8).as_pointer()
+        call = self._declare("llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]))
+        self.builder.call(call, [self._pointer(byte.pointee, address, offset), I32(int(write)), I32(2), I32(1)])
+
+    def transpose(self, rows: Sequence[Any]) -> list[Any]:
+        """A square of lanes x lanes: exchange halves, then quarters, ... between rows i and i + half."""
+        result, half = list(rows), 1
+        while half < self.lanes:
+            for i in range(self.lanes):
+                if not i & half:
+                    a, b = result[i], result[i + half]
+                    low = [self.lanes + j - half if j & half else j for j in range(self.lanes)]
+                    high = [self.lanes + j if j & half else j + half for j in range(self.lanes)]
+                    result[i], result[i + half] = self._shuffle(a, b, low), self._shuffle(a, b, high)
+            half *= 2
+        return result
+
+    def _shuffle(self, a: Any, b: Any, picks: Sequence[int]) -> Any:
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, self.lanes), list(picks)))
+
+    def _to_bfloat16(self, value: Any) -> Any:
+        """The upper halves, rounded to nearest even; NaN stays NaN (its low bits cannot carry it to infinity)."""
+        b, wide, narrow = self.builder, ir.VectorType(I32, self.lanes), ir.VectorType(I16, self.lanes)
+
+        def splat(number: int) -> Any:
+            return ir.Constant(wide, [number] * self.lanes)
+
+        bits = b.bitcast(value, wide)
+        odd = b.and_(b.lshr(bits, splat(16)), splat(1))
+        rounded = b.add(bits, b.add(odd, splat(0x7FFF)))
+        kept = b.select(b.fcmp_unordered("uno", value, value), b.or_(bits, splat(0x400000)), rounded)
+        return b.trunc(b.lshr(kept, splat(16)), narrow)
+
+    def _load(self, kind: Any, address: Any, offset: int, align: int) -> Any:
+        instruction = self.builder.load(self._pointer(kind, address, offset))
+        instruction.align = align
+        return instruction
+
+    def _pointer(self, kind: Any, address: Any, offset: int) -> Any:
+        at = self.builder.add(address, I64(offset)) if offset else address
+        return self.builder.inttoptr(at, kind.as_pointer())
+
+    def _declare(self, name: str, kind: Any) -> Any:
+        known = self.builder.module.globals.get(name)
+        return known if known is not None else ir.Function(self.builder.module, kind, name)
+
+
+def counted_loop(
+    builder: Any, count: Any, carried: Sequence[Any], body: Callable[[Any, list[Any]], Sequence[Any]]
+) -> list[Any]:
+    """for i in range(count): carried = body(i, carried); at least one turn. Returns what is carried out."""
+    before, loop, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    i = builder.phi(I64)
+    i.add_incoming(I64(0), before)
+    phis = [builder.phi(value.type) for value in carried]
+    for phi, value in zip(phis, carried, strict=True):
+        phi.add_incoming(value, before)
+    results = list(body(i, list(phis)))
+    following = builder.add(i, I64(1))
+    i.add_incoming(following, builder.block)
+    for phi, value in zip(phis, results, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+    builder.position_at_end(after)
+    return results
+
+
+def merge(builder: Any, arms: Sequence[tuple[Sequence[Any], Any]]) -> list[Any]:
+    """Phis, at the builder's position, of the values each arm (values, its last block) arrives with."""
+    phis = [builder.phi(value.type) for value in arms[0][0]]
+    for values, block in arms:
+        for phi, value in zip(phis, values, strict=True):
+            phi.add_incoming(value, block)
+    return phis
+
+
+def _rounded(value: Fraction | float, element: str) -> float:
+    if element == "float64":
+        return float(value)
+    return float(np.float32(float(value)))

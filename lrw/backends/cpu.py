@@ -1,0 +1,161 @@
+"""The vector kernels behind the backend interface: checks layouts, packs weights, hands over addresses.
+
+Activations are taken as they come where their channels are contiguous (channels_last_3d); channels first are
+transposed on the way in and out, by kernels too. Half precision is widened and rounded inside the transforms.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from lrw.backends.epilogue import PLAIN, Epilogue
+from lrw.geometry import Geometry
+from lrw.unchanged import Derived
+from lrw_kernels.cpu import conv, layout
+from lrw_kernels.cpu.arena import ARENA, Memory
+from lrw_kernels.cpu.machine import Machine, host, supported
+from lrw_kernels.winograd.tile import Triple
+
+PANELS: Derived[Memory] = Derived()
+KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
+
+
+def refusal(device: torch.device) -> str | None:
+    """Host memory, and a processor with fused multiply-adds."""
+    if device.type != "cpu":
+        return f"computes on the cpu only, the tensors are on {device.type}"
+    return None if supported() else "needs a processor with AVX2 and FMA, AVX-512 or NEON"
+
+
+def forward(
+    x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN, *, machine: Machine | None = None
+) -> Tensor:
+    """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
+    p = _problem(x, _sizes(x), u.shape[1], u.shape[2], geometry, machine)
+    y = x.new_empty(x.shape[0], *p.output_size, p.cout)
+    if y.numel() > 0:
+        last = _channels_last(x, p)  # by name: an address keeps no tensor alive
+        residual = None if epilogue.residual is None else _channels_last(epilogue.residual, p).contiguous()
+        bias = None if epilogue.bias is None else _padded_bias(epilogue.bias, p)
+        done = conv.Epilogue(_address(bias), _address(residual), epilogue.relu)
+        with _panels(u, p, adjoint=False) as weights:
+            conv.forward(p, _activations(last), weights, _activations(y), done)
+    return _like(y, x, p)
+
+
+def input_grad(
+    dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple, *, machine: Machine | None = None
+) -> Tensor:
+    """dX [N, D, H, W, Cin] of dY [N, D', H', W', Cout]."""
+    p = _problem(dy, input_size, u.shape[1], u.shape[2], geometry, machine)
+    dx = dy.new_zeros(dy.shape[0], *input_size, p.cin)
+    if dy.numel() > 0:
+        last = _channels_last(dy, p)  # by name: an address keeps no tensor alive
+        with _panels(u, p, adjoint=True) as weights:
+            conv.input_grad(p, _activations(last), weights, _activations(dx))
+    return _like(dx, dy, p)
+
+
+def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine | None = None) -> Tensor:
+    """dU [K, Cin, Cout]."""
+    p = _problem(x, _sizes(x), x.shape[4], dy.shape[4], geometry, machine)
+    lanes = p.machine.lanes(p.element)
+    rows, columns = (-(-count // lanes) * lanes for count in (p.cin, p.cout))
+    du = torch.zeros(p.columns, rows, columns, dtype=_wide(x.dtype))
+    if x.shape[0] > 0:
+        last, d_last = _channels_last(x, p), _channels_last(dy, p)  # by name: an address keeps no tensor alive
+        conv.weight_grad(p, _activations(last), _activations(d_last), du.data_ptr())
+    return du[:, : p.cin, : p.cout]
+
+
+def _problem(
+    activations: Tensor, input_size: Triple, cin: int, cout: int, geometry: Geometry, machine: Machine | None
+) -> conv.Problem:
+    return conv.Problem(
+        str(geometry.tile),
+        geometry.padding,
+        geometry.kept,
+        geometry.fixed and geometry.kept is not None,
+        activations.shape[0],
+        input_size,
+        cin,
+        cout,
+        KINDS[activations.dtype],
+        KINDS[_wide(activations.dtype)],
+        machine or host(),
+        torch.get_num_threads(),
+    )
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _element(p: conv.Problem) -> torch.dtype:
+    return torch.float64 if p.element == "float64" else torch.float32
+
+
+def _sizes(x: Tensor) -> Triple:
+    return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
+
+
+@contextmanager
+def _panels(u: Tensor, p: conv.Problem, *, adjoint: bool) -> Iterator[int]:
+    """The address of U, or of U^T, in panels: kept ones, or for now."""
+    size = p.adjoint_weight_bytes if adjoint else p.weight_bytes
+
+    def pack(panels: Memory) -> Memory:
+        wide = u.detach().to(_element(p)).contiguous()
+        shape = (u.shape[0], u.shape[1], u.shape[2])
+        layout.pack(wide.data_ptr(), panels.address, shape, p.machine, p.element, transposed=adjoint, workers=p.threads)
+        return panels
+
+    kept = PANELS.get(u, (p.machine, p.element, adjoint), lambda: pack(Memory.of(size)))
+    if kept is not None:
+        yield kept.address
+        return
+    with ARENA.borrow(size) as panels:
+        if (p.cin if adjoint else p.cout) % p.machine.lanes(p.element):
+            panels.clear(size)
+        yield pack(panels).address
+
+
+def _channels_last(x: Tensor, p: conv.Problem) -> Tensor:
+    """x [N, D, H, W, C] with contiguous channels: itself, or a copy."""
+    if x.stride(4) == 1 or x.shape[4] == 1:
+        return x
+    first = x.permute(0, 4, 1, 2, 3)
+    if not first.is_contiguous() or KINDS[x.dtype] != p.element:
+        return x.contiguous()
+    last = torch.empty(x.shape, dtype=x.dtype)
+    batch, channels = first.shape[:2]
+    shape = (batch, channels, first[0, 0].numel())
+    layout.transpose(first.data_ptr(), last.data_ptr(), shape, p.machine, p.element, p.threads)
+    return last
+
+
+def _like(y: Tensor, x: Tensor, p: conv.Problem) -> Tensor:
+    """y [N, D, H, W, C], in memory with channels first where those of x came so."""
+    if x.stride(4) == 1 or x.shape[4] == 1 or KINDS[x.dtype] != p.element or y.numel() == 0:
+        return y
+    first = torch.empty(y.shape[0], y.shape[4], *y.shape[1:4], dtype=y.dtype)
+    shape = (y.shape[0], y[0, ..., 0].numel(), y.shape[4])
+    layout.transpose(y.data_ptr(), first.data_ptr(), shape, p.machine, p.element, p.threads)
+    return first.permute(0, 2, 3, 4, 1)
+
+
+def _padded_bias(bias: Tensor, p: conv.Problem) -> Tensor:
+    """[Cout] rounded up to whole vectors, in the arithmetic's dtype."""
+    return pad(bias.detach().to(_element(p)), (0, -p.cout % p.machine.lanes(p.element)))
+
+
+def _activations(x: Tensor) -> conv.Activations:
+    n, d, h, w = (step * x.element_size() for step in x.stride()[:4])
+    return conv.Activations(x.data_ptr(), (n, d, h, w))
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()

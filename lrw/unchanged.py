@@ -1,0 +1,61 @@
+"""Values derived from a tensor (transformed weights, packed weights), kept as long as the tensor stays as it was.
+
+What a tensor was is known from its identity, address and version, and from a sample of its values, because
+`tensor.data.mul_(2)` changes no version. A value is kept from the second time on that a tensor comes unchanged: training,
+where weights change every step, holds no second copy, and inference derives once.
+"""
+
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from weakref import ref
+
+from torch import Tensor
+
+Value = TypeVar("Value")
+State = tuple[int, int, tuple[float, ...]]
+SAMPLES = 32
+
+
+@dataclass
+class _Seen(Generic[Value]):
+    tensor: "ref[Tensor]"
+    state: State
+    value: Value | None = None
+
+
+class Derived(Generic[Value]):
+    """Values by tensor and key. Thread-safe; a tensor's values go when it is collected."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, Hashable], _Seen[Value]] = {}
+        self._lock = threading.RLock()  # collection, which forgets, may come at any moment
+
+    def get(self, tensor: Tensor, key: Hashable, make: Callable[[], Value]) -> Value | None:
+        """The value of `tensor`; made now if it came before with nothing changed, None if this is its first time."""
+        place, state = (id(tensor), key), _state(tensor)
+        with self._lock:
+            seen = self._seen.get(place)
+            if seen is None or seen.tensor() is not tensor or seen.state != state:
+                self._seen[place] = _Seen(ref(tensor, lambda dead: self._forget(place, dead)), state)
+                return None
+            if seen.value is None:
+                seen.value = make()
+            return seen.value
+
+    def values(self) -> list[Value]:
+        """All that are kept."""
+        with self._lock:
+            return [seen.value for seen in self._seen.values() if seen.value is not None]
+
+    def _forget(self, place: tuple[int, Hashable], dead: "ref[Tensor]") -> None:
+        with self._lock:
+            if place in self._seen and self._seen[place].tensor is dead:
+                del self._seen[place]
+
+
+def _state(tensor: Tensor) -> State:
+    flat = tensor.detach().reshape(-1) if tensor.is_contiguous() else tensor.detach()[..., 0].reshape(-1)
+    version = -1 if tensor.is_inference() else tensor._version
+    return version, tensor.data_ptr(), tuple(flat[:: max(1, flat.numel() // SAMPLES)].tolist())
