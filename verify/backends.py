@@ -2,15 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lrw.backends import composed, reference
+from lrw.backends import composed, cpu, reference
+from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
+from lrw_kernels.cpu.machine import MACHINES, Machine, host
+from lrw_kernels.winograd import Tile
+from verify.strategies import Case, cases
 
 Array = npt.NDArray[np.floating]
 
@@ -22,6 +30,8 @@ class Subject:
     name: str
     module: object
     dtype: torch.dtype
+    tiles: st.SearchStrategy[Tile] | None = None  # where each tile costs a compile, a few that show everything
+    channels: tuple[int, ...] = (1, 2, 3, 4)
 
     @property
     def eps(self) -> float:
@@ -32,9 +42,9 @@ class Subject:
         """The arrays rounded to this dtype: what the backend is given, and what it is judged on."""
         return tuple(torch.as_tensor(a).to(self.dtype).numpy() for a in arrays)
 
-    def forward(self, x: Array, u: Array, geometry: Geometry) -> Array:
+    def forward(self, x: Array, u: Array, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Array:
         """Y in float64."""
-        return self._call("forward", x, u, geometry)
+        return self._call("forward", x, u, geometry, epilogue)
 
     def input_grad(self, dy: Array, u: Array, geometry: Geometry, input_size: tuple[int, int, int]) -> Array:
         """dX in float64."""
@@ -63,3 +73,46 @@ SUBJECTS = {
     for name, module in (("reference", reference), ("torch", composed))
     for dtype in (torch.float64, torch.float32)
 } | {"torch-float64-in-parts": Subject("torch in parts", IN_PARTS, torch.float64)}
+
+
+def _cpu(machine: Machine, dtype: torch.dtype) -> dict[str, Subject]:
+    """The vector kernels of one machine configuration, with channels on both sides of whole vectors."""
+    products = {name: partial(getattr(cpu, name), machine=machine) for name in ("forward", "input_grad", "weight_grad")}
+    lanes = machine.lanes(cpu.KINDS[dtype])
+    channels = (1, 3, lanes, lanes + 1, 2 * lanes, 3 * lanes + 2)
+    name = f"cpu-{machine.name}-{str(dtype).removeprefix('torch.')}"
+    return {name: Subject(name, SimpleNamespace(**products), dtype, st.sampled_from(FEW_TILES), channels)}
+
+
+# Asymmetric, one tap or one output on an axis, even taps, points without pairs, large, with origins: and the usual two.
+FEW_TILES = [
+    Tile.parse(text)
+    for text in (
+        "F(2x2x2,3x3x3)",
+        "F(4x4x4,3x3x3)",
+        "F(2x4x3,3x3x3)@1,2,0",
+        "F(1x4x2,1x3x5)@0,3,1",
+        "F(4x1x1,3x1x3)",
+        "F(3x1x6,2x4x3)@2,0,5[0 3/2 -3/4;;0 1 -1 1/2 -1/2 2 1/3]",
+        "F(1x1x1,3x3x3)",
+    )
+]
+for machine in MACHINES.values():
+    SUBJECTS |= _cpu(machine, torch.float32)
+SUBJECTS |= _cpu(host(), torch.float64)
+
+
+def on_every_backend(*, dense: bool = False) -> Callable[[Callable[[Subject, Case], None]], Callable[..., None]]:
+    """A law as a test of every subject, each with cases that suit it."""
+
+    def decorate(law: Callable[[Subject, Case], None]) -> Callable[..., None]:
+        @pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
+        @given(data=st.data())
+        def test(subject: Subject, data: st.DataObject) -> None:
+            law(subject, data.draw(cases(dense=dense, tiles=subject.tiles, channels=subject.channels), label="case"))
+
+        test.__name__, test.__qualname__, test.__doc__ = law.__name__, law.__qualname__, law.__doc__
+        test.__module__ = law.__module__
+        return test
+
+    return decorate

@@ -1,5 +1,6 @@
 """What the laws draw: geometry, sizes and one seed, never floats one by one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -63,7 +64,7 @@ class Case:
 
 
 @st.composite
-def tiles(draw: st.DrawFn) -> Tile:
+def any_tile(draw: st.DrawFn) -> Tile:
     """Any tile of the sizes above, with any origin, now and then with points of its own."""
     taps = draw(st.tuples(*[st.sampled_from(TAPS)] * 3))
     inputs, axes = list(taps), dict[int, Transform]()
@@ -85,16 +86,22 @@ def _axes(draw: st.DrawFn, m: int, r: int) -> Transform:
 
 
 @st.composite
-def cases(draw: st.DrawFn, *, dense: bool = False) -> Case:
+def cases(
+    draw: st.DrawFn,
+    *,
+    dense: bool = False,
+    tiles: st.SearchStrategy[Tile] | None = None,
+    channels: Sequence[int] = (1, 2, 3, 4),
+) -> Case:
     """Any layer: tile, padding, kept set, ragged sizes, batch, channels."""
-    tile = draw(tiles())
+    tile = draw(any_tile() if tiles is None else tiles)
     padding = draw(st.tuples(*(st.integers(0, r) for r in tile.kernel_size)))
     output = draw(st.tuples(*[st.integers(1, 7)] * 3))
     lacking = [max(0, 1 - (n + r - 1 - 2 * p)) for n, r, p in zip(output, tile.kernel_size, padding, strict=True)]
     size = [n + r - 1 - 2 * p + more for n, r, p, more in zip(output, tile.kernel_size, padding, lacking, strict=True)]
     seed = draw(st.integers(0, 2**32 - 1))
     kept = None if dense or draw(st.booleans()) else _some(tile, seed, draw(st.integers(1, tile.positions)))
-    batch, cin, cout = draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4))
+    batch, cin, cout = draw(st.integers(1, 3)), draw(st.sampled_from(channels)), draw(st.sampled_from(channels))
     return Case(Geometry(tile, padding, kept), batch, (size[0], size[1], size[2]), cin, cout, seed)
 
 

@@ -5,21 +5,20 @@
   a pruned layer is the layer with zeroed columns; columns add up, whatever the order
 """
 
+from dataclasses import replace
+
 import numpy as np
-import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import assume, given
+from hypothesis import assume
 
+from lrw.backends.epilogue import Epilogue
 from lrw.geometry import Geometry
 from lrw.ops import transform_weight
 from verify import tolerances
-from verify.backends import SUBJECTS, Subject
-from verify.strategies import Array, Case, cases
+from verify.backends import Subject, on_every_backend
+from verify.strategies import Array, Case
 from verify.tolerances import assert_close
-
-on_every_backend = pytest.mark.parametrize("subject", SUBJECTS.values(), ids=SUBJECTS)
-
 
 def direct(x: Array, w: Array, padding: tuple[int, int, int]) -> Array:
     """F.conv3d in float64, [N, D, H, W, C] in and out."""
@@ -32,8 +31,7 @@ def transformed(w: Array, case: Case) -> Array:
     return transform_weight(torch.as_tensor(w).double(), case.geometry.tile).numpy()
 
 
-@on_every_backend
-@given(case=cases(dense=True))
+@on_every_backend(dense=True)
 def test_equals_direct_convolution(subject: Subject, case: Case) -> None:
     x, w = subject.cast(case.x(), case.w())
     u = transformed(w, case)
@@ -41,8 +39,7 @@ def test_equals_direct_convolution(subject: Subject, case: Case) -> None:
     assert_close(y, direct(x, w, case.geometry.padding), tolerances.forward(case, x, u, subject.eps), "y")
 
 
-@on_every_backend
-@given(case=cases(dense=True))
+@on_every_backend(dense=True)
 def test_a_delta_kernel_shifts(subject: Subject, case: Case) -> None:
     (x,) = subject.cast(case.x())
     taps = case.geometry.tile.kernel_size
@@ -57,8 +54,7 @@ def test_a_delta_kernel_shifts(subject: Subject, case: Case) -> None:
     assert_close(subject.forward(x, u, case.geometry), expected, tolerances.forward(case, x, u, subject.eps), "y")
 
 
-@on_every_backend
-@given(case=cases())
+@on_every_backend()
 def test_linear_in_the_input(subject: Subject, case: Case) -> None:
     a, b, u = subject.cast(case.x(), case.x(stream=1), case.u())
     both = subject.forward(a + 2 * b, u, case.geometry)
@@ -66,8 +62,7 @@ def test_linear_in_the_input(subject: Subject, case: Case) -> None:
     assert_close(both, apart, 2 * tolerances.forward(case, np.abs(a) + 2 * np.abs(b), u, subject.eps), "y")
 
 
-@on_every_backend
-@given(case=cases())
+@on_every_backend()
 def test_linear_in_the_weights(subject: Subject, case: Case) -> None:
     x, u, v = subject.cast(case.x(), case.u(), case.u(stream=21))
     both = subject.forward(x, u - 3 * v, case.geometry)
@@ -75,8 +70,7 @@ def test_linear_in_the_weights(subject: Subject, case: Case) -> None:
     assert_close(both, apart, 2 * tolerances.forward(case, x, np.abs(u) + 3 * np.abs(v), subject.eps), "y")
 
 
-@on_every_backend
-@given(case=cases())
+@on_every_backend()
 def test_input_gradient_is_the_adjoint(subject: Subject, case: Case) -> None:
     x, u, dy = subject.cast(case.x(), case.u(), case.y())
     y, dx = subject.forward(x, u, case.geometry), subject.input_grad(dy, u, case.geometry, case.input_size)
@@ -87,8 +81,7 @@ def test_input_gradient_is_the_adjoint(subject: Subject, case: Case) -> None:
     )
 
 
-@on_every_backend
-@given(case=cases())
+@on_every_backend()
 def test_weight_gradient_is_the_adjoint(subject: Subject, case: Case) -> None:
     x, u, dy = subject.cast(case.x(), case.u(), case.y())
     y, du = subject.forward(x, u, case.geometry), subject.weight_grad(x, dy, case.geometry)
@@ -99,8 +92,7 @@ def test_weight_gradient_is_the_adjoint(subject: Subject, case: Case) -> None:
     )
 
 
-@on_every_backend
-@given(case=cases())
+@on_every_backend()
 def test_gradients_equal_autograd_of_direct_convolution(subject: Subject, case: Case) -> None:
     """With spatial weights, dX is the direct convolution's: adjoint in every entry, not only in one inner product."""
     geometry = Geometry(case.geometry.tile, case.geometry.padding)
@@ -115,8 +107,7 @@ def test_gradients_equal_autograd_of_direct_convolution(subject: Subject, case: 
     assert_close(dx, expected.permute(0, 2, 3, 4, 1).numpy(), tolerance, "dx")
 
 
-@on_every_backend
-@given(case=cases())
+@on_every_backend()
 def test_shifting_by_a_tile_shifts_the_output(subject: Subject, case: Case) -> None:
     """For any weights. One tile of zeros in front, on every axis, moves the output by m; the overlap must agree."""
     x, u = subject.cast(case.x(), case.u())
@@ -127,8 +118,7 @@ def test_shifting_by_a_tile_shifts_the_output(subject: Subject, case: Case) -> N
     assert_close(shifted[:, d:, h:, w:], y, 2 * tolerances.forward(case, x, u, subject.eps), "shifted y")
 
 
-@on_every_backend
-@given(case=cases())
+@on_every_backend()
 def test_a_pruned_layer_is_the_layer_with_zeroed_columns(subject: Subject, case: Case) -> None:
     x, u = subject.cast(case.x(), case.u())
     full = np.zeros((case.geometry.tile.positions, case.cin, case.cout), u.dtype)
@@ -138,8 +128,7 @@ def test_a_pruned_layer_is_the_layer_with_zeroed_columns(subject: Subject, case:
     assert_close(subject.forward(x, u, case.geometry), subject.forward(x, full, dense), tolerance, "y")
 
 
-@on_every_backend
-@given(case=cases())
+@on_every_backend()
 def test_columns_add_up_in_any_order(subject: Subject, case: Case) -> None:
     x, u = subject.cast(case.x(), case.u())
     positions = np.array(case.geometry.positions)
@@ -151,3 +140,25 @@ def test_columns_add_up_in_any_order(subject: Subject, case: Case) -> None:
         kept = tuple(int(p) for p in positions[part])
         total += subject.forward(x, u[part], Geometry(case.geometry.tile, case.geometry.padding, kept))
     assert_close(total, subject.forward(x, u, case.geometry), 3 * tolerances.forward(case, x, u, subject.eps), "y")
+
+
+@on_every_backend()
+def test_a_final_kept_set_changes_no_result(subject: Subject, case: Case) -> None:
+    """Code for just the kept positions does the same operations, in the same order, as code for any."""
+    positions, phase = range(case.geometry.tile.positions), case.seed % 2  # few sets: each is code of its own
+    kept = tuple(p for p in positions if p * p % 5 > 2 * phase) or (0,)
+    geometry = replace(case.geometry, kept=kept)
+    x, u = subject.cast(case.x(), case.normal(len(kept), case.cin, case.cout, stream=20))
+    fixed = subject.forward(x, u, replace(geometry, fixed=True))
+    np.testing.assert_array_equal(fixed, subject.forward(x, u, geometry))
+
+
+@on_every_backend()
+def test_epilogue_is_bias_then_residual_then_relu(subject: Subject, case: Case) -> None:
+    x, u, residual = subject.cast(case.x(), case.u(), case.y())
+    (bias,) = subject.cast(case.normal(case.cout, stream=40))
+    plain = subject.forward(x, u, case.geometry)
+    epilogue = Epilogue(torch.as_tensor(bias), torch.as_tensor(residual), relu=True)
+    finished = subject.forward(x, u, case.geometry, epilogue)
+    largest = np.abs(plain).max() + np.abs(bias).max() + np.abs(residual).max()
+    assert_close(finished, np.maximum(plain + bias + residual, 0), 4 * subject.eps * largest, "y")

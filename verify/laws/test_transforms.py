@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from lrw_kernels.winograd import Tile, Transform, importance
 from lrw_kernels.winograd.transform import _prove
-from verify.strategies import tiles
+from verify.strategies import any_tile
 
 
 def correlate(transform: Transform, w: list[Fraction], x: list[Fraction]) -> list[Fraction]:
@@ -54,12 +54,12 @@ def test_matrices_with_one_wrong_entry_are_refused(name: str, m: int, r: int, da
         _prove(m, r, *matrices.values())
 
 
-@given(tiles())
+@given(any_tile())
 def test_text_of_a_tile_parses_back(tile: Tile) -> None:
     assert Tile.parse(str(tile)) == tile
 
 
-@given(tiles())
+@given(any_tile())
 def test_importance_is_the_rms_change_of_deleting_a_column(tile: Tile) -> None:
     """F^2 = |A_p|^2 |B_p|^2, summed over a tile's outputs: the response to white noise, per axis in rationals."""
     exact = [

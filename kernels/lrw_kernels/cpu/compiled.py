@@ -19,10 +19,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-SLOW_COMPILE = 1.0  # seconds after which a first compile is worth a line to the user
+SLOW_COMPILE = 1.0  # seconds of compiling in a process after which the user gets a line
 _LOCK = threading.RLock()
 _ENGINES: list[Any] = []
 _ADDRESSES: dict[str, int] = {}
+_compiling = 0.0
 
 
 def address(name: str, arguments: int, make: Callable[[], Callable[..., None]]) -> int:
@@ -54,11 +55,17 @@ def _object(name: str, arguments: int, make: Callable[[], Callable[..., None]]) 
         return stored
     started = time.perf_counter()
     data = _compile(make(), arguments)
-    seconds = time.perf_counter() - started
-    if seconds > SLOW_COMPILE:
-        print(f"lrw: compiled a kernel in {seconds:.1f} s; kept in {path.parent}", file=sys.stderr)
+    _tell(time.perf_counter() - started, path.parent)
     _write(path, data)
     return data
+
+
+def _tell(seconds: float, folder: Path) -> None:
+    """One line in a process, when compiling has taken over a second."""
+    global _compiling
+    before, _compiling = _compiling, _compiling + seconds
+    if before <= SLOW_COMPILE < _compiling:
+        print(f"lrw: compiling kernels for this machine; later runs find them in {folder}", file=sys.stderr)
 
 
 def _key(name: str) -> str:

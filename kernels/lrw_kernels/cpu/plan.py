@@ -74,7 +74,7 @@ def panel_count(vectors: int, machine: Machine) -> int:
 
 def plane_bytes(tiles: int, rows: int, vectors: int, line: int) -> int:
     """From position to position of V or M: an odd number of cache lines, so that positions spread over a cache."""
-    lines = ceil(tiles / rows) * rows * vectors * line // LINE
+    lines = ceil(ceil(tiles / rows) * rows * vectors * line / LINE)
     return (lines + 1 - lines % 2) * LINE
 
 
