@@ -141,7 +141,14 @@ def _spatial_weights(weight: Tensor, layer: Layer) -> Tensor:
 
 
 def _convolve(
-    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool, layer: Layer, backend: str, name: str
+    x: Tensor,
+    u: Tensor,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    relu: bool,
+    layer: Layer,
+    backend: str,
+    name: str,
 ) -> Tensor:
     dtypes = (x.dtype, compute_dtype(x.dtype))
     checks.check_pair(x, u, name, dtypes)

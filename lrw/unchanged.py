@@ -14,15 +14,22 @@ from weakref import ref
 from torch import Tensor
 
 Value = TypeVar("Value")
-State = tuple[int, int, tuple[float, ...]]
 SAMPLES = 32
 
 
 @dataclass
 class _Seen(Generic[Value]):
     tensor: "ref[Tensor]"
-    state: State
+    version: int
+    address: int
+    sample: Tensor  # a view: what it holds now
+    values: list[float]  # what it held
     value: Value | None = None
+
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether `tensor` is what was seen, unchanged."""
+        same = self.tensor() is tensor and self.version == _version(tensor) and self.address == tensor.data_ptr()
+        return same and self.values == self.sample.tolist()
 
 
 class Derived(Generic[Value]):
@@ -34,11 +41,13 @@ class Derived(Generic[Value]):
 
     def get(self, tensor: Tensor, key: Hashable, make: Callable[[], Value]) -> Value | None:
         """The value of `tensor`; made now if it came before with nothing changed, None if this is its first time."""
-        place, state = (id(tensor), key), _state(tensor)
+        place = (id(tensor), key)
         with self._lock:
             seen = self._seen.get(place)
-            if seen is None or seen.tensor() is not tensor or seen.state != state:
-                self._seen[place] = _Seen(ref(tensor, lambda dead: self._forget(place, dead)), state)
+            if seen is None or not seen.holds(tensor):
+                sample = _sample(tensor)
+                dying = ref(tensor, lambda dead: self._forget(place, dead))
+                self._seen[place] = _Seen(dying, _version(tensor), tensor.data_ptr(), sample, sample.tolist())
                 return None
             if seen.value is None:
                 seen.value = make()
@@ -55,7 +64,10 @@ class Derived(Generic[Value]):
                 del self._seen[place]
 
 
-def _state(tensor: Tensor) -> State:
-    flat = tensor.detach().reshape(-1) if tensor.is_contiguous() else tensor.detach()[..., 0].reshape(-1)
-    version = -1 if tensor.is_inference() else tensor._version
-    return version, tensor.data_ptr(), tuple(flat[:: max(1, flat.numel() // SAMPLES)].tolist())
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    flat = tensor.detach().reshape(-1) if tensor.is_contiguous() else tensor.detach()[..., 0, 0]
+    return flat.reshape(-1)[:: max(1, flat.numel() // SAMPLES)]

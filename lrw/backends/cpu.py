@@ -4,8 +4,9 @@ Activations are taken as they come where their channels are contiguous (channels
 transposed on the way in and out, by kernels too. Half precision is widened and rounded inside the transforms.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from lrw_kernels.cpu.machine import Machine, host, supported
 from lrw_kernels.winograd.tile import Triple
 
 PANELS: Derived[Memory] = Derived()
+LARGE = 1 << 20  # bytes; smaller tensors find their pages in the C library's heap
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
@@ -35,7 +37,7 @@ def forward(
 ) -> Tensor:
     """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
     p = _problem(x, _sizes(x), u.shape[1], u.shape[2], geometry, machine)
-    y = x.new_empty(x.shape[0], *p.output_size, p.cout)
+    y = _empty((x.shape[0], *p.output_size, p.cout), x.dtype)
     if y.numel() > 0:
         last = _channels_last(x, p)  # by name: an address keeps no tensor alive
         residual = None if epilogue.residual is None else _channels_last(epilogue.residual, p).contiguous()
@@ -51,7 +53,7 @@ def input_grad(
 ) -> Tensor:
     """dX [N, D, H, W, Cin] of dY [N, D', H', W', Cout]."""
     p = _problem(dy, input_size, u.shape[1], u.shape[2], geometry, machine)
-    dx = dy.new_zeros(dy.shape[0], *input_size, p.cin)
+    dx = _empty((dy.shape[0], *input_size, p.cin), dy.dtype).zero_()
     if dy.numel() > 0:
         last = _channels_last(dy, p)  # by name: an address keeps no tensor alive
         with _panels(u, p, adjoint=True) as weights:
@@ -74,17 +76,15 @@ def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine |
 def _problem(
     activations: Tensor, input_size: Triple, cin: int, cout: int, geometry: Geometry, machine: Machine | None
 ) -> conv.Problem:
-    return conv.Problem(
+    return conv.problem(
         str(geometry.tile),
         geometry.padding,
         geometry.kept,
         geometry.fixed and geometry.kept is not None,
         activations.shape[0],
         input_size,
-        cin,
-        cout,
+        (cin, cout),
         KINDS[activations.dtype],
-        KINDS[_wide(activations.dtype)],
         machine or host(),
         torch.get_num_threads(),
     )
@@ -130,7 +130,7 @@ def _channels_last(x: Tensor, p: conv.Problem) -> Tensor:
     first = x.permute(0, 4, 1, 2, 3)
     if not first.is_contiguous() or KINDS[x.dtype] != p.element:
         return x.contiguous()
-    last = torch.empty(x.shape, dtype=x.dtype)
+    last = _empty(x.shape, x.dtype)
     batch, channels = first.shape[:2]
     shape = (batch, channels, first[0, 0].numel())
     layout.transpose(first.data_ptr(), last.data_ptr(), shape, p.machine, p.element, p.threads)
@@ -141,10 +141,20 @@ def _like(y: Tensor, x: Tensor, p: conv.Problem) -> Tensor:
     """y [N, D, H, W, C], in memory with channels first where those of x came so."""
     if x.stride(4) == 1 or x.shape[4] == 1 or KINDS[x.dtype] != p.element or y.numel() == 0:
         return y
-    first = torch.empty(y.shape[0], y.shape[4], *y.shape[1:4], dtype=y.dtype)
+    first = _empty((y.shape[0], y.shape[4], *y.shape[1:4]), y.dtype)
     shape = (y.shape[0], y[0, ..., 0].numel(), y.shape[4])
     layout.transpose(y.data_ptr(), first.data_ptr(), shape, p.machine, p.element, p.threads)
     return first.permute(0, 2, 3, 4, 1)
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A new tensor; a large one in memory from the arena, which goes back there with the tensor: fresh pages cost
+    as much time as writing them."""
+    count = prod(shape)
+    size = count * dtype.itemsize
+    if size < LARGE:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(ARENA.buffer(size), dtype=dtype, count=count).view(shape)
 
 
 def _padded_bias(bias: Tensor, p: conv.Problem) -> Tensor:

@@ -20,6 +20,7 @@ from verify.backends import Subject, on_every_backend
 from verify.strategies import Array, Case
 from verify.tolerances import assert_close
 
+
 def direct(x: Array, w: Array, padding: tuple[int, int, int]) -> Array:
     """F.conv3d in float64, [N, D, H, W, C] in and out."""
     y = F.conv3d(torch.as_tensor(x).double().permute(0, 4, 1, 2, 3), torch.as_tensor(w).double(), padding=padding)

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from weakref import finalize
 
 HUGE = 2 << 20
+MOST_FREE = 256 << 20  # bytes kept for later calls; what came back first goes first
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Memory:
     def of(size: int) -> "Memory":
         """New memory, given back when the last reference goes."""
         spare = HUGE if size >= HUGE else 0
-        owner = mmap.mmap(-1, size + spare)
+        # Private: Python's default is shared memory, which has no huge pages and which forked children would share.
+        private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+        owner = mmap.mmap(-1, size + spare, **private)
         start = ctypes.addressof(ctypes.c_char.from_buffer(owner))
         if spare and hasattr(mmap, "MADV_HUGEPAGE"):
             try:
@@ -45,7 +49,7 @@ class Arena:
 
     def __init__(self) -> None:
         self._free: list[Memory] = []
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # collection, which gives buffers back, may come at any moment
 
     @contextmanager
     def borrow(self, size: int) -> Iterator[Memory]:
@@ -54,19 +58,31 @@ class Arena:
         try:
             yield memory
         finally:
-            with self._lock:
-                self._free.append(memory)
+            self._give_back(memory)
+
+    def buffer(self, size: int) -> "ctypes.Array[ctypes.c_char]":
+        """A writable buffer of `size` bytes, borrowed until nothing refers to it any more."""
+        memory = self._take(size)
+        lent = (ctypes.c_char * size).from_address(memory.address)
+        finalize(lent, self._give_back, memory)
+        return lent
+
+    def _give_back(self, memory: Memory) -> None:
+        with self._lock:
+            self._free.append(memory)
+            while sum(free.size for free in self._free) > MOST_FREE:
+                self._free.pop(0)
 
     def _take(self, size: int) -> Memory:
-        """The smallest free buffer that is large enough; else a new one in place of the largest that is not."""
+        """The smallest free buffer that is large enough, but no more than twice that; else a new one."""
+        need = -(-max(size, 1) // HUGE) * HUGE
         with self._lock:
-            fitting = [memory for memory in self._free if memory.size >= size]
-            if fitting or self._free:
-                chosen = min(fitting, key=lambda m: m.size) if fitting else max(self._free, key=lambda m: m.size)
+            fitting = [memory for memory in self._free if need <= memory.size <= 2 * need]
+            if fitting:
+                chosen = min(fitting, key=lambda memory: memory.size)
                 self._free.remove(chosen)
-                if fitting:
-                    return chosen
-        return Memory.of(-(-max(size, 1) // HUGE) * HUGE)
+                return chosen
+        return Memory.of(need)
 
     @property
     def held(self) -> int:

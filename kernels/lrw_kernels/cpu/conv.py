@@ -7,7 +7,7 @@ contiguous channels, of any of the kinds in `vector.BYTES`, transformed weights 
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import ceil, prod
 from typing import Any
 
@@ -23,10 +23,8 @@ from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile, kept_positions
 from lrw_kernels.winograd.tile import Triple
 
-Record = npt.NDArray[Any]
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """A layer on activations of one size. `kind` is their dtype, `element` that of the arithmetic and the weights;
     `fixed` says that the kept set will not change, so that code for just this set pays."""
@@ -44,25 +42,40 @@ class Problem:
     machine: Machine
     threads: int
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """K."""
         return Tile.parse(self.tile).positions if self.kept is None else len(self.kept)
 
-    @property
+    @cached_property
     def output_size(self) -> Triple:
         """Of the layer."""
         return Tile.parse(self.tile).output_size(self.input_size, self.padding)
 
-    @property
+    @cached_property
     def weight_bytes(self) -> int:
         """Of U in panels, for the forward pass."""
         return self._panel_bytes(self.cin, self.cout)
 
-    @property
+    @cached_property
     def adjoint_weight_bytes(self) -> int:
         """Of U^T in panels, for the gradient with respect to the input."""
         return self._panel_bytes(self.cout, self.cin)
+
+    @cached_property
+    def forward(self) -> "Convolution":
+        """Prepared on first use."""
+        return Convolution(self, "forward")
+
+    @cached_property
+    def input_grad(self) -> "Convolution":
+        """Prepared on first use."""
+        return Convolution(self, "input_grad")
+
+    @cached_property
+    def weight_grad(self) -> "WeightGradient":
+        """Prepared on first use."""
+        return WeightGradient(self)
 
     def _panel_bytes(self, steps: int, outputs: int) -> int:
         return self.columns * steps * lane_count(outputs, self.machine, self.element) * self.machine.vector_bytes
@@ -85,29 +98,37 @@ class Epilogue:
     relu: bool = False
 
 
+@lru_cache(maxsize=1024)
+def problem(
+    tile: str,
+    padding: Triple,
+    kept: tuple[int, ...] | None,
+    fixed: bool,
+    batch: int,
+    input_size: Triple,
+    channels: tuple[int, int],
+    kind: str,
+    machine: Machine,
+    threads: int,
+) -> Problem:
+    """The problem of these values, one object for all calls; `channels` are (Cin, Cout)."""
+    element = "float64" if kind == "float64" else "float32"
+    return Problem(tile, padding, kept, fixed, batch, input_size, *channels, kind, element, machine, threads)
+
+
 def forward(p: Problem, x: Activations, weights: int, y: Activations, epilogue: Epilogue | None = None) -> None:
     """Y [N, D', H', W', Cout] of x and U in panels."""
-    _prepare(p, "forward").run(x, weights, y, epilogue or Epilogue())
+    p.forward.run(x, weights, y, epilogue or Epilogue())
 
 
 def input_grad(p: Problem, dy: Activations, weights: int, dx: Activations) -> None:
     """dX, added to what dx holds, of dY and U^T in panels."""
-    _prepare(p, "input_grad").run(dy, weights, dx, Epilogue())
+    p.input_grad.run(dy, weights, dx, Epilogue())
 
 
 def weight_grad(p: Problem, x: Activations, dy: Activations, du: int) -> None:
     """dU [K, rows, columns], added to what is there; rows and columns padded to whole vectors."""
-    _prepare_weight_grad(p).run(x, dy, du)
-
-
-@lru_cache(maxsize=512)
-def _prepare(p: Problem, way: str) -> "Convolution":
-    return Convolution(p, way)
-
-
-@lru_cache(maxsize=512)
-def _prepare_weight_grad(p: Problem) -> "WeightGradient":
-    return WeightGradient(p)
+    p.weight_grad.run(x, dy, du)
 
 
 class _Side:
@@ -131,9 +152,8 @@ class _Side:
         self._outside = Memory.of(max(LINE, self.program.patch[2] * (pixel + p.machine.vector_bytes)))
         self.scratch = self.program.scratch_bytes(split) + self._outside.size
         grid = tile.grid(p.output_size)
-        self.record = np.zeros(1, records.SIDE)
-        _fill(
-            self.record,
+        self.record = records.Side()
+        self.record.set(
             **_axes("size", size),
             **_axes("grid", grid),
             **_axes("start", start),
@@ -156,13 +176,13 @@ class _Side:
         table[list(kept_positions(p.kept, tile))] = np.arange(p.columns) * self.plane
         return table
 
-    def of(self, data: Activations, epilogue: Epilogue | None = None) -> Record:
+    def of(self, data: Activations, epilogue: Epilogue | None = None) -> Any:
         """The record for this call."""
         record = self.record.copy()
-        names = ("stride_n", "stride_d", "stride_h", "stride_w")
-        _fill(record, data=data.address, **dict(zip(names, data.strides, strict=True)))
+        record.data = data.address
+        record.stride_n, record.stride_d, record.stride_h, record.stride_w = data.strides
         if epilogue is not None:
-            _fill(record, bias=epilogue.bias, residual=epilogue.residual, relu=epilogue.relu)
+            record.bias, record.residual, record.relu = epilogue.bias, epilogue.residual, epilogue.relu
         return record
 
 
@@ -176,12 +196,16 @@ class Convolution:
         # Patches of the gradient overlap: blocks on several threads would write to the same places.
         self.plan = plan(self.size, p.machine, blocks=not backward)
         if backward:  # so they are shared out by samples and channels alone
-            self.plan = replace(self.plan, scatter_vectors=min(self.plan.scatter_vectors, ceil(self.size.vectors_out / p.threads)))
+            self.plan = replace(
+                self.plan, scatter_vectors=min(self.plan.scatter_vectors, ceil(self.size.vectors_out / p.threads))
+            )
         self.machine = with_rows(p.machine, self.plan.rows)
         pixels = p.batch * prod(p.output_size) * p.cout * BYTES[p.kind]
         streamed = not backward and pixels > p.machine.l3 * 3 // 4 and p.cout % p.machine.lanes(p.element) == 0
         blocks = self.plan.path == "blocks"
-        out_vectors = min(self.size.vectors_out, self.plan.panels * p.machine.vectors) if blocks else self.size.vectors_out
+        out_vectors = (
+            min(self.size.vectors_out, self.plan.panels * p.machine.vectors) if blocks else self.size.vectors_out
+        )
         tables = ("A", "B") if backward else ("B", "A")
         arguments = (p, "gather", tables[0], self.plan, self.size.vectors_in, self.plan.gather_vectors)
         self.gather = _Side(*arguments)
@@ -203,19 +227,18 @@ class Convolution:
         if epilogue.bias == 0:
             epilogue = Epilogue(self.no_bias.ctypes.data, epilogue.residual, epilogue.relu)
         gather, scatter, products = self.gather.of(source), self.scatter.of(target, epilogue), self.products.copy()
-        products["weights"] = weights
+        products.weights = weights
         (self._run_blocks if self.plan.path == "blocks" else self._run_positions)(gather, products, scatter)
 
-    def _run_blocks(self, gather: Record, products: Record, scatter: Record) -> None:
+    def _run_blocks(self, gather: Any, products: Any, scatter: Any) -> None:
         plan, workers = self.plan, self.problem.threads
         v_bytes, m_bytes = _round(self.gather.bytes), _round(self.scatter.bytes)
         each = v_bytes + m_bytes + _round(max(self.gather.scratch, self.scatter.scratch))
-        job = np.zeros(1, records.BLOCKS)
-        _fill(
-            job,
-            gather=gather.ctypes.data,
-            products=products.ctypes.data,
-            scatter=scatter.ctypes.data,
+        job = records.Blocks()
+        job.set(
+            gather=gather.address,
+            products=products.address,
+            scatter=scatter.address,
             all_tiles=self.size.tiles,
             tiles=plan.tiles,
             panels=plan.panels,
@@ -226,9 +249,9 @@ class Convolution:
         )
         with ARENA.borrow(each * workers) as memory:
             items = ceil(self.size.tiles / plan.tiles)
-            threads.run(library.work_range("blocks"), job.ctypes.data, items, 1, memory.address, each, workers)
+            threads.run(library.work_range("blocks"), job.address, items, 1, memory.address, each, workers)
 
-    def _run_positions(self, gather: Record, products: Record, scatter: Record) -> None:
+    def _run_positions(self, gather: Any, products: Any, scatter: Any) -> None:
         plan, p = self.plan, self.problem
         v_bytes, m_bytes = _round(self.gather.bytes), _round(self.scatter.bytes)
         each = _round(max(self.gather.scratch, self.scatter.scratch))
@@ -237,17 +260,26 @@ class Convolution:
             m = v + v_bytes
             if self.scatter.spare:
                 ctypes.memset(m + self.scatter.spare_at, 0, self.scatter.plane)
-            _fill(gather, domain=v)
-            _fill(scatter, domain=m)
-            _fill(products, v=v, m=m)
+            gather.set(domain=v)
+            scatter.set(domain=m)
+            products.set(v=v, m=m)
             for base in range(0, self.size.tiles, plan.tiles):
                 tiles = min(plan.tiles, self.size.tiles - base)
-                _fill(products, tiles=tiles)
+                products.set(tiles=tiles)
                 _transform(gather, base, tiles, memory.address, each, self.size, p.threads)
-                items = p.columns * ceil(int(products["panels"][0]) / plan.products_panels)
+                items = p.columns * ceil(products.panels / plan.products_panels)
                 kernel = library.work_range("products")
-                threads.run(kernel, products.ctypes.data, items, 1, memory.address, each, p.threads)
-                _transform(scatter, base, tiles, memory.address, each, self.size, p.threads, whole=self.scatter.program.accumulate)
+                threads.run(kernel, products.address, items, 1, memory.address, each, p.threads)
+                _transform(
+                    scatter,
+                    base,
+                    tiles,
+                    memory.address,
+                    each,
+                    self.size,
+                    p.threads,
+                    whole=self.scatter.program.accumulate,
+                )
 
 
 class WeightGradient:
@@ -262,9 +294,8 @@ class WeightGradient:
         self.sides = [_Side(*side) for side in arguments]
         line, rows = p.machine.vector_bytes, min(8, p.machine.lanes(p.element))
         padded = self.size.vectors_in * p.machine.lanes(p.element)
-        self.products = np.zeros(1, records.PRODUCTS)
-        _fill(
-            self.products,
+        self.products = records.Products()
+        self.products.set(
             v_plane=self.sides[0].plane,
             v_panel=self.size.vectors_in * self.plan.rows * line,
             m_plane=self.sides[1].plane,
@@ -280,50 +311,62 @@ class WeightGradient:
     def run(self, x: Activations, dy: Activations, du: int) -> None:
         """Compute, on buffers that are this problem's."""
         p, plan = self.problem, self.plan
-        transforms, products = [side.of(data) for side, data in zip(self.sides, (x, dy), strict=True)], self.products.copy()
+        transforms, products = (
+            [side.of(data) for side, data in zip(self.sides, (x, dy), strict=True)],
+            self.products.copy(),
+        )
         sizes, each = [_round(side.bytes) for side in self.sides], _round(max(side.scratch for side in self.sides))
         with ARENA.borrow(each * p.threads + sum(sizes)) as memory:
             v = memory.address + each * p.threads
-            _fill(products, v=v, m=v + sizes[0], weights=du)
+            products.set(v=v, m=v + sizes[0], weights=du)
             for record, domain in zip(transforms, (v, v + sizes[0]), strict=True):
-                _fill(record, domain=domain)
+                record.set(domain=domain)
             for base in range(0, self.size.tiles, plan.tiles):
                 tiles = min(plan.tiles, self.size.tiles - base)
-                _fill(products, tiles=tiles)
+                products.set(tiles=tiles)
                 for record in transforms:
                     _transform(record, base, tiles, memory.address, each, self.size, p.threads)
-                items = p.columns * ceil(int(products["panels"][0]) / int(products["split"][0]))
+                items = p.columns * ceil(products.panels / products.split)
                 kernel = library.work_range("products")
-                threads.run(kernel, products.ctypes.data, items, 1, memory.address, each, p.threads)
+                threads.run(kernel, products.address, items, 1, memory.address, each, p.threads)
 
 
 def _transform(
-    record: Record, base: int, tiles: int, scratch: int, scratch_bytes: int, size: Size, workers: int, *, whole: bool = False
+    record: Any,
+    base: int,
+    tiles: int,
+    scratch: int,
+    scratch_bytes: int,
+    size: Size,
+    workers: int,
+    *,
+    whole: bool = False,
 ) -> None:
     """A side's tiles base..base + tiles, in runs of a grid row; `whole` shares out samples and channels
     only."""
     sample = size.sample_tiles if tiles % size.sample_tiles == 0 and base % size.sample_tiles == 0 else tiles
     run = sample if whole else min(size.row_tiles, tiles)
-    _fill(record, base=base, tiles=tiles, run=run)
-    items = ceil(tiles / run) * ceil(int(record["vectors"][0]) / int(record["split"][0]))
-    threads.run(library.work_range("transform"), record.ctypes.data, items, 1, scratch, scratch_bytes, workers)
+    record.set(base=base, tiles=tiles, run=run)
+    items = ceil(tiles / run) * ceil(record.vectors / record.split)
+    threads.run(library.work_range("transform"), record.address, items, 1, scratch, scratch_bytes, workers)
 
 
 def _size(p: Problem, steps: int, outputs: int) -> Size:
     grid = Tile.parse(p.tile).grid(p.output_size)
     vectors = (lane_count(channels, p.machine, p.element) for channels in (steps, outputs))
-    return Size(p.columns, p.batch * prod(grid), prod(grid), grid[2], *vectors, steps, p.machine.vector_bytes, p.threads)
+    return Size(
+        p.columns, p.batch * prod(grid), prod(grid), grid[2], *vectors, steps, p.machine.vector_bytes, p.threads
+    )
 
 
-def _products_record(c: Convolution, steps: int) -> Record:
+def _products_record(c: Convolution, steps: int) -> Any:
     line, rows, vectors = c.problem.machine.vector_bytes, c.plan.rows, c.size.vectors_out
-    record = np.zeros(1, records.PRODUCTS)
-    _fill(
-        record,
+    record = records.Products()
+    record.set(
         v_plane=c.gather.plane,
         v_panel=c.size.vectors_in * rows * line,
         m_plane=c.scatter.plane,
-        m_panel=int(c.scatter.record["panel"][0]),
+        m_panel=c.scatter.record.panel,
         m_vector=rows * line,
         weights_plane=steps * vectors * line,
         weights_panel=steps * c.machine.vectors * line,
@@ -340,11 +383,6 @@ def _products_record(c: Convolution, steps: int) -> Record:
 
 def _axes(name: str, values: Sequence[int]) -> dict[str, int]:
     return {f"{name}_{axis}": value for axis, value in zip("dhw", values, strict=True)}
-
-
-def _fill(record: Record, **fields: int) -> None:
-    for name, value in fields.items():
-        record[name] = value
 
 
 def _round(size: int) -> int:

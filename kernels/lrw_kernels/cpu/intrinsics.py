@@ -7,7 +7,6 @@ program. Addresses are int64 everywhere; a record is read through its address.
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import from_dtype, types
 from numba.extending import intrinsic
@@ -21,8 +20,8 @@ from lrw_kernels.cpu.vector import BYTES, I64, Vectors
 Generate = Callable[[Any, Any, Any, Any], Any]
 LONG = types.int64
 SIDE, PRODUCTS, BLOCKS, REGION, MATRIX = (
-    from_dtype(record)
-    for record in (records.SIDE, records.PRODUCTS, records.BLOCKS, records.REGION, records.MATRIX)
+    from_dtype(records.layout(record))
+    for record in (records.Side, records.Products, records.Blocks, records.Region, records.Matrix)
 )
 
 
@@ -162,5 +161,4 @@ def _at(record: Any) -> Any:
 side_at, products_at, blocks_at, region_at, matrix_at = (
     _at(record) for record in (SIDE, PRODUCTS, BLOCKS, REGION, MATRIX)
 )
-NEXT_OFFSET = int(np.dtype(records.REGION).fields["next"][1])
-ARRIVED_OFFSET = int(np.dtype(records.REGION).fields["arrived"][1])
+NEXT_OFFSET, ARRIVED_OFFSET = records.Region.next.offset, records.Region.arrived.offset

@@ -284,7 +284,9 @@ def transform_range() -> Kernel:
         for item in range(begin, end):
             slot, first = (item // groups) * s.run, (item % groups) * s.split
             last = min(s.vectors, first + s.split)
-            transform_tiles(s, job, s.base, slot, min(s.tiles, slot + s.run), first, last, s.domain + first * s.shift, scratch)
+            transform_tiles(
+                s, job, s.base, slot, min(s.tiles, slot + s.run), first, last, s.domain + first * s.shift, scratch
+            )
 
     return transforms
 
@@ -298,7 +300,9 @@ def products_range() -> Kernel:
         for item in range(begin, end):
             first = (item % groups) * p.split
             last = min(p.panels, first + p.split)
-            call_products(p.kernel, job, item // groups, p.tiles, first, last, p.v, p.m + first_vector(p, first) * p.m_vector)
+            call_products(
+                p.kernel, job, item // groups, p.tiles, first, last, p.v, p.m + first_vector(p, first) * p.m_vector
+            )
 
     return products
 

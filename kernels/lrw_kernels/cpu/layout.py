@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from lrw_kernels.cpu import library, records, threads
 from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.plan import lane_count
@@ -13,7 +11,14 @@ CHUNK = 256  # columns a work item transposes
 
 
 def pack(
-    source: int, target: int, shape: tuple[int, int, int], machine: Machine, element: str, *, transposed: bool, workers: int
+    source: int,
+    target: int,
+    shape: tuple[int, int, int],
+    machine: Machine,
+    element: str,
+    *,
+    transposed: bool,
+    workers: int,
 ) -> None:
     """Weights [positions, rows, columns] at `source` into panels at `target`: `machine.vectors` vectors of columns
     wide, then of one vector; `transposed` exchanges rows and columns first.
@@ -78,7 +83,5 @@ def transpose(
 
 
 def _move(fields: dict[str, Any], items: int, kernel: int, workers: int) -> None:
-    job = np.zeros(1, records.MATRIX)
-    for name, value in fields.items():
-        job[name] = value
-    threads.run(kernel, job.ctypes.data, items, 1, 0, 0, workers)
+    job = records.Matrix(**fields)
+    threads.run(kernel, job.address, items, 1, 0, 0, workers)

@@ -28,6 +28,9 @@ class Machine:
     memory_rate: float
     spare_adders: bool = False  # see line.Algebra
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.rows))  # on every call's way to its plan
+
     def lanes(self, element: str) -> int:
         """Numbers per vector; `element` is "float32" or "float64"."""
         return self.vector_bytes // (8 if element == "float64" else 4)

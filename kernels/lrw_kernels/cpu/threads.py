@@ -13,8 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lrw_kernels.cpu import compiled, records
 
 _RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so|lib(gomp|iomp5|omp)\b.*\.dylib")
@@ -32,9 +30,8 @@ if hasattr(os, "register_at_fork"):
 
 def run(kernel: int, job: int, items: int, chunk: int, scratch: int, scratch_bytes: int, threads: int) -> None:
     """Do a range kernel's items 0..items on up to `threads` threads, each with its slice of scratch."""
-    region = np.zeros(1, records.REGION)
-    region[0] = (kernel, job, items, chunk, scratch, scratch_bytes, 0, 0)
-    address, worker = region.ctypes.data, _worker()
+    region = records.Region(kernel, job, items, chunk, scratch, scratch_bytes, 0, 0)
+    address, worker = region.address, _worker()
     parallel = _parallel() if threads > 1 and items > chunk and not _forked else None
     if parallel is None:
         compiled.function(worker, 1)(address)

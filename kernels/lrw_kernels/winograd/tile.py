@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property, lru_cache
 from math import prod
 from operator import index
 
@@ -57,6 +58,7 @@ class Tile:
         return Tile((d, h, w), triple(origin, "origin"))
 
     @staticmethod
+    @lru_cache(maxsize=256)
     def parse(text: str) -> "Tile":
         """The tile whose `str` is `text`, for example "F(2x4x4,3x3x3)@0,0,0[0 1 -1;0 1 -1;0 1 -1]"."""
         match = _SPEC.fullmatch(text.strip())
@@ -111,6 +113,10 @@ class Tile:
         return _each(n + 2 * p - r + 1 for n, p, r in zip(input_size, padding, self.kernel_size, strict=True))
 
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         size = "x".join(map(str, self.outputs)) + "," + "x".join(map(str, self.kernel_size))
         points = ";".join(format_points(axis.points) for axis in self.axes)
         return f"F({size})@{','.join(map(str, self.origin))}[{points}]"
