@@ -1,7 +1,7 @@
 """lrw: fast 3D convolutional networks through the Winograd domain.
 
 Convert a network (`to_winograd`), fine-tune it with a low-rank update (`add_low_rank`), score and prune whole Winograd
-columns (`ColumnPruner`), compress it to what is left (`compress`), save it without pickle (`save`, `load`). The
+columns (`ColumnPruner`), compress it to what is left (`compress`), ready it for its first pass (`warmup`), save it without pickle (`save`, `load`). The
 functions are in `lrw.ops`, the modules in `lrw.nn`. Importing `lrw` imports torch, but neither numba nor triton.
 """
 
@@ -13,6 +13,7 @@ from lrw.lowrank import add_low_rank, print_trainable_parameters
 from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradConv3d
 from lrw.pruning import ColumnPruner
 from lrw.version import __version__
+from lrw.warmup import warmup
 
 __all__ = [
     "ColumnPruner",
@@ -27,4 +28,5 @@ __all__ = [
     "print_trainable_parameters",
     "save",
     "to_winograd",
+    "warmup",
 ]

@@ -44,14 +44,14 @@ def winograd_conv3d(
     input [N, Cin, D, H, W] or [Cin, D, H, W] (contiguous or channels_last_3d, the output follows), weight
     [Cout, Cin, rd, rh, rw] with 1 to 7 taps per axis, bias [Cout]. `tile` is outputs per axis, or "auto": the
     cheapest whose error bound (largest error over largest output) stays within `rtol`. A `residual` of the output's
-    shape and a ReLU follow the bias; without gradients all three cost no pass of their own. float32 and float64; bfloat16
-    and float16 are computed in float32. Raises ValueError naming the argument for shapes, dtypes, devices and for
-    stride, dilation and groups other than 1. Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
+    shape and a ReLU follow the bias; without gradients all three cost no pass of their own. float32 and float64;
+    bfloat16 and float16 are computed in float32. Raises ValueError naming the argument for shapes, dtypes, devices and
+    for stride, dilation and groups other than 1. Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
     """
     if isinstance(input, Tensor) and input.dim() == 4:
         single = None if residual is None else residual[None]
-        options = {"tile": tile, "rtol": rtol, "residual": single, "relu": relu, "backend": backend}
-        return winograd_conv3d(input[None], weight, bias, stride, padding, dilation, groups, **options)[0]
+        more: dict[str, Any] = {"tile": tile, "rtol": rtol, "residual": single, "relu": relu, "backend": backend}
+        return winograd_conv3d(input[None], weight, bias, stride, padding, dilation, groups, **more)[0]
     checks.check_weight(weight)
     for value, name in ((stride, "stride"), (dilation, "dilation"), (groups, "groups")):
         checks.check_unit(value, name)
@@ -81,7 +81,8 @@ def winograd_domain_conv3d(
 
     u need not come from spatial weights; then the layer is no convolution, and its output depends on where the tile
     grid starts (`tile.origin`). `kept` lists K of the T positions in rising order, None stands for all. Differentiable
-    in input, u, bias and residual, which is added before a ReLU where `relu` asks for one. Raises ValueError naming the argument.
+    in input, u, bias and residual, which is added before a ReLU where `relu` asks for one. Raises ValueError naming the
+    argument.
     """
     sizes = triple(kernel_size, "kernel_size")
     layer = _layer(tile, sizes, padding_sizes(padding, sizes), _positions(kept))

@@ -1,8 +1,8 @@
 """Values derived from a tensor (transformed weights, packed weights), kept as long as the tensor stays as it was.
 
 What a tensor was is known from its identity, address and version, and from a sample of its values, because
-`tensor.data.mul_(2)` changes no version. A value is kept from the second time on that a tensor comes unchanged: training,
-where weights change every step, holds no second copy, and inference derives once.
+`tensor.data.mul_(2)` changes no version. A value is kept from the second time on that a tensor comes unchanged: in
+training, where weights change every step, there is no second copy, and inference derives once.
 """
 
 import threading

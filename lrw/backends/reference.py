@@ -19,19 +19,22 @@ def refusal(device: torch.device) -> str | None:
 
 def forward(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Tensor:
     """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
-    y = reference.winograd_conv3d(*_arrays(x, u), *_layer(geometry))
+    activations, weights = _arrays(x, u)
+    y = reference.winograd_conv3d(activations, weights, *_layer(geometry))
     return epilogue.apply(torch.from_numpy(y))
 
 
 def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
     """dX [N, D, H, W, Cin]."""
     tile, padding, kept = _layer(geometry)
-    return torch.from_numpy(reference.winograd_input_grad(*_arrays(dy, u), tile, padding, input_size, kept))
+    cotangents, weights = _arrays(dy, u)
+    return torch.from_numpy(reference.winograd_input_grad(cotangents, weights, tile, padding, input_size, kept))
 
 
 def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
     """dU [K, Cin, Cout]."""
-    return torch.from_numpy(reference.winograd_weight_grad(*_arrays(x, dy), *_layer(geometry)))
+    activations, cotangents = _arrays(x, dy)
+    return torch.from_numpy(reference.winograd_weight_grad(activations, cotangents, *_layer(geometry)))
 
 
 def _layer(geometry: Geometry) -> tuple:  # type: ignore[type-arg]

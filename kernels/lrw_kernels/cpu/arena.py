@@ -8,7 +8,7 @@ import ctypes
 import mmap
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from weakref import finalize
 
@@ -37,10 +37,8 @@ class Memory:
         owner = mmap.mmap(-1, size + spare, **private)
         start = ctypes.addressof(ctypes.c_char.from_buffer(owner))
         if spare and hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
+            with suppress(OSError):  # a kernel without them: the same memory, only slower
                 owner.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:  # a kernel without them; the same memory, only slower
-                pass
         return Memory(size, start + (-start % HUGE if spare else 0), owner)
 
 

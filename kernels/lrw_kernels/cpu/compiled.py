@@ -65,7 +65,7 @@ def _tell(seconds: float, folder: Path) -> None:
     global _compiling
     before, _compiling = _compiling, _compiling + seconds
     if before <= SLOW_COMPILE < _compiling:
-        print(f"lrw: compiling kernels for this machine; later runs find them in {folder}", file=sys.stderr)
+        sys.stderr.write(f"lrw: compiling kernels for this machine; later runs find them in {folder}\n")
 
 
 def _key(name: str) -> str:
@@ -104,7 +104,7 @@ def _write(path: Path, data: bytes) -> None:
             file.write(hashlib.sha256(data).digest() + data)
         os.replace(file.name, path)
     except OSError as error:
-        print(f"lrw: kernels are not kept, {path.parent} cannot be written: {error.strerror}", file=sys.stderr)
+        sys.stderr.write(f"lrw: kernels are not kept, {path.parent} cannot be written: {error.strerror}\n")
 
 
 def _compile(function: Callable[..., None], arguments: int) -> bytes:
@@ -165,6 +165,6 @@ def _load(data: bytes) -> int:
     return found
 
 
-def function(entry: int, arguments: int) -> Callable[..., None]:
+def callable_at(entry: int, arguments: int) -> Callable[..., None]:
     """The kernel at an address as something to call; releases the GIL."""
     return ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * arguments)(entry)

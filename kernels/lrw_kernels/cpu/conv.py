@@ -342,8 +342,8 @@ def _transform(
     *,
     whole: bool = False,
 ) -> None:
-    """A side's tiles base..base + tiles, in runs of a grid row; `whole` shares out samples and channels
-    only."""
+    """A side's tiles base..base + tiles, in runs of a grid row; `whole` shares out samples and
+    channels only."""
     sample = size.sample_tiles if tiles % size.sample_tiles == 0 and base % size.sample_tiles == 0 else tiles
     run = sample if whole else min(size.row_tiles, tiles)
     record.set(base=base, tiles=tiles, run=run)
@@ -353,10 +353,9 @@ def _transform(
 
 def _size(p: Problem, steps: int, outputs: int) -> Size:
     grid = Tile.parse(p.tile).grid(p.output_size)
-    vectors = (lane_count(channels, p.machine, p.element) for channels in (steps, outputs))
-    return Size(
-        p.columns, p.batch * prod(grid), prod(grid), grid[2], *vectors, steps, p.machine.vector_bytes, p.threads
-    )
+    sums, results = (lane_count(channels, p.machine, p.element) for channels in (steps, outputs))
+    tiles = prod(grid)
+    return Size(p.columns, p.batch * tiles, tiles, grid[2], sums, results, steps, p.machine.vector_bytes, p.threads)
 
 
 def _products_record(c: Convolution, steps: int) -> Any:

@@ -199,7 +199,7 @@ def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
 
     Panels are `wide` as long as there are vectors enough, then `narrow`, of one vector. `m` begins with panel `first`.
     """
-    wide_text, narrow_text, vectors, rows, run = wide.text, narrow.text, wide.vectors, wide.rows[0], wide.run
+    wide_text, narrow_text, vectors, rows = wide.text, narrow.text, wide.vectors, wide.rows[0]
     line, wide_step, narrow_step = wide.a_row, wide.b_step * wide.run, narrow.b_step * narrow.run
 
     def products(job, position, tiles, first, last, v, m):

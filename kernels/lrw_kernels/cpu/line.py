@@ -64,7 +64,7 @@ def apply(
     zero would (up to the sign of zeros): a kernel for some positions agrees with the one for all of them.
     """
     shared = structure(matrix)
-    inputs = list(values)
+    inputs: list[Value | None] = list(values)
     for p, q in shared.columns:
         a, b = values[p], values[q]
         inputs[p], inputs[q] = _plus(a, b, algebra), _minus(a, b, algebra)
@@ -75,7 +75,8 @@ def apply(
             outputs[i] = _combine([(c, x) for c, x in zip(row, inputs, strict=True)], algebra)
     for p, q in shared.pairs:
         if wanted[p] or wanted[q]:
-            outputs[p], outputs[q] = _mirror(shared.rows[p], shared.rows[q], inputs, (wanted[p], wanted[q]), algebra)
+            both = wanted[p], wanted[q]
+            outputs[p], outputs[q] = _mirror(shared.rows[p], shared.rows[q], inputs, both, algebra)
     return outputs
 
 
@@ -111,19 +112,20 @@ def _mirrored(a: Row, b: Row) -> bool:
 
 
 def _mirror(
-    row: Row, other: Row, inputs: Sequence[Value | None], wanted: tuple[bool, bool], algebra: Algebra[Value]
-) -> tuple[Value | None, Value | None]:
+    row: Row, other: Row, inputs: list[Value | None], wanted: tuple[bool, bool], algebra: Algebra[Value]
+) -> list[Value | None]:
     """Both outputs of a row pair, from the half where they agree and the half where they differ in sign."""
     same = [x == y for x, y in zip(row, other, strict=True)]
     even = _combine([(c, x) for c, x, s in zip(row, inputs, same, strict=True) if s], algebra)
     odd = [(c, x) for c, x, s in zip(row, inputs, same, strict=True) if not s]
     if algebra.spare_adders:
         half = _combine(odd, algebra)
-        return _plus(even, half, algebra) if wanted[0] else None, _minus(even, half, algebra) if wanted[1] else None
+        halves = (_plus(even, half, algebra) if wanted[0] else None, _minus(even, half, algebra) if wanted[1] else None)
+        return list(halves)
     factor = odd[-1][0]  # out of the sum, which then has a coefficient of one, into the fma that joins the halves
     half = _combine([(c / factor, x) for c, x in odd], algebra)
     first = _combine([(Fraction(1), even), (factor, half)], algebra) if wanted[0] else None
-    return first, _combine([(Fraction(1), even), (-factor, half)], algebra) if wanted[1] else None
+    return [first, _combine([(Fraction(1), even), (-factor, half)], algebra) if wanted[1] else None]
 
 
 def _combine(terms: Sequence[tuple[Fraction, Value | None]], algebra: Algebra[Value]) -> Value | None:

@@ -15,8 +15,8 @@ class Micro:
     """C [rows, vectors * lanes] = sum_k A[i, k] B[k, :], or += where it accumulates; strides in bytes.
 
     `rows` are the heights there is code for, falling. k goes in runs of at most `run` steps: inside a run A moves by
-    `a_step` and B by `b_step` per k, from run to run both jump by amounts known at run time. Row i of A lies i * `a_row`
-    further on, vector j of B and of C j * `b_vector` and j * `c_vector`.
+    `a_step` and B by `b_step` per k, from run to run both jump by amounts known at run time. Row i of A lies
+    i * `a_row` further on, vector j of B and of C j * `b_vector` and j * `c_vector`.
     """
 
     element: str

@@ -92,7 +92,7 @@ def emit_lines(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
 
 
 def emit_scatter(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
-    """Both stages of a scatter: patch = (M_d x M_h x M_w) positions, plus bias and residual, at least zero where asked for.
+    """Both stages of a scatter: patch = (M_d x M_h x M_w) positions, plus bias and residual; then ReLU if asked for.
 
     arguments (i64): domain; table; rows, step, at, first, last as for `emit_columns`, of the patch written; bias, the
     address of a vector; residual, the address of row addresses like `rows`, or 0; relu, 0 or 1; scratch.
@@ -105,10 +105,9 @@ def emit_scatter(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
         places, positions = kept_index(p.kept), p.inputs[2]
         for line, there in enumerate(p.needed()):
             if any(there):
-                loads = [
-                    v.load(b.add(domain, v.load_integer(table, places[line * positions + i] * ADDRESS))) if on else None
-                    for i, on in enumerate(there)
-                ]
+                numbers = [places.get(line * positions + i) for i in range(positions)]
+                offsets = [None if n is None else v.load_integer(table, n * ADDRESS) for n in numbers]
+                loads = [None if offset is None else v.load(b.add(domain, offset)) for offset in offsets]
                 _store_line(v, p, apply(p.matrices[2], loads, [True] * m_w, v), scratch, line * p.slots * v.bytes)
     floor = b.select(b.icmp_signed("!=", relu, I64(0)), v.constant(0.0), v.constant(float("-inf")))
     added = v.load(bias)

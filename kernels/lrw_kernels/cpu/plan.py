@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from lrw_kernels.cpu.machine import MIB, Machine
-from lrw_kernels.cpu.vector import BYTES
 
 LINE = 64
 MOST_SCRATCH = 48 * MIB  # V and M together, whatever the layer
@@ -60,11 +59,11 @@ def plan(size: Size, machine: Machine, *, blocks: bool = True) -> Plan:
     items = 8 * size.threads  # enough for threads that come late or leave early
     products_groups = min(all_panels, ceil(items / size.positions))
     row_runs = ceil(size.tiles / size.row_tiles)
-    split = [
-        max(1, min(TRANSFORM_VECTORS, vectors // max(1, ceil(items / row_runs))))
+    gather, scatter = (
+        max(1, min(TRANSFORM_VECTORS, vectors // ceil(items / row_runs)))
         for vectors in (size.vectors_in, size.vectors_out)
-    ]
-    return Plan("positions", tiles, rows, all_panels, *split, ceil(all_panels / products_groups))
+    )
+    return Plan("positions", tiles, rows, all_panels, gather, scatter, ceil(all_panels / products_groups))
 
 
 def panel_count(vectors: int, machine: Machine) -> int:
@@ -116,8 +115,3 @@ def with_rows(machine: Machine, rows: int) -> Machine:
 def lane_count(count: int, machine: Machine, element: str) -> int:
     """Vectors that hold `count` channels."""
     return ceil(count / machine.lanes(element))
-
-
-def element_bytes(element: str) -> int:
-    """Bytes of a number."""
-    return BYTES[element]

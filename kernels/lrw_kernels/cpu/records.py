@@ -34,11 +34,11 @@ def _fields(names: str) -> list[tuple[str, type[ctypes.c_int64]]]:
 class Side(Record):
     """One transform between activations and the domain.
 
-    `data` [n, d, h, w, channels] with its strides and sizes; the tile grid, its start and step in activations; `vectors`
-    of channels. In the domain, [positions][panels][vectors][rows] vectors: `panel` bytes from panel to panel of `rows`
-    tiles, `table` the offsets of the positions. `zeros` is a row of zeros for rows outside; `kernel` the transform.
-    A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart in the domain; `base` is the first of the
-    block's `tiles`. bias, residual and relu are the epilogue of an output transform.
+    `data` [n, d, h, w, channels] with its strides and sizes; the tile grid, its start and step in activations;
+    `vectors` of channels. In the domain, [positions][panels][vectors][rows] vectors: `panel` bytes from panel to panel
+    of `rows` tiles, `table` the offsets of the positions. `zeros` is a row of zeros for rows outside; `kernel` the
+    transform. A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart in the domain; `base` is the
+    first of the block's `tiles`. bias, residual and relu are the epilogue of an output transform.
     """
 
     _fields_ = _fields(
@@ -71,7 +71,7 @@ class Blocks(Record):
 
 
 class Region(Record):
-    """A parallel region: `items` handed out `chunk` at a time to whoever comes; every thread takes a slice of scratch."""
+    """A parallel region: `items` go out `chunk` at a time to whoever comes; every thread takes a slice of scratch."""
 
     _fields_ = _fields("kernel job items chunk scratch scratch_bytes arrived next")
 

@@ -34,7 +34,7 @@ def run(kernel: int, job: int, items: int, chunk: int, scratch: int, scratch_byt
     address, worker = region.address, _worker()
     parallel = _parallel() if threads > 1 and items > chunk and not _forked else None
     if parallel is None:
-        compiled.function(worker, 1)(address)
+        compiled.callable_at(worker, 1)(address)
     else:
         parallel(worker, address, min(threads, -(-items // chunk)), 0)
 

@@ -1,4 +1,4 @@
-"""Vectors of floats in generic LLVM IR: the algebra kernels are emitted with. No instruction of any machine is named."""
+"""Vectors of floats in generic LLVM IR, the algebra kernels are emitted with. No machine's instruction is named."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
