@@ -23,13 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import mkldnn
 
+from bench import stages
 from bench.cases import CASES, Case
 from lrw import backends
-from lrw.ops import transform_weight, winograd_domain_conv3d
+from lrw.geometry import Geometry
+from lrw.ops import domain_conv3d, transform_weight
 from lrw.timing import interleaved
-from lrw_kernels.winograd import Tile, domain_error, winograd_cost
+from lrw_kernels.winograd import Tile, cheapest_tile, domain_error, winograd_cost
 
 SHARES = (1.0, 0.5, 0.25)
+EPS = 2.0**-23
 
 
 def main() -> int:
@@ -46,7 +49,7 @@ def main() -> int:
     print(_machine())
     for case in chosen:
         try:
-            measured = measure(case, Tile.of(arguments.tile), arguments.backend, arguments.seconds)
+            measured = measure(case, _tile(arguments.tile, case), arguments.backend, arguments.seconds)
         except AssertionError as red:
             print(f"gate: {red}", file=sys.stderr)
             return 1
@@ -66,34 +69,56 @@ def measure(case: Case, tile: Tile, backend: str, seconds: float) -> list[dict[s
     weight = torch.randn(case.cout, case.cin, 3, 3, 3) / (27 * case.cin) ** 0.5
     u = transform_weight(weight, tile)
     last = x.to(memory_format=torch.channels_last_3d)
-    candidates = _torch_forms(x, last, weight)
-    errors, columns = {}, {}
+    name = backends.choose(x.device).name if backend == "auto" else backend
+    candidates: dict[str, Callable[[], Any]] = {**_torch_forms(x, last, weight)}
+    layers, errors = {}, {}
     for share in SHARES:
-        kept = None if share == 1 else _kept(tile, share)
-        rows = u if kept is None else u[list(kept)].contiguous()
-        columns[share] = kept
-        candidates[str(share)] = _winograd(last, rows, tile, kept, backend)
-        errors[share] = _gate(case, candidates[str(share)](), x, weight, rows, tile, kept)
+        layers[share] = Geometry(tile, (1, 1, 1), None if share == 1 else _kept(tile, share), fixed=share < 1)
+        rows = u if share == 1 else u[list(layers[share].positions)].contiguous()
+        candidates[f"lrw {share}"] = _winograd(last, rows, layers[share], name)
+        errors[share] = _gate(case, candidates[f"lrw {share}"](), x, weight, rows, layers[share])
+        if name == "cpu":
+            parts = stages.stages(case, layers[share], last, rows)
+            candidates |= {f"{part} {share}": run for part, run in parts.items()}
+    if name == "cpu":
+        candidates["peak"] = stages.peak()
     with torch.inference_mode():
-        times = interleaved(candidates, seconds=seconds, rounds=(5, 100))
+        times = interleaved(candidates, seconds=seconds, rounds=(7, 100))
     form = min(("contiguous", "channels_last", "prepacked"), key=times.__getitem__)
     return [
         {
             "case": case.name,
             "tile": tile.name,
-            "backend": backends.choose(x.device).name if backend == "auto" else backend,
+            "backend": name,
             "share": share,
-            "kept": len(columns[share] or range(tile.positions)),
+            "kept": layer.columns,
             "positions": tile.positions,
             "torch_form": form,
             "torch_ms": round(1e3 * times[form], 3),
-            "lrw_ms": round(1e3 * times[str(share)], 3),
-            "speedup": round(times[form] / times[str(share)], 3),
-            "error": errors[share],
-            "multiplies": winograd_cost(tile, case.cin, case.cout, case.size, kept=columns[share]).multiplies,
+            "lrw_ms": round(1e3 * times[f"lrw {share}"], 3),
+            "speedup": round(times[form] / times[f"lrw {share}"], 3),
+            "error": float(f"{errors[share]:.2e}"),
+            "multiplies": winograd_cost(tile, case.cin, case.cout, case.size, kept=layer.kept).multiplies,
+            **(_stages(case, layer, times, share) if name == "cpu" else {}),
         }
-        for share in SHARES
+        for share, layer in layers.items()
     ]
+
+
+def _stages(case: Case, layer: Geometry, times: dict[str, float], share: float) -> dict[str, Any]:
+    """Products: the whole pass less its transforms, as a rate and as a share of the peak of the same minutes."""
+    products = times[f"whole {share}"] - times[f"transforms {share}"]
+    rate, peak = stages.product_flops(case, layer) / products, stages.peak_flops() / times["peak"]
+    problem = stages.problem(case, layer)
+    return {
+        "path": problem.forward.plan.path,
+        "kernels_ms": round(1e3 * times[f"whole {share}"], 3),
+        "transforms_ms": round(1e3 * times[f"transforms {share}"], 3),
+        "gemm_gflops": round(rate / 1e9, 1),
+        "peak_gflops": round(peak / 1e9, 1),
+        "of_peak": round(rate / peak, 3),
+        "scratch_mib": round(problem.forward.scratch / 2**20, 1),
+    }
 
 
 def _torch_forms(x: Tensor, last: Tensor, weight: Tensor) -> dict[str, Callable[[], Tensor]]:
@@ -108,21 +133,19 @@ def _torch_forms(x: Tensor, last: Tensor, weight: Tensor) -> dict[str, Callable[
     }
 
 
-def _winograd(x: Tensor, u: Tensor, tile: Tile, kept: tuple[int, ...] | None, backend: str) -> Callable[[], Tensor]:
-    return lambda: winograd_domain_conv3d(x, u, tile=tile, padding=1, kept=kept, backend=backend)
+def _winograd(x: Tensor, u: Tensor, layer: Geometry, backend: str) -> Callable[[], Tensor]:
+    arguments = layer.arguments
+    return lambda: domain_conv3d(x, u, None, arguments, backend)
 
 
-def _gate(
-    case: Case, y: Tensor, x: Tensor, weight: Tensor, u: Tensor, tile: Tile, kept: tuple[int, ...] | None
-) -> float:
+def _gate(case: Case, y: Tensor, x: Tensor, weight: Tensor, u: Tensor, layer: Geometry) -> float:
     """Largest error over largest output against float64; asserts that it is within the computed bound."""
-    wide = (x.double(), u.double())
-    if kept is None:
+    if layer.kept is None:
         exact = F.conv3d(x.double(), weight.double(), padding=1)
     else:
-        exact = winograd_domain_conv3d(*wide, tile=tile, padding=1, kept=kept, backend="torch")
+        exact = domain_conv3d(x.double(), u.double(), None, layer.arguments, "torch")
     error = float((y.double() - exact).abs().max())
-    bound = domain_error(tile, kept, u.norm(dim=1).amax(dim=1).numpy(), float(x.abs().max()), case.cin, 2**-23)
+    bound = domain_error(layer.tile, layer.kept, u.norm(dim=1).amax(dim=1).numpy(), float(x.abs().max()), case.cin, EPS)
     assert error <= bound, f"{case.name}: error {error:.2e} above the bound {bound:.2e}; nothing was timed"
     return error / float(exact.abs().max())
 
@@ -132,10 +155,19 @@ def _kept(tile: Tile, share: float) -> tuple[int, ...]:
     return tuple(sorted(int(p) for p in chosen))
 
 
+def _tile(text: str, case: Case) -> Tile:
+    """What `tile="auto"` takes for the dense layer, or the given one."""
+    if text == "auto":
+        return cheapest_tile((3, 3, 3), case.cin, case.cout, case.size)
+    outputs = [int(n) for n in text.split("x")]
+    return Tile.of(outputs[0] if len(outputs) == 1 else outputs)
+
+
 def _line(row: dict[str, Any]) -> str:
     columns, torch_ms = f"{row['kept']:4d}/{row['positions']}", f"torch {row['torch_ms']:8.2f} ms ({row['torch_form']})"
     ours = f"lrw {row['lrw_ms']:8.2f} ms  {row['speedup']:5.2f}x  error {row['error']:.1e}"
-    return f"{row['case']:16s} {columns}  {torch_ms}  {ours}"
+    products = f"  products {row['gemm_gflops']:5.0f} GFLOP/s ({row['of_peak']:.0%} of peak)" if "path" in row else ""
+    return f"{row['case']:16s} {row['tile']:16s} {columns}  {torch_ms}  {ours}{products}"
 
 
 def _machine() -> str:
@@ -156,7 +188,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.run", description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--cases", default="", metavar="TEXT", help="only cases whose name holds TEXT")
     parser.add_argument("--backend", default="auto", help="a backend by name, or auto")
-    parser.add_argument("--tile", type=int, default=4, help="outputs per axis")
+    parser.add_argument("--tile", default="auto", help="outputs per axis, as 4 or 2x4x4, or auto")
     parser.add_argument("--seconds", type=float, default=4.0, help="time per case")
     parser.add_argument("--csv", metavar="FILE", help="write the rows there too")
     return parser.parse_args()

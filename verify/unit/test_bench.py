@@ -23,6 +23,6 @@ def test_a_red_gate_stops_before_timing(monkeypatch: pytest.MonkeyPatch) -> None
         pytest.fail("timed behind a red gate")
 
     monkeypatch.setattr(run, "interleaved", never)
-    monkeypatch.setattr(run, "winograd_domain_conv3d", lambda x, *_, **__: torch.zeros(1, 4, 6, 6, 6))
+    monkeypatch.setattr(run, "domain_conv3d", lambda *_, **__: torch.zeros(1, 4, 6, 6, 6))
     with pytest.raises(AssertionError, match=r"small: error .* nothing was timed"):
         run.measure(SMALL, Tile.of(2), "auto", 0.05)

@@ -230,6 +230,13 @@ class Convolution:
         products.weights = weights
         (self._run_blocks if self.plan.path == "blocks" else self._run_positions)(gather, products, scatter)
 
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch a call takes."""
+        both = _round(self.gather.bytes) + _round(self.scatter.bytes)
+        each, workers = _round(max(self.gather.scratch, self.scatter.scratch)), self.problem.threads
+        return (both + each) * workers if self.plan.path == "blocks" else both + each * workers
+
     def _run_blocks(self, gather: Any, products: Any, scatter: Any) -> None:
         plan, workers = self.plan, self.problem.threads
         v_bytes, m_bytes = _round(self.gather.bytes), _round(self.scatter.bytes)
@@ -267,7 +274,7 @@ class Convolution:
                 tiles = min(plan.tiles, self.size.tiles - base)
                 products.set(tiles=tiles)
                 _transform(gather, base, tiles, memory.address, each, self.size, p.threads)
-                items = p.columns * ceil(products.panels / plan.products_panels)
+                items = products.positions * ceil(products.panels / plan.products_panels)
                 kernel = library.work_range("products")
                 threads.run(kernel, products.address, items, 1, memory.address, each, p.threads)
                 _transform(
@@ -307,6 +314,12 @@ class WeightGradient:
             panel_vectors=1,
             kernel=library.weight_grad(machine, p.element),
         )
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of scratch a call takes."""
+        each = _round(max(side.scratch for side in self.sides))
+        return sum(_round(side.bytes) for side in self.sides) + each * self.problem.threads
 
     def run(self, x: Activations, dy: Activations, du: int) -> None:
         """Compute, on buffers that are this problem's."""

@@ -1,0 +1,82 @@
+"""Where a layer's time goes on the CPU: products against transforms, and products against what the machine can do."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import Tensor
+
+from bench.cases import Case
+from lrw.geometry import Geometry
+from lrw_kernels.cpu import conv, layout, library, threads
+from lrw_kernels.cpu.arena import Memory
+from lrw_kernels.cpu.machine import host
+from lrw_kernels.cpu.micro import PEAK_STEPS
+
+PEAK_ITEMS = 64
+
+
+def problem(case: Case, geometry: Geometry) -> conv.Problem:
+    """A problem of its own, not the one calls share: `without_products` changes it."""
+    known = conv.problem(
+        str(geometry.tile),
+        geometry.padding,
+        geometry.kept,
+        geometry.fixed,
+        1,
+        case.size,
+        (case.cin, case.cout),
+        "float32",
+        host(),
+        torch.get_num_threads(),
+    )
+    return replace(known)
+
+
+def stages(case: Case, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Callable[[], None]]:
+    """The whole pass and the transforms alone, on ready buffers; x is channels_last_3d [1, C, D, H, W]."""
+    y = torch.empty(1, case.cout, *case.size).to(memory_format=torch.channels_last_3d)
+    source, target = (_activations(t) for t in (x, y))
+    runs = {}
+    for name in ("whole", "transforms"):
+        p = problem(case, geometry)
+        if name == "transforms":
+            p.forward.products.positions = 0
+        panels = Memory.of(p.weight_bytes)
+        layout.pack(u.data_ptr(), panels.address, tuple(u.shape), p.machine, "float32", transposed=False, workers=1)
+        runs[name] = _run(p, source, panels, target, (x, y))
+    return runs
+
+
+def peak() -> Callable[[], None]:
+    """Fused multiply-adds in registers, on every thread."""
+    machine, workers = host(), torch.get_num_threads()
+    kernel, scratch = library.peak(machine, "float32"), Memory.of(workers << 14)
+    return lambda: threads.run(kernel, 0, PEAK_ITEMS, 1, scratch.address, 1 << 14, workers)
+
+
+def peak_flops() -> int:
+    """Of one `peak()`."""
+    machine = host()
+    return 2 * PEAK_ITEMS * PEAK_STEPS * machine.rows * machine.vectors * machine.lanes("float32")
+
+
+def product_flops(case: Case, geometry: Geometry) -> int:
+    """Of the products of one pass."""
+    return 2 * geometry.columns * prod(geometry.tile.grid(case.size)) * case.cin * case.cout
+
+
+def _run(
+    p: conv.Problem, source: conv.Activations, panels: Memory, target: conv.Activations, alive: tuple[Tensor, Tensor]
+) -> Callable[[], None]:
+    def run() -> None:
+        conv.forward(p, source, panels.address, target)
+        assert alive
+
+    return run
+
+
+def _activations(t: Tensor) -> conv.Activations:
+    n, _, d, h, w = (step * t.element_size() for step in t.stride())
+    return conv.Activations(t.data_ptr(), (n, d, h, w))
