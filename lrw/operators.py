@@ -26,8 +26,8 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     """A context in which tensor operations on `device` keep their dtypes; some devices (meta) have no autocast."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+    active = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if active else nullcontext()
 
 
 def _geometry(tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool) -> Geometry:

@@ -22,6 +22,8 @@ from lrw_kernels.winograd.tile import Triple, triple
 Function = TypeVar("Function", bound=Callable[..., Any])
 TileLike = int | Sequence[int] | Tile
 _TRANSFORMED: Derived[Tensor] = Derived()
+MOST_CHECKED = 4096
+_CHECKED: dict[Any, None] = {}  # what has passed `_check`: a look-up costs less than looking again
 
 
 def winograd_conv3d(
@@ -102,7 +104,8 @@ def domain_conv3d(
     """`winograd_domain_conv3d` for a ready layer: what the modules call."""
     if u.dim() != 3 or u.shape[0] != layer.columns:
         raise ValueError(f"u: shape {tuple(u.shape)}; accepted is [{layer.columns}, Cin, Cout] for tile {layer.tile}")
-    checks.check_activation(input, u.shape[1])
+    if not isinstance(input, Tensor):
+        checks.check_activation(input, u.shape[1])
     input, u, bias = _autocast(input, u, bias)
     return _convolve(input, u, bias, residual, relu, layer, backend, "u")
 
@@ -113,12 +116,10 @@ def transform_weight(weight: Tensor, tile: TileLike, kept: Sequence[int] | None 
     U_p = (G_d x G_h x G_w) w, one GEMM with the Kronecker product of the three exact tables.
     """
     checks.check_weight(weight)
-    return _transform(weight, tile, kept)
+    return _transform(weight, _layer(tile, _sizes(weight), (0, 0, 0), _positions(kept)))
 
 
-def _transform(weight: Tensor, tile: TileLike | str, kept: Sequence[int] | None = None) -> Tensor:
-    whole = Tile.parse(tile) if isinstance(tile, str) else tile
-    layer = _layer(whole, _sizes(weight), (0, 0, 0), _positions(kept))
+def _transform(weight: Tensor, layer: Layer) -> Tensor:
     table = _filter_table(layer.tile, layer.kept, compute_dtype(weight.dtype), weight.device)
     taps = weight.to(table.dtype).permute(2, 3, 4, 1, 0).reshape(table.shape[1], -1)  # [r^3, Cin * Cout]
     with without_autocast(weight.device):  # U in half precision would cost more than it saves
@@ -128,14 +129,14 @@ def _transform(weight: Tensor, tile: TileLike | str, kept: Sequence[int] | None 
 def _spatial_weights(weight: Tensor, layer: Layer) -> Tensor:
     """U of constant weights is kept; one that is trained, or traced, is formed anew."""
     if torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad) or _has_tangent([weight]):
-        return _transform(weight, layer.tile)
+        return _transform(weight, layer)
 
     def make() -> Tensor:
         with torch.inference_mode(False), torch.no_grad():  # a tensor that can also serve a later training step
-            return _transform(weight.detach(), layer.tile)
+            return _transform(weight.detach(), layer)
 
     kept = _TRANSFORMED.get(weight, layer.tile, make)
-    return _transform(weight, layer.tile) if kept is None else kept
+    return _transform(weight, layer) if kept is None else kept
 
 
 # --- from checked arguments to the operators -------------------------------------------------------------------------
@@ -151,12 +152,16 @@ def _convolve(
     backend: str,
     name: str,
 ) -> Tensor:
-    dtypes = (x.dtype, compute_dtype(x.dtype))
-    checks.check_pair(x, u, name, dtypes)
-    checks.check_bias(x, bias, u.shape[2], dtypes)
-    size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
-    checks.check_output_size(size, x.shape[2:])
-    checks.check_residual(x, residual, (x.shape[0], u.shape[2], *size), (x.dtype,))
+    if torch.compiler.is_compiling():
+        _check(x, u, bias, residual, layer, name)
+    else:
+        forms = [None if t is None else (t.shape, t.dtype, t.device) for t in (u, bias, residual)]
+        seen = (x.shape, x.dtype, x.device, x.layout, *forms, layer, name)
+        if seen not in _CHECKED:
+            _check(x, u, bias, residual, layer, name)
+            if len(_CHECKED) >= MOST_CHECKED:
+                _CHECKED.clear()
+            _CHECKED[seen] = None
     arguments = (layer.tile, layer.padding, layer.kept, layer.fixed, backend)
     tensors = [t for t in (x, u, bias, residual) if t is not None]
     if _has_tangent(tensors):
@@ -166,6 +171,17 @@ def _convolve(
         y = torch.ops.lrw.winograd_forward(x, u, bias, None, False, *arguments)
         return _finish(y, residual, relu)
     return torch.ops.lrw.winograd_forward(x, u, bias, residual, relu, *arguments)
+
+
+def _check(x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, layer: Layer, name: str) -> None:
+    """Shapes, dtypes and devices against each other and the layer; raises ValueError naming the argument."""
+    dtypes = (x.dtype, compute_dtype(x.dtype))
+    checks.check_activation(x, u.shape[1])
+    checks.check_pair(x, u, name, dtypes)
+    checks.check_bias(x, bias, u.shape[2], dtypes)
+    size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
+    checks.check_output_size(size, x.shape[2:])
+    checks.check_residual(x, residual, (x.shape[0], u.shape[2], *size), (x.dtype,))
 
 
 def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 from weakref import ref
 
+import torch
 from torch import Tensor
+from torch.nn import Parameter
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Value = TypeVar("Value")
 SAMPLES = 32
@@ -40,7 +43,12 @@ class Derived(Generic[Value]):
         self._lock = threading.RLock()  # collection, which forgets, may come at any moment
 
     def get(self, tensor: Tensor, key: Hashable, make: Callable[[], Value]) -> Value | None:
-        """The value of `tensor`; made now if it came before with nothing changed, None if this is its first time."""
+        """The value of `tensor`; made now if it came before with nothing changed, None if this is its first time.
+
+        None also for what holds no numbers of its own: meta and fake tensors, those inside transforms.
+        """
+        if not _is_plain(tensor):
+            return None
         place = (id(tensor), key)
         with self._lock:
             seen = self._seen.get(place)
@@ -62,6 +70,12 @@ class Derived(Generic[Value]):
         with self._lock:
             if place in self._seen and self._seen[place].tensor is dead:
                 del self._seen[place]
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    if type(tensor) not in (Tensor, Parameter) or tensor.is_meta or _get_current_dispatch_mode() is not None:
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 def _version(tensor: Tensor) -> int:

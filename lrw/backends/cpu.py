@@ -4,8 +4,7 @@ Activations are taken as they come where their channels are contiguous (channels
 transposed on the way in and out, by kernels too. Half precision is widened and rounded inside the transforms.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -43,8 +42,9 @@ def forward(
         residual = None if epilogue.residual is None else _channels_last(epilogue.residual, p).contiguous()
         bias = None if epilogue.bias is None else _padded_bias(epilogue.bias, p)
         done = conv.Epilogue(_address(bias), _address(residual), epilogue.relu)
-        with _panels(u, p, adjoint=False) as weights:
-            conv.forward(p, _activations(last), weights, _activations(y), done)
+        _with_panels(
+            u, p, lambda panels: conv.forward(p, _activations(last), panels, _activations(y), done), adjoint=False
+        )
     return _like(y, x, p)
 
 
@@ -56,8 +56,9 @@ def input_grad(
     dx = _empty((dy.shape[0], *input_size, p.cin), dy.dtype).zero_()
     if dy.numel() > 0:
         last = _channels_last(dy, p)  # by name: an address keeps no tensor alive
-        with _panels(u, p, adjoint=True) as weights:
-            conv.input_grad(p, _activations(last), weights, _activations(dx))
+        _with_panels(
+            u, p, lambda panels: conv.input_grad(p, _activations(last), panels, _activations(dx)), adjoint=True
+        )
     return _like(dx, dy, p)
 
 
@@ -102,9 +103,8 @@ def _sizes(x: Tensor) -> Triple:
     return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
 
 
-@contextmanager
-def _panels(u: Tensor, p: conv.Problem, *, adjoint: bool) -> Iterator[int]:
-    """The address of U, or of U^T, in panels: kept ones, or for now."""
+def _with_panels(u: Tensor, p: conv.Problem, run: Callable[[int], None], *, adjoint: bool) -> None:
+    """run(address of U, or of U^T, in panels): in those that are kept, or in some for now."""
     size = p.adjoint_weight_bytes if adjoint else p.weight_bytes
 
     def pack(panels: Memory) -> Memory:
@@ -115,12 +115,12 @@ def _panels(u: Tensor, p: conv.Problem, *, adjoint: bool) -> Iterator[int]:
 
     kept = PANELS.get(u, (p.machine, p.element, adjoint), lambda: pack(Memory.of(size)))
     if kept is not None:
-        yield kept.address
+        run(kept.address)
         return
     with ARENA.borrow(size) as panels:
         if (p.cin if adjoint else p.cout) % p.machine.lanes(p.element):
             panels.clear(size)
-        yield pack(panels).address
+        run(pack(panels).address)
 
 
 def _channels_last(x: Tensor, p: conv.Problem) -> Tensor:
@@ -163,8 +163,9 @@ def _padded_bias(bias: Tensor, p: conv.Problem) -> Tensor:
 
 
 def _activations(x: Tensor) -> conv.Activations:
-    n, d, h, w = (step * x.element_size() for step in x.stride()[:4])
-    return conv.Activations(x.data_ptr(), (n, d, h, w))
+    size = x.element_size()
+    n, d, h, w, _ = x.stride()
+    return conv.Activations(x.data_ptr(), (n * size, d * size, h * size, w * size))
 
 
 def _address(tensor: Tensor | None) -> int:

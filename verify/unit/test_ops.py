@@ -84,13 +84,15 @@ def test_gradgradcheck(layout: Callable[[Tensor], Tensor]) -> None:
 
 
 @layouts
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
 @pytest.mark.parametrize("name", ["forward", "input_grad", "weight_grad"])
-def test_opcheck(name: str, layout: Callable[[Tensor], Tensor]) -> None:
+def test_opcheck(name: str, backend: str, layout: Callable[[Tensor], Tensor]) -> None:
     x = layout(normal(2, 2, 3, 4, 5)).requires_grad_()
     u = normal(len(KEPT), 2, 3, seed=1).requires_grad_()
     dy = layout(normal(2, 3, 3, 4, 5, seed=2)).requires_grad_()
-    first = {"forward": (x, u), "input_grad": (dy, u, [3, 4, 5]), "weight_grad": (x, dy)}[name]
-    arguments = (*first, str(Tile.of(2)), [1, 1, 1], list(KEPT), "torch")
+    bias = normal(3, seed=3).requires_grad_()
+    first = {"forward": (x, u, bias, None, False), "input_grad": (dy, u, [3, 4, 5]), "weight_grad": (x, dy)}[name]
+    arguments = (*first, str(Tile.of(2)), [1, 1, 1], list(KEPT), False, backend)
     result = opcheck(getattr(torch.ops.lrw, f"winograd_{name}").default, arguments)
     assert set(result.values()) == {"SUCCESS"}
 
@@ -193,7 +195,9 @@ BAD_SPATIAL = {
     "tile: (2, 2)": lambda: winograd_conv3d(X, W, tile=(2, 2)),
     "kernel_size: 9 taps": lambda: winograd_conv3d(normal(1, 3, 9, 9, 9), normal(2, 3, 9, 9, 9), tile=2),
     "rtol: 1e-09 is below": lambda: winograd_conv3d(X, W, rtol=1e-9),
-    "backend: 'cpu' (vector kernels in Numba) comes in a later version": lambda: winograd_conv3d(X, W, backend="cpu"),
+    "backend: 'triton' (kernels for NVIDIA GPUs) comes in a later version": lambda: winograd_conv3d(
+        X, W, backend="triton"
+    ),
     "backend: 'oneapi' is not one of": lambda: winograd_conv3d(X, W, backend="oneapi"),
     "backend: 'reference' computes on the cpu only": lambda: backends.backend("reference", torch.device("cuda")),
     "u: dtype torch.float64": lambda: winograd_domain_conv3d(X, U.double(), tile=2),

@@ -7,8 +7,7 @@ than a core's first-level table of addresses holds, and hardware prefetching end
 import ctypes
 import mmap
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from weakref import finalize
 
@@ -42,6 +41,19 @@ class Memory:
         return Memory(size, start + (-start % HUGE if spare else 0), owner)
 
 
+class _Loan:
+    """Memory of an arena between entering and leaving a `with`."""
+
+    def __init__(self, arena: "Arena", size: int) -> None:
+        self._arena, self._memory = arena, arena.take(size)
+
+    def __enter__(self) -> Memory:
+        return self._memory
+
+    def __exit__(self, *_: object) -> None:
+        self._arena.give_back(self._memory)
+
+
 class Arena:
     """Buffers that calls borrow and give back. Concurrent calls get different ones; what is free is reused."""
 
@@ -49,29 +61,25 @@ class Arena:
         self._free: list[Memory] = []
         self._lock = threading.RLock()  # collection, which gives buffers back, may come at any moment
 
-    @contextmanager
-    def borrow(self, size: int) -> Iterator[Memory]:
-        """At least `size` bytes, with anything in them."""
-        memory = self._take(size)
-        try:
-            yield memory
-        finally:
-            self._give_back(memory)
+    def borrow(self, size: int) -> "_Loan":
+        """`with arena.borrow(size) as memory:` at least `size` bytes, with anything in them."""
+        return _Loan(self, size)
 
     def buffer(self, size: int) -> "ctypes.Array[ctypes.c_char]":
         """A writable buffer of `size` bytes, borrowed until nothing refers to it any more."""
-        memory = self._take(size)
+        memory = self.take(size)
         lent = (ctypes.c_char * size).from_address(memory.address)
-        finalize(lent, self._give_back, memory)
+        finalize(lent, self.give_back, memory)
         return lent
 
-    def _give_back(self, memory: Memory) -> None:
+    def give_back(self, memory: Memory) -> None:
+        """What `take` lent."""
         with self._lock:
             self._free.append(memory)
             while sum(free.size for free in self._free) > MOST_FREE:
                 self._free.pop(0)
 
-    def _take(self, size: int) -> Memory:
+    def take(self, size: int) -> Memory:
         """The smallest free buffer that is large enough, but no more than twice that; else a new one."""
         need = -(-max(size, 1) // HUGE) * HUGE
         with self._lock:

@@ -36,7 +36,7 @@ class Machine:
         return self.vector_bytes // (8 if element == "float64" else 4)
 
 
-AVX512 = Machine("avx512", 64, 14, 2, 32 * KIB, 1 * MIB, 16 * MIB, 125e9, 60e9, 30e9)
+AVX512 = Machine("avx512", 64, 14, 2, 32 * KIB, 1 * MIB, 32 * MIB, 125e9, 60e9, 30e9)
 AVX2 = Machine("avx2", 32, 6, 2, 32 * KIB, 512 * KIB, 8 * MIB, 100e9, 50e9, 20e9)
 NEON = Machine("neon", 16, 8, 3, 32 * KIB, 256 * KIB, 2 * MIB, 30e9, 20e9, 8e9)
 MACHINES = {machine.name: machine for machine in (AVX512, AVX2, NEON)}

@@ -14,7 +14,7 @@ from lrw_kernels.cpu.machine import MIB, Machine
 LINE = 64
 MOST_SCRATCH = 48 * MIB  # V and M together, whatever the layer
 TRANSFORM_VECTORS = 4  # channels of a pixel that are transformed together: what a 256-byte piece of a pixel holds
-BLOCK_PANELS = 4  # panels of weights between two output transforms of a block
+BLOCK_PANELS = 8  # panels of weights between two output transforms of a block
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def _weights(size: Size) -> int:
 def _blocks_win(size: Size, rows: int, machine: Machine) -> bool:
     weights, blocks = _weights(size), ceil(size.tiles / rows)
     moved = 2 * size.positions * size.tiles * (size.vectors_in + size.vectors_out) * size.line
-    return blocks >= 2 * size.threads and weights <= machine.l3 // 2 and blocks * weights <= 2 * (moved + weights)
+    return blocks >= 2 * size.threads and weights <= machine.l3 // 2 and 2 * blocks * weights <= 5 * (moved + weights)
 
 
 def _block_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
