@@ -46,7 +46,7 @@ def _inner(x: Tensor) -> Tensor:
 
 def _outer(y: Tensor, like: Tensor) -> Tensor:
     """Back to [N, C, D, H, W], in the dtype and memory format of `like`."""
-    y = y.to(like.dtype).permute(0, 4, 1, 2, 3)
+    y = (y if y.dtype == like.dtype else y.to(like.dtype)).permute(0, 4, 1, 2, 3)
     memory_format = torch.channels_last_3d if _channels_last(like) else torch.contiguous_format
     return y.contiguous(memory_format=memory_format)
 
@@ -56,10 +56,11 @@ def _empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
 
 
-def _forward_op(
+def forward(
     x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool,
-    tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
+    tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool, backend: str,
 ) -> Tensor:  # fmt: skip
+    """`winograd_forward` itself, for tensors that need no dispatch."""
     run, layer = backends.backend(backend, x.device), _geometry(tile, padding, kept, fixed)
     epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
     with without_autocast(x.device):
@@ -163,7 +164,7 @@ def _register(
 
 
 _register(f"winograd_forward(Tensor x, Tensor u, Tensor? bias, Tensor? residual, bool relu, {_LAYER}) -> Tensor",
-          _forward_op, _forward_fake, _forward_context, _forward_backward)  # fmt: skip
+          forward, _forward_fake, _forward_context, _forward_backward)  # fmt: skip
 _register(f"winograd_input_grad(Tensor dy, Tensor u, SymInt[] input_size, {_LAYER}) -> Tensor",
           _input_grad_op, _input_grad_fake, _input_grad_context, _input_grad_backward)  # fmt: skip
 _register(f"winograd_weight_grad(Tensor x, Tensor dy, {_LAYER}) -> Tensor",

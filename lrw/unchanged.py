@@ -47,7 +47,7 @@ class Derived(Generic[Value]):
 
         None also for what holds no numbers of its own: meta and fake tensors, those inside transforms.
         """
-        if not _is_plain(tensor):
+        if not is_plain(tensor):
             return None
         place = (id(tensor), key)
         with self._lock:
@@ -72,7 +72,8 @@ class Derived(Generic[Value]):
                 del self._seen[place]
 
 
-def _is_plain(tensor: Tensor) -> bool:
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers and nothing listens to what is done with it."""
     if type(tensor) not in (Tensor, Parameter) or tensor.is_meta or _get_current_dispatch_mode() is not None:
         return False
     return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)

@@ -80,7 +80,7 @@ def test_pruned_positions_are_neither_stored_nor_loaded(text: str) -> None:
 def test_the_micro_kernel_is_fused_multiply_adds_on_values_loaded_once(machine: Machine, element: str) -> None:
     micro = forward_micro(machine, element, machine.vectors)
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 8), "f")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 9), "f")
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(emit_micro(Vectors(builder, element, micro.lanes), micro, list(function.args)))
     code = str(function)
@@ -88,5 +88,6 @@ def test_the_micro_kernel_is_fused_multiply_adds_on_values_loaded_once(machine: 
     steps = tallest * (micro.run + 1) + 2 * sum(others)  # a whole run unrolled and a loop for parts; two loops
     assert len(re.findall(r"call .*@.?llvm\.fma", code)) == micro.vectors * steps
     vector_loads = len(re.findall(r"load <", code))
-    assert vector_loads == micro.vectors * (micro.run + 1 + 2 * len(others)), "B once per step, whatever the rows"
+    read_back = micro.vectors * sum(micro.rows)  # C, where it is added to
+    assert vector_loads == micro.vectors * (micro.run + 1 + 2 * len(others)) + read_back, "B once per step"
     assert tallest * machine.vectors + machine.vectors + 1 <= {64: 32, 32: 16, 16: 32}[machine.vector_bytes]

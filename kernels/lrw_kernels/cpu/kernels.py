@@ -32,7 +32,7 @@ from lrw_kernels.cpu.intrinsics import (
     spin,
     take,
 )
-from lrw_kernels.cpu.micro import Micro
+from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.program import ADDRESS, Program
 from lrw_kernels.cpu.vector import BYTES
 
@@ -200,7 +200,7 @@ def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
     Panels are `wide` as long as there are vectors enough, then `narrow`, of one vector. `m` begins with panel `first`.
     """
     wide_text, narrow_text, vectors, rows = wide.text, narrow.text, wide.vectors, wide.rows[0]
-    line, wide_step, narrow_step = wide.a_row, wide.b_step * wide.run, narrow.b_step * narrow.run
+    line, wide_step, narrow_step, run = wide.a_row, wide.b_step, narrow.b_step, wide.run
 
     def products(job, position, tiles, first, last, v, m):
         p = products_at(job)
@@ -208,18 +208,24 @@ def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
         weights, whole = p.weights + position * p.weights_plane, p.vectors // vectors
         for panel in range(first, last):
             is_wide = panel < whole
-            b = weights + (panel if is_wide else whole) * p.weights_panel
+            panel_at = weights + (panel if is_wide else whole) * p.weights_panel
             if not is_wide:
-                b += (panel - whole) * (p.weights_panel // vectors)
-            tile = 0
-            while tile < tiles:
-                a, to, left = a_position + (tile // rows) * p.v_panel, c + (tile // rows) * p.m_panel, tiles - tile
-                a += (tile % rows) * line
-                to += (tile % rows) * line
-                if is_wide:
-                    tile += multiply(wide_text, a, b, to, left, p.steps, rows * line, wide_step, line)
-                else:
-                    tile += multiply(narrow_text, a, b, to, left, p.steps, rows * line, narrow_step, line)
+                panel_at += (panel - whole) * (p.weights_panel // vectors)
+            for start in range(0, p.steps, CHUNK):
+                b = panel_at + start * (wide_step if is_wide else narrow_step)
+                steps, a_start = min(CHUNK, p.steps - start), a_position + start // run * rows * line
+                tile = 0
+                while tile < tiles:
+                    shift = (tile % rows) * line
+                    a, to = a_start + (tile // rows) * p.v_panel + shift, c + (tile // rows) * p.m_panel + shift
+                    if is_wide:
+                        tile += multiply(
+                            wide_text, a, b, to, tiles - tile, steps, rows * line, run * wide_step, line, start
+                        )
+                    else:
+                        tile += multiply(
+                            narrow_text, a, b, to, tiles - tile, steps, rows * line, run * narrow_step, line, start
+                        )
             c += (vectors if is_wide else 1) * rows * line
 
     return products
@@ -243,10 +249,10 @@ def weight_grad_kernel(wide: Micro, narrow: Micro) -> Kernel:
             vector = 0
             while vector < p.vectors:
                 if p.vectors - vector >= vectors:
-                    multiply(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes)
+                    multiply(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, 1)
                     done = vectors
                 else:
-                    multiply(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes)
+                    multiply(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, 1)
                     done = 1
                 vector += done
                 b += done * tile_rows * line
