@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import mkldnn
 
-from bench import stages
+from bench import stages, training
 from bench.cases import CASES, Case
 from lrw import backends
 from lrw.geometry import Geometry
@@ -45,19 +45,25 @@ def main() -> int:
             f"bench: no case holds {arguments.cases!r}; there are {', '.join(c.name for c in CASES)}", file=sys.stderr
         )
         return 2
-    rows = []
+    rows: list[dict[str, Any]] = []
     print(_machine())
     for case in chosen:
+        tile = _tile(arguments.tile, case)
         try:
-            measured = measure(case, _tile(arguments.tile, case), arguments.backend, arguments.seconds)
+            if arguments.training:
+                measured = [training.measure(case, tile, arguments.backend, arguments.seconds)]
+            else:
+                measured = measure(case, tile, arguments.backend, arguments.seconds)
         except AssertionError as red:
             print(f"gate: {red}", file=sys.stderr)
             return 1
         rows += measured
-        print(*map(_line, measured), sep="\n", flush=True)
-    for share in SHARES:
+        print(*map(training.line if arguments.training else _line, measured), sep="\n", flush=True)
+    for share in SHARES if not arguments.training else ():
         mean = geometric_mean([row["speedup"] for row in rows if row["share"] == share])
         print(f"geometric mean at {share:.0%} of the columns: {mean:.2f}x")
+    if arguments.training:
+        print(f"geometric mean of a training step: {geometric_mean([row['speedup'] for row in rows]):.2f}x")
     if arguments.csv:
         _write(Path(arguments.csv), rows)
     return 0
@@ -190,6 +196,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--backend", default="auto", help="a backend by name, or auto")
     parser.add_argument("--tile", default="auto", help="outputs per axis, as 4 or 2x4x4, or auto")
     parser.add_argument("--seconds", type=float, default=4.0, help="time per case")
+    parser.add_argument("--training", action="store_true", help="forward and both gradients instead of inference")
     parser.add_argument("--csv", metavar="FILE", help="write the rows there too")
     return parser.parse_args()
 

@@ -1,8 +1,9 @@
 """lrw: fast 3D convolutional networks through the Winograd domain.
 
 Convert a network (`to_winograd`), fine-tune it with a low-rank update (`add_low_rank`), score and prune whole Winograd
-columns (`ColumnPruner`), compress it to what is left (`compress`), ready it for its first pass (`warmup`), save it without pickle (`save`, `load`). The
-functions are in `lrw.ops`, the modules in `lrw.nn`. Importing `lrw` imports torch, but neither numba nor triton.
+columns (`ColumnPruner`), compress it to what is left (`compress`), ready it for its first pass (`warmup`), save it
+without pickle (`save`, `load`). The functions are in `lrw.ops`, the modules in `lrw.nn`. Importing `lrw` imports torch,
+but neither numba nor triton.
 """
 
 from lrw.checkpoint import load, save

@@ -51,7 +51,8 @@ def forward(
 def input_grad(
     dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple, *, machine: Machine | None = None
 ) -> Tensor:
-    """dX [N, D, H, W, Cin] of dY [N, D', H', W', Cout]."""
+    """dX [N, D, H, W, Cin] of dY [N, D', H', W', Cout]; of half precision in float32, because overlaps are added up."""
+    dy = dy.to(_wide(dy.dtype))
     p = _problem(dy, input_size, u.shape[1], u.shape[2], geometry, machine)
     dx = _empty((dy.shape[0], *input_size, p.cin), dy.dtype).zero_()
     if dy.numel() > 0:
@@ -124,9 +125,12 @@ def _with_panels(u: Tensor, p: conv.Problem, run: Callable[[int], None], *, adjo
 
 
 def _channels_last(x: Tensor, p: conv.Problem) -> Tensor:
-    """x [N, D, H, W, C] with contiguous channels: itself, or a copy."""
-    if x.stride(4) == 1 or x.shape[4] == 1:
-        return x
+    """x [N, D, H, W, C] with contiguous channels: itself, or a copy.
+
+    Pixels of a row must not lie further apart than their channels: kernels read rows outside from a row of zeros.
+    """
+    if _has_last(x):
+        return x if x.stride(3) <= x.shape[4] else x.contiguous()
     first = x.permute(0, 4, 1, 2, 3)
     if not first.is_contiguous() or KINDS[x.dtype] != p.element:
         return x.contiguous()
@@ -139,12 +143,16 @@ def _channels_last(x: Tensor, p: conv.Problem) -> Tensor:
 
 def _like(y: Tensor, x: Tensor, p: conv.Problem) -> Tensor:
     """y [N, D, H, W, C], in memory with channels first where those of x came so."""
-    if x.stride(4) == 1 or x.shape[4] == 1 or KINDS[x.dtype] != p.element or y.numel() == 0:
+    if _has_last(x) or KINDS[x.dtype] != p.element or y.numel() == 0:
         return y
     first = _empty((y.shape[0], y.shape[4], *y.shape[1:4]), y.dtype)
     shape = (y.shape[0], y[0, ..., 0].numel(), y.shape[4])
     layout.transpose(y.data_ptr(), first.data_ptr(), shape, p.machine, p.element, p.threads)
     return first.permute(0, 2, 3, 4, 1)
+
+
+def _has_last(x: Tensor) -> bool:
+    return x.stride(4) == 1 or x.shape[4] == 1
 
 
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:

@@ -28,7 +28,9 @@ INVARIANT = [name for name in SCORES if name != "magnitude"]
 
 def layer_of(tile: Tile, seed: int) -> WinogradConv3d:
     torch.manual_seed(seed)
-    return WinogradConv3d(2, 3, tile.kernel_size, padding=tuple(r // 2 for r in tile.kernel_size), tile=tile)
+    return WinogradConv3d(
+        2, 3, tile.kernel_size, padding=tuple(r // 2 for r in tile.kernel_size), tile=tile, backend="torch"
+    )
 
 
 @given(any_tile(), st.integers(0, 2**31))

@@ -35,13 +35,20 @@ def test_auto_takes_the_vector_kernels_on_a_cpu_and_says_so() -> None:
     assert "kernels" in choice.reason
 
 
-@pytest.mark.parametrize("view", ["contiguous", "channels_last", "sliced", "expanded", "reversed axes", "one channel"])
+@pytest.mark.parametrize(
+    "view", ["contiguous", "channels_last", "sliced", "pixels apart", "expanded", "reversed axes", "one channel"]
+)
 def test_any_layout_gives_the_same_numbers(view: str) -> None:
     x, w = layer()
+
+    def last(t: Tensor) -> Tensor:
+        return t.to(memory_format=torch.channels_last_3d)
+
     forms = {
         "contiguous": x,
-        "channels_last": x.to(memory_format=torch.channels_last_3d),
+        "channels_last": last(x),
         "sliced": torch.cat([x, x], 1)[:, 20:, :, :, :],
+        "pixels apart": last(torch.cat([x, 1e9 * x], 1))[:, :20],
         "expanded": x[:1].expand(2, -1, -1, -1, -1),
         "reversed axes": x.permute(0, 1, 4, 3, 2).contiguous().permute(0, 1, 4, 3, 2),
         "one channel": x[:, :1],

@@ -9,7 +9,6 @@ from typing import Any
 from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.vector import BYTES, I64, Vectors, counted_loop, merge
 
-
 # Channels summed at a stretch, a multiple of every run. 512 in one go double the error of 256 (1.2e-5 in F(4,3)^3).
 CHUNK = 256
 
@@ -71,8 +70,8 @@ def _falling(rows: int) -> tuple[int, ...]:
 def emit_micro(v: Vectors, m: Micro, arguments: Sequence[Any]) -> Any:
     """One block of the tallest height that `left` rows hold; returns that height.
 
-    arguments (i64): a, b, c; left; steps, the length of the sum; a_jump and b_jump per run; c_row, from row to row; add,
-    whether what C holds is added to the sums. Sums of their own, added late, round less than one long sum.
+    arguments (i64): a, b, c; left; steps, the length of the sum; a_jump and b_jump per run; c_row, from row to row;
+    add, whether what C holds is added to the sums. Sums of their own, added late, round less than one long sum.
     """
     a, b, c, left, *rest = arguments
     builder = v.builder

@@ -90,7 +90,10 @@ def _weights(size: Size) -> int:
 def _blocks_win(size: Size, rows: int, machine: Machine) -> bool:
     weights, blocks = _weights(size), ceil(size.tiles / rows)
     moved = 2 * size.positions * size.tiles * (size.vectors_in + size.vectors_out) * size.line
-    return blocks >= 2 * size.threads and weights <= machine.l3 // 2 and 2 * blocks * weights <= 5 * (moved + weights)
+    scratch = size.threads * size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
+    if blocks < 2 * size.threads or scratch > MOST_SCRATCH:
+        return False
+    return weights <= machine.l3 // 2 and 2 * blocks * weights <= 5 * (moved + weights)
 
 
 def _block_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
