@@ -11,7 +11,8 @@ from bench.cases import Case
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d, transform_weight
 from lrw.timing import interleaved
-from lrw_kernels.winograd import Tile, adjoint_error
+from lrw_kernels.winograd import Tile
+from lrw_kernels.winograd.error import adjoint_error
 
 EPS = 2.0**-23
 

@@ -68,8 +68,10 @@ def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine |
     p = _problem(x, _sizes(x), x.shape[4], dy.shape[4], geometry, machine)
     lanes = p.machine.lanes(p.element)
     rows, columns = (-(-count // lanes) * lanes for count in (p.cin, p.cout))
-    du = torch.zeros(p.columns, rows, columns, dtype=_wide(x.dtype))
-    if x.shape[0] > 0:
+    du = _empty((p.columns, rows, columns), _wide(x.dtype))
+    if x.shape[0] == 0:
+        du.zero_()
+    else:
         last, d_last = _channels_last(x, p), _channels_last(dy, p)  # by name: an address keeps no tensor alive
         conv.weight_grad(p, _activations(last), _activations(d_last), du.data_ptr())
     return du[:, : p.cin, : p.cout]

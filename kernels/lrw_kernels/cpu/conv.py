@@ -127,7 +127,7 @@ def input_grad(p: Problem, dy: Activations, weights: int, dx: Activations) -> No
 
 
 def weight_grad(p: Problem, x: Activations, dy: Activations, du: int) -> None:
-    """dU [K, rows, columns], added to what is there; rows and columns padded to whole vectors."""
+    """dU [K, rows, columns]; rows and columns padded to whole vectors."""
     p.weight_grad.run(x, dy, du)
 
 
@@ -336,7 +336,7 @@ class WeightGradient:
                 record.set(domain=domain)
             for base in range(0, self.size.tiles, plan.tiles):
                 tiles = min(plan.tiles, self.size.tiles - base)
-                products.set(tiles=tiles)
+                products.set(tiles=tiles, add=int(base > 0))
                 for record in transforms:
                     _transform(record, base, tiles, memory.address, each, self.size, p.threads)
                 items = p.columns * ceil(products.panels / products.split)

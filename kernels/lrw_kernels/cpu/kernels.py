@@ -232,7 +232,7 @@ def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
 
 
 def weight_grad_kernel(wide: Micro, narrow: Micro) -> Kernel:
-    """(products, position, tiles, first, last, v, m): dU += V^T dM of one position, for blocks first..last of rows.
+    """(products, position, tiles, first, last, v, m): dU = or += V^T dM of one position, for blocks first..last of rows.
 
     `weights` is dU [positions, rows, vectors * lanes], row-major, rows and columns padded; `v` and `m` whole planes.
     """
@@ -249,10 +249,10 @@ def weight_grad_kernel(wide: Micro, narrow: Micro) -> Kernel:
             vector = 0
             while vector < p.vectors:
                 if p.vectors - vector >= vectors:
-                    multiply(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, 1)
+                    multiply(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add)
                     done = vectors
                 else:
-                    multiply(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, 1)
+                    multiply(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add)
                     done = 1
                 vector += done
                 b += done * tile_rows * line

@@ -53,12 +53,12 @@ class Products(Record):
 
     V and M with the bytes from position to position and from panel to panel, `m_vector` from vector to vector; packed
     weights likewise; `steps` the length of the sum, `tiles` of the block, `panels` of weights, of which a work item
-    takes `split`; `vectors` of C in all, `panel_vectors` in a wide panel.
+    takes `split`; `vectors` of C in all, `panel_vectors` in a wide panel. `add`: whether dU is added to what is there.
     """
 
     _fields_ = _fields(
         "v v_plane v_panel m m_plane m_panel m_vector weights weights_plane weights_panel "
-        "steps tiles panels split vectors panel_vectors positions kernel"
+        "steps tiles panels split vectors panel_vectors positions add kernel"
     )
 
 
