@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench import run
+from bench import report, run, training
 from bench.cases import Case
 from lrw_kernels.winograd import Tile
 
@@ -26,3 +26,19 @@ def test_a_red_gate_stops_before_timing(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(run, "domain_conv3d", lambda *_, **__: torch.zeros(1, 4, 6, 6, 6))
     with pytest.raises(AssertionError, match=r"small: error .* nothing was timed"):
         run.measure(SMALL, Tile.of(2), "auto", 0.05)
+
+
+def test_the_tables_of_the_readme_are_those_of_the_committed_results() -> None:
+    text = report.README.read_text()
+    assert report.updated(text) == text
+    assert text.count("<!-- results:") == len(report.TABLES)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_training_step_is_measured_behind_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = training.measure(SMALL, Tile.of(2), "auto", 0.05)
+    assert row["torch_ms"] > 0
+    assert row["error"] < 1e-5
+    monkeypatch.setattr(training, "adjoint_error", lambda *_: 0.0)
+    with pytest.raises(AssertionError, match="error .* of dX above the bound"):
+        training.measure(SMALL, Tile.of(2), "auto", 0.05)
