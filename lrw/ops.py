@@ -170,7 +170,7 @@ def _convolve(
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         y = torch.ops.lrw.winograd_forward(x, u, bias, None, False, *arguments)
         return _finish(y, residual, relu)
-    if all(is_plain(t) for t in tensors) and torch._C._get_tracing_state() is None:
+    if is_plain(*tensors) and torch._C._get_tracing_state() is None:
         return operators.forward(x, u, bias, residual, relu, *arguments)  # what the dispatcher would call, 0.2 ms later
     return torch.ops.lrw.winograd_forward(x, u, bias, residual, relu, *arguments)
 
@@ -196,7 +196,9 @@ def _has_tangent(tensors: Sequence[Tensor]) -> bool:
     compiling = torch.compiler.is_compiling()
     if (0 if compiling else 1) < eager_transforms.JVP_NESTING:
         raise NotImplementedError("winograd convolution: no forward mode inside torch.compile, nor nested in itself")
-    return not compiling and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+    if compiling or forward_ad._current_level < 0:
+        return False
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
 def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:

@@ -72,11 +72,11 @@ class Derived(Generic[Value]):
                 del self._seen[place]
 
 
-def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor holds numbers and nothing listens to what is done with it."""
-    if type(tensor) not in (Tensor, Parameter) or tensor.is_meta or _get_current_dispatch_mode() is not None:
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether tensors hold numbers and nothing listens to what is done with them: no tracer, no transform."""
+    if _get_current_dispatch_mode() is not None or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return all(type(tensor) in (Tensor, Parameter) and not tensor.is_meta for tensor in tensors)
 
 
 def _version(tensor: Tensor) -> int:

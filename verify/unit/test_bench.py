@@ -40,5 +40,5 @@ def test_a_training_step_is_measured_behind_its_gate(monkeypatch: pytest.MonkeyP
     assert row["torch_ms"] > 0
     assert row["error"] < 1e-5
     monkeypatch.setattr(training, "adjoint_error", lambda *_: 0.0)
-    with pytest.raises(AssertionError, match="error .* of dX above the bound"):
+    with pytest.raises(AssertionError, match=r"error .* of dX above the bound"):
         training.measure(SMALL, Tile.of(2), "auto", 0.05)

@@ -221,6 +221,11 @@ class Convolution:
         )
         self.no_bias = np.zeros(self.size.vectors_out * p.machine.lanes(p.element), p.element)
         self.products = _products_record(self, steps)
+        self.kernel = library.work_range("blocks" if blocks else "products")
+        self.v_bytes, self.m_bytes = _round(self.gather.bytes), _round(self.scatter.bytes)
+        each = _round(max(self.gather.scratch, self.scatter.scratch))
+        self.each = each + self.v_bytes + self.m_bytes if blocks else each
+        self.scratch = self.each * p.threads + (0 if blocks else self.v_bytes + self.m_bytes)
 
     def run(self, source: Activations, weights: int, target: Activations, epilogue: Epilogue) -> None:
         """Compute, on buffers that are this problem's."""
@@ -228,65 +233,35 @@ class Convolution:
             epilogue = Epilogue(self.no_bias.ctypes.data, epilogue.residual, epilogue.relu)
         gather, scatter, products = self.gather.of(source), self.scatter.of(target, epilogue), self.products.copy()
         products.weights = weights
-        (self._run_blocks if self.plan.path == "blocks" else self._run_positions)(gather, products, scatter)
+        with ARENA.borrow(self.scratch) as memory:
+            run = self._run_blocks if self.plan.path == "blocks" else self._run_positions
+            run(gather, products, scatter, memory.address)
 
-    @property
-    def scratch(self) -> int:
-        """Bytes of scratch a call takes."""
-        both = _round(self.gather.bytes) + _round(self.scatter.bytes)
-        each, workers = _round(max(self.gather.scratch, self.scatter.scratch)), self.problem.threads
-        return (both + each) * workers if self.plan.path == "blocks" else both + each * workers
-
-    def _run_blocks(self, gather: Any, products: Any, scatter: Any) -> None:
-        plan, workers = self.plan, self.problem.threads
-        v_bytes, m_bytes = _round(self.gather.bytes), _round(self.scatter.bytes)
-        each = v_bytes + m_bytes + _round(max(self.gather.scratch, self.scatter.scratch))
+    def _run_blocks(self, gather: Any, products: Any, scatter: Any, scratch: int) -> None:
         job = records.Blocks()
-        job.set(
-            gather=gather.address,
-            products=products.address,
-            scatter=scatter.address,
-            all_tiles=self.size.tiles,
-            tiles=plan.tiles,
-            panels=plan.panels,
-            m_at=v_bytes,
-            scratch_at=v_bytes + m_bytes,
-            zero_at=v_bytes + self.scatter.spare_at,
-            zero_bytes=self.scatter.plane if self.scatter.spare else 0,
-        )
-        with ARENA.borrow(each * workers) as memory:
-            items = ceil(self.size.tiles / plan.tiles)
-            threads.run(library.work_range("blocks"), job.address, items, 1, memory.address, each, workers)
+        job.gather, job.products, job.scatter = gather.address, products.address, scatter.address
+        job.all_tiles, job.tiles, job.panels = self.size.tiles, self.plan.tiles, self.plan.panels
+        job.m_at, job.scratch_at = self.v_bytes, self.v_bytes + self.m_bytes
+        if self.scatter.spare:
+            job.zero_at, job.zero_bytes = self.v_bytes + self.scatter.spare_at, self.scatter.plane
+        items = ceil(self.size.tiles / self.plan.tiles)
+        threads.run(self.kernel, job.address, items, 1, scratch, self.each, self.problem.threads)
 
-    def _run_positions(self, gather: Any, products: Any, scatter: Any) -> None:
-        plan, p = self.plan, self.problem
-        v_bytes, m_bytes = _round(self.gather.bytes), _round(self.scatter.bytes)
-        each = _round(max(self.gather.scratch, self.scatter.scratch))
-        with ARENA.borrow(each * p.threads + v_bytes + m_bytes) as memory:
-            v = memory.address + each * p.threads
-            m = v + v_bytes
-            if self.scatter.spare:
-                ctypes.memset(m + self.scatter.spare_at, 0, self.scatter.plane)
-            gather.set(domain=v)
-            scatter.set(domain=m)
-            products.set(v=v, m=m)
-            for base in range(0, self.size.tiles, plan.tiles):
-                tiles = min(plan.tiles, self.size.tiles - base)
-                products.set(tiles=tiles)
-                _transform(gather, base, tiles, memory.address, each, self.size, p.threads)
-                items = products.positions * ceil(products.panels / plan.products_panels)
-                kernel = library.work_range("products")
-                threads.run(kernel, products.address, items, 1, memory.address, each, p.threads)
-                _transform(
-                    scatter,
-                    base,
-                    tiles,
-                    memory.address,
-                    each,
-                    self.size,
-                    p.threads,
-                    whole=self.scatter.program.accumulate,
-                )
+    def _run_positions(self, gather: Any, products: Any, scatter: Any, scratch: int) -> None:
+        workers, each = self.problem.threads, self.each
+        v = scratch + each * workers
+        m = v + self.v_bytes
+        if self.scatter.spare:
+            ctypes.memset(m + self.scatter.spare_at, 0, self.scatter.plane)
+        gather.domain = products.v = v
+        scatter.domain = products.m = m
+        items = products.positions * ceil(products.panels / products.split)
+        overlapping = self.scatter.program.accumulate
+        for base in range(0, self.size.tiles, self.plan.tiles):
+            products.tiles = tiles = min(self.plan.tiles, self.size.tiles - base)
+            _transform(gather, base, tiles, scratch, each, self.size, workers)
+            threads.run(self.kernel, products.address, items, 1, scratch, each, workers)
+            _transform(scatter, base, tiles, scratch, each, self.size, workers, whole=overlapping)
 
 
 class WeightGradient:
@@ -359,7 +334,7 @@ def _transform(
     channels only."""
     sample = size.sample_tiles if tiles % size.sample_tiles == 0 and base % size.sample_tiles == 0 else tiles
     run = sample if whole else min(size.row_tiles, tiles)
-    record.set(base=base, tiles=tiles, run=run)
+    record.base, record.tiles, record.run = base, tiles, run
     items = ceil(tiles / run) * ceil(record.vectors / record.split)
     threads.run(library.work_range("transform"), record.address, items, 1, scratch, scratch_bytes, workers)
 

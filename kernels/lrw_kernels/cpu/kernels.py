@@ -232,7 +232,7 @@ def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
 
 
 def weight_grad_kernel(wide: Micro, narrow: Micro) -> Kernel:
-    """(products, position, tiles, first, last, v, m): dU = or += V^T dM of one position, for blocks first..last of rows.
+    """(products, position, tiles, first, last, v, m): one position's dU = or += V^T dM for blocks first..last of rows.
 
     `weights` is dU [positions, rows, vectors * lanes], row-major, rows and columns padded; `v` and `m` whole planes.
     """

@@ -1,6 +1,7 @@
 """Every kernel by what it is for, as the address of compiled code. Kernels are made on first use."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -27,6 +28,7 @@ def weight_grad(machine: Machine, element: str) -> int:
     return _micro_kernel("weight_grad_kernel", weight_grad_micro, machine, element)
 
 
+@lru_cache(maxsize=8)
 def work_range(name: str) -> int:
     """The loop over a region's items: "transform", "products", "weight_grad" or "blocks"."""
     return compiled.address(f"{name}_range", RANGE, lambda: _make(f"{name}_range"))

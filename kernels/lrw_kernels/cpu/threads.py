@@ -39,6 +39,7 @@ def run(kernel: int, job: int, items: int, chunk: int, scratch: int, scratch_byt
         parallel(worker, address, min(threads, -(-items // chunk)), 0)
 
 
+@lru_cache(maxsize=1)
 def _worker() -> int:
     def make() -> Callable[..., None]:
         from lrw_kernels.cpu import kernels
