@@ -54,6 +54,7 @@ def _micro_kernel(name: str, micro: Callable[[Machine, str, int], Micro], machin
 
 def _make(name: str, *arguments: Any, **options: Any) -> Callable[..., None]:
     """The Python function of a kernel; only here is Numba imported."""
-    kernels = import_module("lrw_kernels.cpu.kernels")
-    function: Callable[..., None] = getattr(kernels, name)(*arguments, **options)
+    modules = (import_module(f"lrw_kernels.cpu.{module}") for module in ("kernels", "ranges"))
+    maker = next(getattr(module, name) for module in modules if hasattr(module, name))
+    function: Callable[..., None] = maker(*arguments, **options)
     return function

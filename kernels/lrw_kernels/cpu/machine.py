@@ -10,22 +10,18 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True)
 class Machine:
-    """Vector width, micro-kernel and caches of a machine class; rates are measured on one core of an example of it.
+    """Vector width, micro-kernel and caches of a machine class.
 
     The micro-kernel forms `rows` x `vectors` * lanes products at a time: rows * vectors accumulators, `vectors` of B
-    and one of A must fit the register file. Caches are bytes per core.
+    and one of A must fit the register file. Caches are bytes: `l2` of a core, `l3` of all.
     """
 
     name: str
     vector_bytes: int
     rows: int
     vectors: int
-    l1: int
     l2: int
     l3: int
-    flops: float  # multiplies and adds per second
-    l3_rate: float  # bytes per second
-    memory_rate: float
     spare_adders: bool = False  # see line.Algebra
 
     def __hash__(self) -> int:
@@ -36,9 +32,9 @@ class Machine:
         return self.vector_bytes // (8 if element == "float64" else 4)
 
 
-AVX512 = Machine("avx512", 64, 14, 2, 32 * KIB, 1 * MIB, 32 * MIB, 125e9, 60e9, 30e9)
-AVX2 = Machine("avx2", 32, 6, 2, 32 * KIB, 512 * KIB, 8 * MIB, 100e9, 50e9, 20e9)
-NEON = Machine("neon", 16, 8, 3, 32 * KIB, 256 * KIB, 2 * MIB, 30e9, 20e9, 8e9)
+AVX512 = Machine("avx512", 64, 14, 2, 1 * MIB, 32 * MIB)
+AVX2 = Machine("avx2", 32, 6, 2, 512 * KIB, 16 * MIB)
+NEON = Machine("neon", 16, 8, 3, 512 * KIB, 4 * MIB)
 MACHINES = {machine.name: machine for machine in (AVX512, AVX2, NEON)}
 
 

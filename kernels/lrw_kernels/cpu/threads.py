@@ -42,9 +42,9 @@ def run(kernel: int, job: int, items: int, chunk: int, scratch: int, scratch_byt
 @lru_cache(maxsize=1)
 def _worker() -> int:
     def make() -> Callable[..., None]:
-        from lrw_kernels.cpu import kernels
+        from lrw_kernels.cpu import ranges
 
-        return kernels.work_kernel()
+        return ranges.work_kernel()
 
     return compiled.address("work", 1, make)
 

@@ -1,0 +1,151 @@
+"""The loops over work items, and what one thread of a region does; range kernels are (job, begin, end, scratch).
+
+As in `kernels.py`, each function makes the Python function of one kernel, all in int64.
+"""
+
+from lrw_kernels.cpu.intrinsics import (
+    ARRIVED_OFFSET,
+    NEXT_OFFSET,
+    blocks_at,
+    call_products,
+    call_range,
+    call_transform,
+    copy_number,
+    matrix_at,
+    move_square,
+    products_at,
+    region_at,
+    side_at,
+    spin,
+    take,
+)
+from lrw_kernels.cpu.kernels import Kernel, clear, helper
+from lrw_kernels.cpu.micro import Micro
+from lrw_kernels.cpu.vector import BYTES
+
+
+@helper
+def first_vector(p, panel):
+    """The vector of C a panel of weights begins with: wide panels first, then those of one vector."""
+    whole = p.vectors // p.panel_vectors
+    return panel * p.panel_vectors if panel <= whole else whole * p.panel_vectors + panel - whole
+
+
+@helper
+def transform_tiles(s, side, base, begin, end, first, last, domain, scratch):
+    """Tiles begin..end of the block that starts with tile `base`, one run for each grid row they touch."""
+    slot = begin
+    while slot < end:
+        count = min(end - slot, s.grid_w - (base + slot) % s.grid_w)
+        call_transform(s.kernel, side, base + slot, slot, count, first, last, domain, scratch)
+        slot += count
+
+
+def transform_range() -> Kernel:
+    """Items are runs of `run` tiles x groups of `split` vectors, groups fastest."""
+
+    def transforms(job, begin, end, scratch):
+        s = side_at(job)
+        groups = (s.vectors + s.split - 1) // s.split
+        for item in range(begin, end):
+            slot, first = (item // groups) * s.run, (item % groups) * s.split
+            last = min(s.vectors, first + s.split)
+            transform_tiles(
+                s, job, s.base, slot, min(s.tiles, slot + s.run), first, last, s.domain + first * s.shift, scratch
+            )
+
+    return transforms
+
+
+def products_range() -> Kernel:
+    """Items are positions x groups of `split` panels, groups fastest."""
+
+    def products(job, begin, end, scratch):
+        p = products_at(job)
+        groups = (p.panels + p.split - 1) // p.split
+        for item in range(begin, end):
+            first = (item % groups) * p.split
+            last = min(p.panels, first + p.split)
+            call_products(
+                p.kernel, job, item // groups, p.tiles, first, last, p.v, p.m + first_vector(p, first) * p.m_vector
+            )
+
+    return products
+
+
+def blocks_range() -> Kernel:
+    """Items are blocks of tiles, each from input to output: V and M stay in this thread's scratch, and in its cache."""
+
+    def blocks(job, begin, end, scratch):
+        k = blocks_at(job)
+        gather, products, scatter = side_at(k.gather), products_at(k.products), side_at(k.scatter)
+        v, m, rest = scratch + k.v_at, scratch + k.m_at, scratch + k.scratch_at
+        clear(scratch + k.zero_at, k.zero_bytes)
+        for block in range(begin, end):
+            base = block * k.tiles
+            tiles = min(k.tiles, k.all_tiles - base)
+            for first in range(0, gather.vectors, gather.split):
+                last = min(gather.vectors, first + gather.split)
+                transform_tiles(gather, k.gather, base, 0, tiles, first, last, v, rest)
+            for first in range(0, products.panels, k.panels):
+                last = min(products.panels, first + k.panels)
+                for position in range(products.positions):
+                    call_products(products.kernel, k.products, position, tiles, first, last, v, m)
+                begin_vector, end_vector = first_vector(products, first), first_vector(products, last)
+                transform_tiles(scatter, k.scatter, base, 0, tiles, begin_vector, end_vector, m, rest)
+
+    return blocks
+
+
+def matrix_range(element: str, lanes: int, *, transposed: bool) -> Kernel:
+    """Items are pieces of matrices, columns fastest: `records.MATRIX`."""
+    size = BYTES[element]
+
+    def matrices(job, begin, end, scratch):
+        m = matrix_at(job)
+        across, down = (m.columns + m.column_chunk - 1) // m.column_chunk, (m.rows + m.row_chunk - 1) // m.row_chunk
+        for item in range(begin, end):
+            j, i, outer = item % across, (item // across) % down, item // (across * down)
+            rows = min(m.row_chunk, m.rows - i * m.row_chunk)
+            columns = min(m.column_chunk, m.columns - j * m.column_chunk)
+            source = m.source + outer * m.source_outer + i * m.row_chunk * m.source_row + j * m.column_chunk * size
+            target = m.target + outer * m.target_outer + i * m.target_i + j * m.target_j
+            right, below = (m.target_row, size) if transposed else (size, m.target_row)
+            for r in range(0, rows, lanes):
+                for c in range(0, columns, lanes):
+                    to, at = target + r * below + c * right, source + r * m.source_row + c * size
+                    if rows - r >= lanes and columns - c >= lanes:
+                        move_square(transposed, element, lanes, to, m.target_row, at, m.source_row)
+                    else:
+                        for y in range(min(lanes, rows - r)):
+                            for x in range(min(lanes, columns - c)):
+                                copy_number(element, to + y * below + x * right, at + y * m.source_row + x * size)
+
+    return matrices
+
+
+def work_kernel() -> Kernel:
+    """(region): what one thread does: take a slice of scratch, then items, `chunk` at a time, until none are left."""
+    next_offset, arrived_offset = NEXT_OFFSET, ARRIVED_OFFSET
+
+    def work(address):
+        region = region_at(address)
+        scratch = region.scratch + take(address + arrived_offset, 1) * region.scratch_bytes
+        begin = take(address + next_offset, region.chunk)
+        while begin < region.items:
+            end = min(region.items, begin + region.chunk)
+            call_range(region.kernel, region.job, begin, end, scratch)
+            begin = take(address + next_offset, region.chunk)
+
+    return work
+
+
+def peak_kernel(micro: Micro) -> Kernel:
+    """(job, begin, end, scratch): fused multiply-adds in registers and nothing else; what a micro-kernel can reach."""
+    text = micro.text
+
+    def peak(job, begin, end, scratch):
+        for _ in range(begin, end):
+            spin(text, scratch)
+
+    return peak
