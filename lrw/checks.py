@@ -52,6 +52,8 @@ def check_weight(weight: Tensor) -> None:
     """weight must be a floating [Cout, Cin, rd, rh, rw] tensor."""
     if not isinstance(weight, Tensor) or weight.dim() != 5:
         raise ValueError(f"weight: shape {tuple(getattr(weight, 'shape', ()))}; accepted is [Cout, Cin, rd, rh, rw]")
+    if 0 in weight.shape:
+        raise ValueError(f"weight: shape {tuple(weight.shape)}; accepted is at least one channel and tap on every axis")
     if weight.dtype not in DTYPES:
         raise ValueError(f"weight: dtype {weight.dtype}; accepted are {_names(DTYPES)}")
 

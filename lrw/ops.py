@@ -61,7 +61,7 @@ def winograd_conv3d(
     kernel_size = _sizes(weight)
     pads = padding_sizes(padding, kernel_size)
     chosen = _spatial_tile(tile, kernel_size, input, weight, pads, rtol)
-    input, weight, bias = _autocast(input, weight, bias)
+    input, weight, bias, residual = _autocast(input, weight, bias, residual)
     layer = _layer(chosen, kernel_size, pads, None)
     return _convolve(input, _spatial_weights(weight, layer), bias, residual, relu, layer, backend, "weight")
 
@@ -106,7 +106,7 @@ def domain_conv3d(
         raise ValueError(f"u: shape {tuple(u.shape)}; accepted is [{layer.columns}, Cin, Cout] for tile {layer.tile}")
     if not isinstance(input, Tensor):
         checks.check_activation(input, u.shape[1])
-    input, u, bias = _autocast(input, u, bias)
+    input, u, bias, residual = _autocast(input, u, bias, residual)
     return _convolve(input, u, bias, residual, relu, layer, backend, "u")
 
 
@@ -152,25 +152,25 @@ def _convolve(
     backend: str,
     name: str,
 ) -> Tensor:
-    if torch.compiler.is_compiling():
-        _check(x, u, bias, residual, layer, name)
-    else:
+    tensors = [t for t in (x, u, bias, residual) if t is not None]
+    plain = not torch.compiler.is_compiling() and is_plain(*tensors)
+    if plain:
         forms = [None if t is None else (t.shape, t.dtype, t.device) for t in (u, bias, residual)]
         seen = (x.shape, x.dtype, x.device, x.layout, *forms, layer, name)
-        if seen not in _CHECKED:
-            _check(x, u, bias, residual, layer, name)
-            if len(_CHECKED) >= MOST_CHECKED:
-                _CHECKED.clear()
-            _CHECKED[seen] = None
+    if not plain or seen not in _CHECKED:
+        _check(x, u, bias, residual, layer, name)
+    if plain:
+        if len(_CHECKED) >= MOST_CHECKED:
+            _CHECKED.clear()
+        _CHECKED[seen] = None
     arguments = (layer.tile, layer.padding, layer.kept, layer.fixed, backend)
-    tensors = [t for t in (x, u, bias, residual) if t is not None]
     if _has_tangent(tensors):
         y = _forward_mode(x, u, arguments)
         return _finish(y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1), residual, relu)
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         y = torch.ops.lrw.winograd_forward(x, u, bias, None, False, *arguments)
         return _finish(y, residual, relu)
-    if is_plain(*tensors) and torch._C._get_tracing_state() is None:
+    if plain:
         return operators.forward(x, u, bias, residual, relu, *arguments)  # what the dispatcher would call, 0.2 ms later
     return torch.ops.lrw.winograd_forward(x, u, bias, residual, relu, *arguments)
 
@@ -178,6 +178,10 @@ def _convolve(
 def _check(x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, layer: Layer, name: str) -> None:
     """Shapes, dtypes and devices against each other and the layer; raises ValueError naming the argument."""
     dtypes = (x.dtype, compute_dtype(x.dtype))
+    if 0 in u.shape:
+        raise ValueError(
+            f"{name}: no channels, {u.shape[1]} in and {u.shape[2]} out; accepted is at least one each way"
+        )
     checks.check_activation(x, u.shape[1])
     checks.check_pair(x, u, name, dtypes)
     checks.check_bias(x, bias, u.shape[2], dtypes)
@@ -214,16 +218,19 @@ def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
     return forward_ad.make_dual(y, sum(parts[1:], start=parts[0])) if parts else y
 
 
-def _autocast(x: Tensor, u: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def _autocast(
+    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Under autocast, bring all to one dtype: the device's, but float32 on the CPU, where half saves no time here."""
     device = x.device.type
     if device == "cpu" and not torch.is_autocast_enabled(device):
-        return x, u, bias
+        return x, u, bias, residual
     active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     if not active or x.dtype == torch.float64:
-        return x, u, bias
+        return x, u, bias, residual
     dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
-    return x.to(dtype), u.to(dtype), None if bias is None else bias.to(dtype)
+    bias, residual = (None if t is None else t.to(dtype) for t in (bias, residual))
+    return x.to(dtype), u.to(dtype), bias, residual
 
 
 def _spatial_tile(

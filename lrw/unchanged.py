@@ -1,10 +1,14 @@
 """Values derived from a tensor (transformed weights, packed weights), kept as long as the tensor stays as it was.
 
-What a tensor was is known from its identity, address and version, and from a sample of its values, because
-`tensor.data.mul_(2)` changes no version. A value is kept from the second time on that a tensor comes unchanged: in
-training, where weights change every step, there is no second copy, and inference derives once.
+What a tensor was is known from its identity, address and version. Writes through `tensor.data` or NumPy change no
+version; a sample of values catches those that change many (`tensor.data.mul_(2)`), not those that change a few: write
+under `torch.no_grad()` instead. Tensors made in inference mode have no version, and nothing of theirs is kept.
+
+A value is kept from the second time on that a tensor comes unchanged: in training, where weights change every step,
+there is no second copy, and inference derives once.
 """
 
+import os
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -31,7 +35,7 @@ class _Seen(Generic[Value]):
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether `tensor` is what was seen, unchanged."""
-        same = self.tensor() is tensor and self.version == _version(tensor) and self.address == tensor.data_ptr()
+        same = self.tensor() is tensor and self.version == tensor._version and self.address == tensor.data_ptr()
         return same and self.values == self.sample.tolist()
 
 
@@ -41,13 +45,15 @@ class Derived(Generic[Value]):
     def __init__(self) -> None:
         self._seen: dict[tuple[int, Hashable], _Seen[Value]] = {}
         self._lock = threading.RLock()  # collection, which forgets, may come at any moment
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
 
     def get(self, tensor: Tensor, key: Hashable, make: Callable[[], Value]) -> Value | None:
         """The value of `tensor`; made now if it came before with nothing changed, None if this is its first time.
 
-        None also for what holds no numbers of its own: meta and fake tensors, those inside transforms.
+        None also for inference tensors and what holds no numbers of its own: meta and fake ones, those in transforms.
         """
-        if not is_plain(tensor):
+        if not is_plain(tensor) or tensor.is_inference():
             return None
         place = (id(tensor), key)
         with self._lock:
@@ -55,16 +61,19 @@ class Derived(Generic[Value]):
             if seen is None or not seen.holds(tensor):
                 sample = _sample(tensor)
                 dying = ref(tensor, lambda dead: self._forget(place, dead))
-                self._seen[place] = _Seen(dying, _version(tensor), tensor.data_ptr(), sample, sample.tolist())
+                self._seen[place] = _Seen(dying, tensor._version, tensor.data_ptr(), sample, sample.tolist())
                 return None
-            if seen.value is None:
-                seen.value = make()
-            return seen.value
+        if seen.value is None:
+            seen.value = make()  # outside the lock: others look up meanwhile, at worst two make the same
+        return seen.value
 
     def values(self) -> list[Value]:
         """All that are kept."""
         with self._lock:
-            return [seen.value for seen in self._seen.values() if seen.value is not None]
+            return [seen.value for seen in list(self._seen.values()) if seen.value is not None]
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()  # another thread may have held the parent's
 
     def _forget(self, place: tuple[int, Hashable], dead: "ref[Tensor]") -> None:
         with self._lock:
@@ -76,11 +85,9 @@ def is_plain(*tensors: Tensor) -> bool:
     """Whether tensors hold numbers and nothing listens to what is done with them: no tracer, no transform."""
     if _get_current_dispatch_mode() is not None or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    return all(type(tensor) in (Tensor, Parameter) and not tensor.is_meta for tensor in tensors)
-
-
-def _version(tensor: Tensor) -> int:
-    return -1 if tensor.is_inference() else tensor._version
+    if torch._C._get_tracing_state() is not None:
+        return False
+    return all(type(t) in (Tensor, Parameter) and not (t.is_meta or t.is_neg() or t.is_conj()) for t in tensors)
 
 
 def _sample(tensor: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ def _channels_last(x: Tensor, p: conv.Problem) -> Tensor:
     Pixels of a row must not lie further apart than their channels: kernels read rows outside from a row of zeros.
     """
     if _has_last(x):
-        return x if x.stride(3) <= x.shape[4] else x.contiguous()
+        return x if x.stride(3) <= x.shape[4] or x.shape[3] == 1 else x.contiguous()
     first = x.permute(0, 4, 1, 2, 3)
     if not first.is_contiguous() or KINDS[x.dtype] != p.element:
         return x.contiguous()
@@ -159,7 +159,7 @@ def _has_last(x: Tensor) -> bool:
 
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """A new tensor; a large one in memory from the arena, which goes back there with the tensor: fresh pages cost
-    as much time as writing them."""
+    as much time as writing them. Such a tensor cannot be resized in place."""
     count = prod(shape)
     size = count * dtype.itemsize
     if size < LARGE:
@@ -175,6 +175,8 @@ def _padded_bias(bias: Tensor, p: conv.Problem) -> Tensor:
 def _activations(x: Tensor) -> conv.Activations:
     size = x.element_size()
     n, d, h, w, _ = x.stride()
+    if x.shape[3] == 1:  # torch lets the stride of a single pixel be anything
+        w = x.shape[4]
     return conv.Activations(x.data_ptr(), (n * size, d * size, h * size, w * size))
 
 

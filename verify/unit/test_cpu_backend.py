@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import lrw
 from bench.cases import CASES, Case
@@ -58,6 +59,57 @@ def test_any_layout_gives_the_same_numbers(view: str) -> None:
     y = compute(given, weight)
     torch.testing.assert_close(y, F.conv3d(given, weight, padding=1), rtol=1e-5, atol=1e-5)
     assert y.is_contiguous(memory_format=torch.channels_last_3d if view == "channels_last" else torch.contiguous_format)
+
+
+def test_a_single_pixel_may_have_any_stride() -> None:
+    x = torch.randn(1, 16, 1, 20, 20).contiguous(memory_format=torch.channels_last_3d).permute(0, 1, 3, 4, 2)
+    far = torch.as_strided(torch.randn(6400), (1, 16, 20, 20, 1), (6400, 1, 320, 16, 1 << 32))
+    w = torch.randn(8, 16, 3, 3, 3)
+    for given in (x, far):
+        torch.testing.assert_close(compute(given, w), F.conv3d(given, w, padding=1), rtol=1e-4, atol=1e-4)
+
+
+def test_lazily_negated_tensors_are_negated() -> None:
+    x, w = layer()
+    expected = F.conv3d(-x, w, padding=1)
+    torch.testing.assert_close(compute(torch._neg_view(x), w), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(compute(x, torch._neg_view(w)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_traces_hold_no_weights_of_their_own() -> None:
+    x, w = layer()
+    with torch.no_grad():
+        for _ in range(3):
+            compute(x, w)
+        traced = torch.jit.trace(compute, (x, w), check_trace=False)
+        torch.testing.assert_close(traced(x, 2 * w), 2 * traced(x, w), rtol=1e-4, atol=1e-4)
+    symbolic = make_fx(lambda a, b: compute(a, b), tracing_mode="symbolic")(x, w)
+    torch.testing.assert_close(symbolic(x, 2 * w), compute(x, 2 * w), rtol=1e-4, atol=1e-4)
+
+
+def test_weights_changed_in_inference_mode_are_seen() -> None:
+    x, w = layer()
+    with torch.inference_mode():
+        w = w.clone()
+        for _ in range(3):
+            compute(x, w)
+        w[3, 1, 1, 1, 1] = 50
+        torch.testing.assert_close(compute(x, w), F.conv3d(x, w, padding=1), rtol=1e-4, atol=1e-3)
+
+
+def test_autocast_takes_the_residual_along() -> None:
+    x, w = layer(cout=20)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = compute(x.bfloat16(), w, residual=x.bfloat16())
+    torch.testing.assert_close(y, compute(x.bfloat16().float(), w) + x.bfloat16().float(), rtol=1e-5, atol=1e-5)
+
+
+def test_no_channels_are_named() -> None:
+    x, w = layer()
+    for weight in (w[:0], w[:, :0]):
+        with pytest.raises(ValueError, match=r"weight: shape .* at least one channel"):
+            compute(x[:, : weight.shape[1]], weight)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

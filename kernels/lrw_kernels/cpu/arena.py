@@ -6,7 +6,9 @@ than a core's first-level table of addresses holds, and hardware prefetching end
 
 import ctypes
 import mmap
+import os
 import threading
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from weakref import finalize
@@ -59,7 +61,13 @@ class Arena:
 
     def __init__(self) -> None:
         self._free: list[Memory] = []
-        self._lock = threading.RLock()  # collection, which gives buffers back, may come at any moment
+        self._returned: deque[Memory] = deque()  # given back, at any moment collection chooses: no lock may be taken
+        self._renew_lock()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.Lock()  # in a forked child: another thread may have held the parent's
 
     def borrow(self, size: int) -> "_Loan":
         """`with arena.borrow(size) as memory:` at least `size` bytes, with anything in them."""
@@ -69,20 +77,25 @@ class Arena:
         """A writable buffer of `size` bytes, borrowed until nothing refers to it any more."""
         memory = self.take(size)
         lent = (ctypes.c_char * size).from_address(memory.address)
-        finalize(lent, self.give_back, memory)
+        finalize(lent, self.give_back, memory).atexit = False  # others may still use it then
         return lent
 
     def give_back(self, memory: Memory) -> None:
         """What `take` lent."""
-        with self._lock:
-            self._free.append(memory)
-            while sum(free.size for free in self._free) > MOST_FREE:
-                self._free.pop(0)
+        self._returned.append(memory)
+
+    def _collect(self) -> None:
+        """Under the lock: what came back is free; beyond the bound, what came first goes."""
+        while self._returned:
+            self._free.append(self._returned.popleft())
+        while sum(free.size for free in self._free) > MOST_FREE:
+            self._free.pop(0)
 
     def take(self, size: int) -> Memory:
         """The smallest free buffer that is large enough, but no more than twice that; else a new one."""
         need = -(-max(size, 1) // HUGE) * HUGE
         with self._lock:
+            self._collect()
             fitting = [memory for memory in self._free if need <= memory.size <= 2 * need]
             if fitting:
                 chosen = min(fitting, key=lambda memory: memory.size)
@@ -94,11 +107,13 @@ class Arena:
     def held(self) -> int:
         """Bytes kept for later calls."""
         with self._lock:
+            self._collect()
             return sum(memory.size for memory in self._free)
 
     def clear(self) -> None:
         """Give all free buffers back to the system."""
         with self._lock:
+            self._collect()
             self._free.clear()
 
 

@@ -24,6 +24,16 @@ _LOCK = threading.RLock()
 _ENGINES: list[Any] = []
 _ADDRESSES: dict[str, int] = {}
 _compiling = 0.0
+_complained = False
+
+
+def _renew_lock() -> None:
+    global _LOCK
+    _LOCK = threading.RLock()  # in a forked child: another thread may have held the parent's
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def address(name: str, arguments: int, make: Callable[[], Callable[..., None]]) -> int:
@@ -45,7 +55,10 @@ def cache_folder() -> Path:
     chosen = os.environ.get("LRW_CACHE_DIR")
     if chosen:
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lrw")
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lrw")
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir(), "lrw")
 
 
 def _object(name: str, arguments: int, make: Callable[[], Callable[..., None]]) -> bytes:
@@ -98,13 +111,17 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, data: bytes) -> None:
     """Into place in one step, so that no other process sees half a file; a folder we may not write to is no error."""
+    global _complained
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(hashlib.sha256(data).digest() + data)
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix="writing-") as folder:
+            whole = Path(folder, path.name)
+            whole.write_bytes(hashlib.sha256(data).digest() + data)
+            os.replace(whole, path)
     except OSError as error:
-        sys.stderr.write(f"lrw: kernels are not kept, {path.parent} cannot be written: {error.strerror}\n")
+        if not _complained:
+            sys.stderr.write(f"lrw: kernels are not kept, {path.parent} cannot be written: {error.strerror}\n")
+        _complained = True
 
 
 def _compile(function: Callable[..., None], arguments: int) -> bytes:

@@ -30,7 +30,7 @@ def weight_grad(machine: Machine, element: str) -> int:
 
 @lru_cache(maxsize=8)
 def work_range(name: str) -> int:
-    """The loop over a region's items: "transform", "products", "weight_grad" or "blocks"."""
+    """The loop over a region's items: "transform", "products" or "blocks"."""
     return compiled.address(f"{name}_range", RANGE, lambda: _make(f"{name}_range"))
 
 

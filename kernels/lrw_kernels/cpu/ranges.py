@@ -79,7 +79,7 @@ def blocks_range() -> Kernel:
     def blocks(job, begin, end, scratch):
         k = blocks_at(job)
         gather, products, scatter = side_at(k.gather), products_at(k.products), side_at(k.scatter)
-        v, m, rest = scratch + k.v_at, scratch + k.m_at, scratch + k.scratch_at
+        v, m, rest = scratch, scratch + k.m_at, scratch + k.scratch_at
         clear(scratch + k.zero_at, k.zero_bytes)
         for block in range(begin, end):
             base = block * k.tiles

@@ -64,10 +64,10 @@ class Products(Record):
 
 class Blocks(Record):
     """A whole convolution, block by block of `tiles` tiles, each block by one thread: input transform, then products
-    and output transform for `panels` of weights at a time. V and M lie in the thread's scratch from `v_at` and `m_at`
+    and output transform for `panels` of weights at a time. V lies at the start of the thread's scratch, M from `m_at`
     on, the transforms' own scratch from `scratch_at`; `zero_bytes` from `zero_at` are zeroed first."""
 
-    _fields_ = _fields("gather products scatter all_tiles tiles panels v_at m_at scratch_at zero_at zero_bytes")
+    _fields_ = _fields("gather products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
 
 
 class Region(Record):

@@ -15,7 +15,7 @@ from typing import Any
 
 from lrw_kernels.cpu import compiled, records
 
-_RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so|lib(gomp|iomp5|omp)\b.*\.dylib")
+_RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so")
 _forked = False
 
 
@@ -62,9 +62,11 @@ def _parallel() -> Any:
 
 
 def _loaded() -> list[Any]:
+    """The OpenMP runtimes of this process, torch's before copies other packages bring."""
     try:
         lines = Path("/proc/self/maps").read_text().splitlines()
     except OSError:
         return []
     paths = dict.fromkeys(line.split(maxsplit=5)[5] for line in lines if line.count(" ") >= 5 and "/" in line)
-    return [ctypes.CDLL(path) for path in paths if _RUNTIME.fullmatch(Path(path).name.split(".so")[0] + ".so")]
+    runtimes = [path for path in paths if _RUNTIME.match(Path(path).name) and Path(path).exists()]
+    return [ctypes.CDLL(path) for path in sorted(runtimes, key=lambda path: "torch" not in path)]

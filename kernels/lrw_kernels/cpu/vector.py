@@ -10,7 +10,6 @@ from llvmlite import ir
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 FLOATS: dict[str, Any] = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "float16": ir.HalfType()}
-WRITE, TO_L2 = 1, 2
 
 
 class Vectors:
@@ -97,11 +96,11 @@ class Vectors:
         if streamed:
             instruction.set_metadata("nontemporal", self.builder.module.add_metadata([I32(1)]))
 
-    def prefetch(self, address: Any, offset: int = 0, *, write: bool = False) -> None:
-        """Ask for the cache line at the address, into the second level."""
+    def prefetch(self, address: Any) -> None:
+        """Ask for the cache line at the address, to be read, into the second level."""
         byte = ir.IntType(8).as_pointer()
         call = self._declare("llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]))
-        self.builder.call(call, [self._pointer(byte.pointee, address, offset), I32(int(write)), I32(2), I32(1)])
+        self.builder.call(call, [self._pointer(byte.pointee, address, 0), I32(0), I32(2), I32(1)])
 
     def transpose(self, rows: Sequence[Any]) -> list[Any]:
         """A square of lanes x lanes: exchange halves, then quarters, ... between rows i and i + half."""
