@@ -81,7 +81,7 @@ def test_pruned_positions_are_neither_stored_nor_loaded(text: str) -> None:
 def test_the_micro_kernel_is_fused_multiply_adds_on_values_loaded_once(machine: Machine, element: str) -> None:
     micro = forward_micro(machine, element, machine.vectors)
     module = ir.Module()
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 9), "f")
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [I64] * 10), "f")
     builder = ir.IRBuilder(function.append_basic_block())
     builder.ret(emit_micro(Vectors(builder, element, micro.lanes), micro, list(function.args)))
     code = str(function)

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from lrw_kernels.cpu import library, records, threads
 from lrw_kernels.cpu.arena import ARENA, Memory
-from lrw_kernels.cpu.machine import Machine
-from lrw_kernels.cpu.plan import LINE, Plan, Size, lane_count, panel_count, plan, plane_bytes, with_rows
+from lrw_kernels.cpu.machine import LINE, Machine
+from lrw_kernels.cpu.plan import Plan, Size, lane_count, panel_count, plan, plane_bytes, with_rows
 from lrw_kernels.cpu.program import Program
 from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile, kept_positions

@@ -66,11 +66,11 @@ def scatter_tile(_, text, domain, table, rows, step, at, first, last, bias, resi
 
 
 @intrinsic(prefer_literal=True)
-def multiply(_, text, a, b, c, left, steps, a_jump, b_jump, c_row, add):
+def multiply(_, text, a, b, c, left, steps, a_jump, b_jump, c_row, add, ahead):
     """See `micro.emit_micro`; `text` is a Micro's."""
     m = Micro.parse(text.literal_value)
     emit = _gives(lambda builder, arguments: emit_micro(Vectors(builder, m.element, m.lanes), m, arguments[1:]))
-    return LONG(text, *(LONG,) * 9), emit
+    return LONG(text, *(LONG,) * 10), emit
 
 
 @intrinsic(prefer_literal=True)

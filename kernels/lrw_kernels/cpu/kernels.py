@@ -21,6 +21,7 @@ from lrw_kernels.cpu.intrinsics import (
     scatter_tile,
     side_at,
 )
+from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.program import ADDRESS, Program
 from lrw_kernels.cpu.vector import BYTES
@@ -203,18 +204,19 @@ def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
             for start in range(0, p.steps, CHUNK):
                 b = panel_at + start * (wide_step if is_wide else narrow_step)
                 steps, a_start = min(CHUNK, p.steps - start), a_position + start // run * rows * line
-                tile = 0
+                # Weights come from memory, and evenly: of several panels of tiles, the first two fetch half of what is
+                # next each. One alone is better left to the hardware (medmnist layer3: 82 % of peak, 60 with this).
+                after, tile = b + steps * wide_step, 0
                 while tile < tiles:
+                    ahead = after + (tile // rows) * steps * LINE if rows < tiles and tile < 2 * rows else 0
                     shift = (tile % rows) * line
                     a, to = a_start + (tile // rows) * p.v_panel + shift, c + (tile // rows) * p.m_panel + shift
+                    left, a_jump = tiles - tile, rows * line
+                    b_jump = run * (wide_step if is_wide else narrow_step)
                     if is_wide:
-                        tile += multiply(
-                            wide_text, a, b, to, tiles - tile, steps, rows * line, run * wide_step, line, start
-                        )
+                        tile += multiply(wide_text, a, b, to, left, steps, a_jump, b_jump, line, start, ahead)
                     else:
-                        tile += multiply(
-                            narrow_text, a, b, to, tiles - tile, steps, rows * line, run * narrow_step, line, start
-                        )
+                        tile += multiply(narrow_text, a, b, to, left, steps, a_jump, b_jump, line, start, ahead)
             c += (vectors if is_wide else 1) * rows * line
 
     return products
@@ -238,10 +240,10 @@ def weight_grad_kernel(wide: Micro, narrow: Micro) -> Kernel:
             vector = 0
             while vector < p.vectors:
                 if p.vectors - vector >= vectors:
-                    multiply(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add)
+                    multiply(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add, 0)
                     done = vectors
                 else:
-                    multiply(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add)
+                    multiply(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add, 0)
                     done = 1
                 vector += done
                 b += done * tile_rows * line

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 KIB, MIB = 1 << 10, 1 << 20
+LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.cpu.machine import LINE, Machine
 from lrw_kernels.cpu.vector import BYTES, I64, Vectors, counted_loop, merge
 
 # Channels summed at a stretch, a multiple of every run. 512 in one go double the error of 256 (1.2e-5 in F(4,3)^3).
@@ -71,7 +71,8 @@ def emit_micro(v: Vectors, m: Micro, arguments: Sequence[Any]) -> Any:
     """One block of the tallest height that `left` rows hold; returns that height.
 
     arguments (i64): a, b, c; left; steps, the length of the sum; a_jump and b_jump per run; c_row, from row to row;
-    add, whether what C holds is added to the sums. Sums of their own, added late, round less than one long sum.
+    add, whether what C holds is added to the sums (sums of their own, added late, round less than one long sum); ahead,
+    where to prefetch, a cache line per step, or 0.
     """
     a, b, c, left, *rest = arguments
     builder = v.builder
@@ -91,9 +92,8 @@ def emit_micro(v: Vectors, m: Micro, arguments: Sequence[Any]) -> Any:
     return merge(builder, [([value], block) for value, block in heights])[0]
 
 
-def _emit_block(
-    v: Vectors, m: Micro, rows: int, a: Any, b: Any, c: Any, steps: Any, a_jump: Any, b_jump: Any, c_row: Any, add: Any
-) -> None:
+def _emit_block(v: Vectors, m: Micro, rows: int, a: Any, b: Any, c: Any, *rest: Any) -> None:
+    steps, a_jump, b_jump, c_row, add, ahead = rest
     builder = v.builder
     targets = [
         (builder.add(c, builder.mul(c_row, I64(i))), j * m.c_vector) for i in range(rows) for j in range(m.vectors)
@@ -101,7 +101,7 @@ def _emit_block(
     start = [v.constant(0.0)] * len(targets)
 
     def run(_: Any, carried: list[Any]) -> list[Any]:
-        a_run, b_run, left, *sums = carried
+        a_run, b_run, left, fetched, *sums = carried
         whole, part, joined = (builder.append_basic_block(name) for name in ("whole", "part", "joined"))
         builder.cbranch(builder.icmp_signed(">=", left, I64(m.run)), whole, part)
         ends = []
@@ -109,6 +109,9 @@ def _emit_block(
             builder.position_at_end(block)
             straight = block is whole and rows == m.rows[0]
             if straight:
+                with builder.if_then(builder.icmp_signed("!=", ahead, I64(0))):
+                    for k in range(m.run):
+                        v.prefetch(builder.add(fetched, I64(k * LINE)))
                 totals = _straight(v, m, rows, a_run, b_run, sums)
             else:
                 totals = _looped(v, m, rows, a_run, b_run, length, sums)
@@ -116,10 +119,11 @@ def _emit_block(
             builder.branch(joined)
         builder.position_at_end(joined)
         totals = merge(builder, ends)
-        return [builder.add(a_run, a_jump), builder.add(b_run, b_jump), builder.sub(left, I64(m.run)), *totals]
+        moved = [builder.add(at, jump) for at, jump in ((a_run, a_jump), (b_run, b_jump))]
+        return [*moved, builder.sub(left, I64(m.run)), builder.add(fetched, I64(m.run * LINE)), *totals]
 
     runs = builder.udiv(builder.add(steps, I64(m.run - 1)), I64(m.run))
-    totals = counted_loop(builder, runs, [a, b, steps, *start], run)[3:]
+    totals = counted_loop(builder, runs, [a, b, steps, ahead, *start], run)[4:]
     before = builder.block
     with builder.if_then(builder.icmp_signed("!=", add, I64(0))):
         sums = [v.add(total, v.load(*target)) for target, total in zip(targets, totals, strict=True)]

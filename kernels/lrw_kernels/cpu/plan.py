@@ -9,9 +9,8 @@ the weights again costs less than moving V and M.
 from dataclasses import dataclass, replace
 from math import ceil
 
-from lrw_kernels.cpu.machine import MIB, Machine
+from lrw_kernels.cpu.machine import LINE, MIB, Machine
 
-LINE = 64
 MOST_SCRATCH = 48 * MIB  # V and M together, whatever the layer
 TRANSFORM_VECTORS = 4  # channels of a pixel that are transformed together: what a 256-byte piece of a pixel holds
 BLOCK_PANELS = 8  # panels of weights between two output transforms of a block

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 
+from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.transform import Matrix
 
 ADDRESS = 8
-LINE = 64
 
 
 @dataclass(frozen=True)
