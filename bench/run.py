@@ -115,15 +115,15 @@ def _stages(case: Case, layer: Geometry, times: dict[str, float], share: float) 
     """Products: the whole pass less its transforms, as a rate and as a share of the peak of the same minutes."""
     products = times[f"whole {share}"] - times[f"transforms {share}"]
     rate, peak = stages.product_flops(case, layer) / products, stages.peak_flops() / times["peak"]
-    problem = stages.problem(case, layer)
+    done = stages.prepared(case, layer)
     return {
-        "path": problem.forward.plan.path,
+        "path": done.plan.path,
         "kernels_ms": round(1e3 * times[f"whole {share}"], 3),
         "transforms_ms": round(1e3 * times[f"transforms {share}"], 3),
         "gemm_gflops": round(rate / 1e9, 1),
         "peak_gflops": round(peak / 1e9, 1),
         "of_peak": round(rate / peak, 3),
-        "scratch_mib": round(problem.forward.scratch / 2**20, 1),
+        "scratch_mib": round(done.scratch / 2**20, 1),
     }
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from bench.cases import Case
 from lrw.geometry import Geometry
 from lrw_kernels.cpu import conv, layout, library, threads
+from lrw_kernels.cpu import problem as problems
 from lrw_kernels.cpu.arena import Memory
 from lrw_kernels.cpu.machine import host
 from lrw_kernels.cpu.micro import PEAK_STEPS
@@ -17,9 +18,9 @@ from lrw_kernels.cpu.micro import PEAK_STEPS
 PEAK_ITEMS = 64
 
 
-def problem(case: Case, geometry: Geometry) -> conv.Problem:
+def problem(case: Case, geometry: Geometry) -> problems.Problem:
     """A problem of its own, not the one calls share: `without_products` changes it."""
-    known = conv.problem(
+    known = problems.of(
         str(geometry.tile),
         geometry.padding,
         geometry.kept,
@@ -34,6 +35,11 @@ def problem(case: Case, geometry: Geometry) -> conv.Problem:
     return replace(known)
 
 
+def prepared(case: Case, geometry: Geometry) -> conv.Pass:
+    """The forward pass as calls do it."""
+    return conv.prepared(problem(case, geometry), conv.FORWARD)
+
+
 def stages(case: Case, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Callable[[], None]]:
     """The whole pass and the transforms alone, on ready buffers; x is channels_last_3d [1, C, D, H, W]."""
     y = torch.empty(1, case.cout, *case.size).to(memory_format=torch.channels_last_3d)
@@ -42,7 +48,7 @@ def stages(case: Case, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Ca
     for name in ("whole", "transforms"):
         p = problem(case, geometry)
         if name == "transforms":
-            p.forward.products.positions = 0
+            conv.prepared(p, conv.FORWARD).products.positions = 0
         panels = Memory.of(p.weight_bytes)
         layout.pack(u.data_ptr(), panels.address, tuple(u.shape), p.machine, "float32", transposed=False, workers=1)
         runs[name] = _run(p, source, panels, target, (x, y))
@@ -68,7 +74,11 @@ def product_flops(case: Case, geometry: Geometry) -> int:
 
 
 def _run(
-    p: conv.Problem, source: conv.Activations, panels: Memory, target: conv.Activations, alive: tuple[Tensor, Tensor]
+    p: problems.Problem,
+    source: problems.Activations,
+    panels: Memory,
+    target: problems.Activations,
+    alive: tuple[Tensor, Tensor],
 ) -> Callable[[], None]:
     def run() -> None:
         conv.forward(p, source, panels.address, target)
@@ -77,6 +87,6 @@ def _run(
     return run
 
 
-def _activations(t: Tensor) -> conv.Activations:
+def _activations(t: Tensor) -> problems.Activations:
     n, _, d, h, w = (step * t.element_size() for step in t.stride())
-    return conv.Activations(t.data_ptr(), (n, d, h, w))
+    return problems.Activations(t.data_ptr(), (n, d, h, w))

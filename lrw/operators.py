@@ -67,6 +67,21 @@ def forward(
         return _outer(run.forward(_inner(x), u, layer, epilogue), x)
 
 
+def prepare(
+    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool,
+    tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool, backend: str,
+) -> backends.Prepared:  # fmt: skip
+    """`forward` as a function of the tensors, for those of these forms and for U as it is now."""
+    layer = (tile, padding, kept, fixed, backend)
+    if _channels_last(x):
+        epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
+        run = backends.backend(backend, x.device)
+        prepared = run.prepare(_inner(x), u, _geometry(tile, padding, kept, fixed), epilogue)
+        if prepared is not None:
+            return prepared
+    return lambda x, u, bias, residual: forward(x, u, bias, residual, relu, *layer)
+
+
 def _input_grad_op(
     dy: Tensor, u: Tensor, input_size: list[int],
     tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,

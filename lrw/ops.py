@@ -9,21 +9,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch._functorch import eager_transforms
-from torch.autograd import forward_ad
 
-from lrw import checks, operators
+from lrw import checks
+from lrw.dispatch import Call, again, convolve, has_tangent
 from lrw.geometry import Geometry, Layer
 from lrw.operators import compute_dtype, without_autocast
-from lrw.unchanged import Derived, is_plain
+from lrw.unchanged import Derived
 from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
 from lrw_kernels.winograd.tile import Triple, triple
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 TileLike = int | Sequence[int] | Tile
 _TRANSFORMED: Derived[Tensor] = Derived()
-MOST_CHECKED = 4096
-_CHECKED: dict[Any, None] = {}  # what has passed `_check`: a look-up costs less than looking again
 
 
 def winograd_conv3d(
@@ -54,16 +51,19 @@ def winograd_conv3d(
         single = None if residual is None else residual[None]
         more: dict[str, Any] = {"tile": tile, "rtol": rtol, "residual": single, "relu": relu, "backend": backend}
         return winograd_conv3d(input[None], weight, bias, stride, padding, dilation, groups, **more)[0]
+    how = (tile, rtol, *map(_frozen, (stride, padding, dilation, groups)), relu, backend)
+    call = Call(input, weight, bias, residual, None, how)
+    y = again(call)
+    if y is not None:
+        return y
     checks.check_weight(weight)
     for value, name in ((stride, "stride"), (dilation, "dilation"), (groups, "groups")):
         checks.check_unit(value, name)
     checks.check_activation(input, weight.shape[1])
     kernel_size = _sizes(weight)
     pads = padding_sizes(padding, kernel_size)
-    chosen = _spatial_tile(tile, kernel_size, input, weight, pads, rtol)
-    input, weight, bias, residual = _autocast(input, weight, bias, residual)
-    layer = _layer(chosen, kernel_size, pads, None)
-    return _convolve(input, _spatial_weights(weight, layer), bias, residual, relu, layer, backend, "weight")
+    layer = _layer(_spatial_tile(tile, kernel_size, input, weight, pads, rtol), kernel_size, pads, None)
+    return convolve(call, _spatial_weights(weight, layer), layer, relu=relu, backend=backend, name="weight")
 
 
 def winograd_domain_conv3d(
@@ -102,12 +102,15 @@ def domain_conv3d(
     relu: bool = False,
 ) -> Tensor:
     """`winograd_domain_conv3d` for a ready layer: what the modules call."""
+    call = Call(input, u, bias, residual, layer, (relu, backend))
+    y = again(call)
+    if y is not None:
+        return y
     if u.dim() != 3 or u.shape[0] != layer.columns:
         raise ValueError(f"u: shape {tuple(u.shape)}; accepted is [{layer.columns}, Cin, Cout] for tile {layer.tile}")
     if not isinstance(input, Tensor):
         checks.check_activation(input, u.shape[1])
-    input, u, bias, residual = _autocast(input, u, bias, residual)
-    return _convolve(input, u, bias, residual, relu, layer, backend, "u")
+    return convolve(call, u, layer, relu=relu, backend=backend, name="u")
 
 
 def transform_weight(weight: Tensor, tile: TileLike, kept: Sequence[int] | None = None) -> Tensor:
@@ -128,7 +131,7 @@ def _transform(weight: Tensor, layer: Layer) -> Tensor:
 
 def _spatial_weights(weight: Tensor, layer: Layer) -> Tensor:
     """U of constant weights is kept; one that is trained, or traced, is formed anew."""
-    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad) or _has_tangent([weight]):
+    if torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad) or has_tangent([weight]):
         return _transform(weight, layer)
 
     def make() -> Tensor:
@@ -137,100 +140,6 @@ def _spatial_weights(weight: Tensor, layer: Layer) -> Tensor:
 
     kept = _TRANSFORMED.get(weight, layer.tile, make)
     return _transform(weight, layer) if kept is None else kept
-
-
-# --- from checked arguments to the operators -------------------------------------------------------------------------
-
-
-def _convolve(
-    x: Tensor,
-    u: Tensor,
-    bias: Tensor | None,
-    residual: Tensor | None,
-    relu: bool,
-    layer: Layer,
-    backend: str,
-    name: str,
-) -> Tensor:
-    tensors = [t for t in (x, u, bias, residual) if t is not None]
-    plain = not torch.compiler.is_compiling() and is_plain(*tensors)
-    if plain:
-        forms = [None if t is None else (t.shape, t.dtype, t.device) for t in (u, bias, residual)]
-        seen = (x.shape, x.dtype, x.device, x.layout, *forms, layer, name)
-    if not plain or seen not in _CHECKED:
-        _check(x, u, bias, residual, layer, name)
-    if plain:
-        if len(_CHECKED) >= MOST_CHECKED:
-            _CHECKED.clear()
-        _CHECKED[seen] = None
-    arguments = (layer.tile, layer.padding, layer.kept, layer.fixed, backend)
-    if _has_tangent(tensors):
-        y = _forward_mode(x, u, arguments)
-        return _finish(y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1), residual, relu)
-    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        y = torch.ops.lrw.winograd_forward(x, u, bias, None, False, *arguments)
-        return _finish(y, residual, relu)
-    if plain:
-        return operators.forward(x, u, bias, residual, relu, *arguments)  # what the dispatcher would call, 0.2 ms later
-    return torch.ops.lrw.winograd_forward(x, u, bias, residual, relu, *arguments)
-
-
-def _check(x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, layer: Layer, name: str) -> None:
-    """Shapes, dtypes and devices against each other and the layer; raises ValueError naming the argument."""
-    dtypes = (x.dtype, compute_dtype(x.dtype))
-    if 0 in u.shape:
-        raise ValueError(
-            f"{name}: no channels, {u.shape[1]} in and {u.shape[2]} out; accepted is at least one each way"
-        )
-    checks.check_activation(x, u.shape[1])
-    checks.check_pair(x, u, name, dtypes)
-    checks.check_bias(x, bias, u.shape[2], dtypes)
-    size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
-    checks.check_output_size(size, x.shape[2:])
-    checks.check_residual(x, residual, (x.shape[0], u.shape[2], *size), (x.dtype,))
-
-
-def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    y = y if residual is None else y + residual
-    return torch.relu(y) if relu else y
-
-
-def _has_tangent(tensors: Sequence[Tensor]) -> bool:
-    """Whether forward mode is under way; raises where its tangents could not be followed and would come out as zero."""
-    compiling = torch.compiler.is_compiling()
-    if (0 if compiling else 1) < eager_transforms.JVP_NESTING:
-        raise NotImplementedError("winograd convolution: no forward mode inside torch.compile, nor nested in itself")
-    if compiling or forward_ad._current_level < 0:
-        return False
-    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
-
-
-def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
-    """Dual numbers by the product rule; a registered operator alone would drop the tangents silently."""
-    (x, dx), (u, du) = forward_ad.unpack_dual(x), forward_ad.unpack_dual(u)
-
-    def forward(x: Tensor, u: Tensor) -> Tensor:
-        return torch.ops.lrw.winograd_forward(x, u, None, None, False, *arguments)
-
-    parts = [forward(dx, u)] if dx is not None else []
-    parts += [forward(x, du)] if du is not None else []
-    y = forward(x, u)
-    return forward_ad.make_dual(y, sum(parts[1:], start=parts[0])) if parts else y
-
-
-def _autocast(
-    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Under autocast, bring all to one dtype: the device's, but float32 on the CPU, where half saves no time here."""
-    device = x.device.type
-    if device == "cpu" and not torch.is_autocast_enabled(device):
-        return x, u, bias, residual
-    active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    if not active or x.dtype == torch.float64:
-        return x, u, bias, residual
-    dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
-    bias, residual = (None if t is None else t.to(dtype) for t in (bias, residual))
-    return x.to(dtype), u.to(dtype), bias, residual
 
 
 def _spatial_tile(
@@ -318,6 +227,11 @@ def padding_sizes(padding: int | str | Sequence[int], kernel_size: Triple) -> Tr
     if min(pads) < 0:
         raise ValueError(f"padding: {padding}; accepted are sizes from 0")
     return pads
+
+
+def _frozen(value: Any) -> Any:
+    """A list as what can be looked up."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _sizes(weight: Tensor) -> Triple:

@@ -9,6 +9,7 @@ there is no second copy, and inference derives once.
 """
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Value = TypeVar("Value")
 SAMPLES = 32
+PLAIN = (Tensor, Parameter)  # no subclasses, which may mean anything
 
 
 @dataclass
@@ -40,9 +42,10 @@ class _Seen(Generic[Value]):
 
 
 class Derived(Generic[Value]):
-    """Values by tensor and key. Thread-safe; a tensor's values go when it is collected."""
+    """Values by tensor and key. Thread-safe; a tensor's values go when it is collected, all when there are `most`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = sys.maxsize) -> None:
+        self._most = most
         self._seen: dict[tuple[int, Hashable], _Seen[Value]] = {}
         self._lock = threading.RLock()  # collection, which forgets, may come at any moment
         if hasattr(os, "register_at_fork"):
@@ -59,6 +62,8 @@ class Derived(Generic[Value]):
         with self._lock:
             seen = self._seen.get(place)
             if seen is None or not seen.holds(tensor):
+                if len(self._seen) >= self._most:
+                    self._seen.clear()
                 sample = _sample(tensor)
                 dying = ref(tensor, lambda dead: self._forget(place, dead))
                 self._seen[place] = _Seen(dying, tensor._version, tensor.data_ptr(), sample, sample.tolist())
@@ -66,6 +71,11 @@ class Derived(Generic[Value]):
         if seen.value is None:
             seen.value = make()  # outside the lock: others look up meanwhile, at worst two make the same
         return seen.value
+
+    def find(self, tensor: Tensor, key: Hashable) -> Value | None:
+        """The value of `tensor` if it is there, for a tensor known to be plain."""
+        seen = self._seen.get((id(tensor), key))
+        return seen.value if seen is not None and seen.value is not None and seen.holds(tensor) else None
 
     def values(self) -> list[Value]:
         """All that are kept."""
@@ -82,12 +92,12 @@ class Derived(Generic[Value]):
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Whether tensors hold numbers and nothing listens to what is done with them: no tracer, no transform."""
+    """Whether real tensors hold numbers and nothing listens to what is done with them: no tracer, no transform."""
     if _get_current_dispatch_mode() is not None or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
     if torch._C._get_tracing_state() is not None:
         return False
-    return all(type(t) in (Tensor, Parameter) and not (t.is_meta or t.is_neg() or t.is_conj()) for t in tensors)
+    return all(type(t) in PLAIN and not (t.is_meta or t.is_neg()) for t in tensors)
 
 
 def _sample(tensor: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ A backend is a module with `forward`, `input_grad`, `weight_grad` and `refusal` 
 never falls back: it computes or raises. `"auto"` picks by device and dtype and `choose` says what and why.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -15,12 +16,18 @@ from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
 from lrw_kernels.winograd.tile import Triple
 
+Prepared = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]  # x, U, bias, residual -> y
+
 
 class Backend(Protocol):
     """Activations come as [N, D, H, W, C] of any strides and any floating dtype, and go in theirs or wider."""
 
     def forward(self, x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Tensor:
         """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout], finished by the epilogue."""
+
+    def prepare(self, x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Prepared | None:
+        """`forward` for tensors of these forms and this U as it is now, but on [N, C, D, H, W]; None where that would
+        save nothing. It must not keep U alive."""
 
     def input_grad(self, dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
         """dX [N, D, H, W, Cin]."""

@@ -38,6 +38,10 @@ def forward(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN
     return epilogue.apply(y)
 
 
+def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> None:
+    """Nothing a later call could be spared."""
+
+
 def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
     """dX [N, D, H, W, Cin]."""
     dy, u = widened(dy, u)

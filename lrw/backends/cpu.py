@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
 from lrw.unchanged import Derived
-from lrw_kernels.cpu import conv, layout
+from lrw_kernels.cpu import conv, layout, problem
 from lrw_kernels.cpu.arena import ARENA, Memory
 from lrw_kernels.cpu.machine import Machine, host, supported
 from lrw_kernels.winograd.tile import Triple
@@ -41,11 +41,39 @@ def forward(
         last = _channels_last(x, p)  # by name: an address keeps no tensor alive
         residual = None if epilogue.residual is None else _channels_last(epilogue.residual, p).contiguous()
         bias = None if epilogue.bias is None else _padded_bias(epilogue.bias, p)
-        done = conv.Epilogue(_address(bias), _address(residual), epilogue.relu)
+        done = problem.Epilogue(_address(bias), _address(residual), epilogue.relu)
         _with_panels(
             u, p, lambda panels: conv.forward(p, _activations(last), panels, _activations(y), done), adjoint=False
         )
     return _like(y, x, p)
+
+
+def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> "Prepared | None":
+    """Where activations are taken and given as they lie in memory: channels last, the residual as the output."""
+    fitting = all(t is None or t.is_contiguous() for t in (x, epilogue.residual)) and x.numel() > 0
+    p = _problem(x, _sizes(x), u.shape[1], u.shape[2], geometry, None)
+    panels = _kept_panels(u, p, adjoint=False) if fitting else None
+    return None if panels is None else Prepared(p, panels, x.dtype, relu=epilogue.relu)
+
+
+class Prepared:
+    """The forward pass for channels-last activations of one form and one U: nothing is left to find but addresses."""
+
+    def __init__(self, p: problem.Problem, panels: Memory, dtype: torch.dtype, *, relu: bool) -> None:
+        self._pass, self._panels, self._dtype, self._relu = conv.prepared(p, conv.FORWARD), panels, dtype, relu
+        self._shape = (p.batch, p.cout, *p.output_size)
+        self._strides, self._target = _last_strides(p.cout, p.output_size, dtype)
+        _, self._source = _last_strides(p.cin, p.input_size, dtype)
+
+    def __call__(self, x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
+        """Y [N, Cout, D', H', W'] of x [N, Cin, D, H, W], both channels last; u is in panels already."""
+        y = _empty(self._shape, self._dtype, self._strides)
+        padded = None if bias is None else _padded_bias(bias, self._pass.problem)  # by name: addresses keep nothing
+        source = problem.Activations(x.data_ptr(), self._source)
+        target = problem.Activations(y.data_ptr(), self._target)
+        epilogue = problem.Epilogue(_address(padded), _address(residual), self._relu)
+        self._pass.run(source, target, self._panels.address, epilogue)
+        return y
 
 
 def input_grad(
@@ -79,8 +107,8 @@ def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine |
 
 def _problem(
     activations: Tensor, input_size: Triple, cin: int, cout: int, geometry: Geometry, machine: Machine | None
-) -> conv.Problem:
-    return conv.problem(
+) -> problem.Problem:
+    return problem.of(
         str(geometry.tile),
         geometry.padding,
         geometry.kept,
@@ -98,7 +126,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _element(p: conv.Problem) -> torch.dtype:
+def _element(p: problem.Problem) -> torch.dtype:
     return torch.float64 if p.element == "float64" else torch.float32
 
 
@@ -106,27 +134,31 @@ def _sizes(x: Tensor) -> Triple:
     return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
 
 
-def _with_panels(u: Tensor, p: conv.Problem, run: Callable[[int], None], *, adjoint: bool) -> None:
+def _with_panels(u: Tensor, p: problem.Problem, run: Callable[[int], None], *, adjoint: bool) -> None:
     """run(address of U, or of U^T, in panels): in those that are kept, or in some for now."""
-    size = p.adjoint_weight_bytes if adjoint else p.weight_bytes
-
-    def pack(panels: Memory) -> Memory:
-        wide = u.detach().to(_element(p)).contiguous()
-        shape = (u.shape[0], u.shape[1], u.shape[2])
-        layout.pack(wide.data_ptr(), panels.address, shape, p.machine, p.element, transposed=adjoint, workers=p.threads)
-        return panels
-
-    kept = PANELS.get(u, (p.machine, p.element, adjoint), lambda: pack(Memory.of(size)))
+    kept = _kept_panels(u, p, adjoint=adjoint)
     if kept is not None:
         run(kept.address)
         return
+    size = p.adjoint_weight_bytes if adjoint else p.weight_bytes
     with ARENA.borrow(size) as panels:
         if (p.cin if adjoint else p.cout) % p.machine.lanes(p.element):
             panels.clear(size)
-        run(pack(panels).address)
+        run(_pack(u, p, panels, adjoint=adjoint).address)
 
 
-def _channels_last(x: Tensor, p: conv.Problem) -> Tensor:
+def _kept_panels(u: Tensor, p: problem.Problem, *, adjoint: bool) -> Memory | None:
+    size = p.adjoint_weight_bytes if adjoint else p.weight_bytes
+    return PANELS.get(u, (p.machine, p.element, adjoint), lambda: _pack(u, p, Memory.of(size), adjoint=adjoint))
+
+
+def _pack(u: Tensor, p: problem.Problem, panels: Memory, *, adjoint: bool) -> Memory:
+    wide, shape = u.detach().to(_element(p)).contiguous(), (u.shape[0], u.shape[1], u.shape[2])
+    layout.pack(wide.data_ptr(), panels.address, shape, p.machine, p.element, transposed=adjoint, workers=p.threads)
+    return panels
+
+
+def _channels_last(x: Tensor, p: problem.Problem) -> Tensor:
     """x [N, D, H, W, C] with contiguous channels: itself, or a copy.
 
     Pixels of a row must not lie further apart than their channels: kernels read rows outside from a row of zeros.
@@ -143,7 +175,7 @@ def _channels_last(x: Tensor, p: conv.Problem) -> Tensor:
     return last
 
 
-def _like(y: Tensor, x: Tensor, p: conv.Problem) -> Tensor:
+def _like(y: Tensor, x: Tensor, p: problem.Problem) -> Tensor:
     """y [N, D, H, W, C], in memory with channels first where those of x came so."""
     if _has_last(x) or KINDS[x.dtype] != p.element or y.numel() == 0:
         return y
@@ -157,27 +189,38 @@ def _has_last(x: Tensor) -> bool:
     return x.stride(4) == 1 or x.shape[4] == 1
 
 
-def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+def _empty(shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None) -> Tensor:
     """A new tensor; a large one in memory from the arena, which goes back there with the tensor: fresh pages cost
     as much time as writing them. Such a tensor cannot be resized in place."""
     count = prod(shape)
     size = count * dtype.itemsize
     if size < LARGE:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(ARENA.buffer(size), dtype=dtype, count=count).view(shape)
+        return torch.empty(shape, dtype=dtype) if strides is None else torch.empty_strided(shape, strides, dtype=dtype)
+    whole = torch.frombuffer(ARENA.buffer(size), dtype=dtype, count=count)
+    return whole.view(shape) if strides is None else whole.as_strided(shape, strides)
 
 
-def _padded_bias(bias: Tensor, p: conv.Problem) -> Tensor:
+def _last_strides(channels: int, size: Triple, dtype: torch.dtype) -> tuple[Sequence[int], tuple[int, int, int, int]]:
+    """Of channels-last [N, C, D, H, W], and those of N, D, H and W in bytes."""
+    _, h, w = size
+    n, d, h, w = prod(size) * channels, h * w * channels, w * channels, channels
+    return (n, 1, d, h, w), (n * dtype.itemsize, d * dtype.itemsize, h * dtype.itemsize, w * dtype.itemsize)
+
+
+def _padded_bias(bias: Tensor, p: problem.Problem) -> Tensor:
     """[Cout] rounded up to whole vectors, in the arithmetic's dtype."""
-    return pad(bias.detach().to(_element(p)), (0, -p.cout % p.machine.lanes(p.element)))
+    missing = -p.cout % p.machine.lanes(p.element)
+    if missing == 0 and bias.dtype == _element(p) and bias.is_contiguous():
+        return bias
+    return pad(bias.detach().to(_element(p)), (0, missing))
 
 
-def _activations(x: Tensor) -> conv.Activations:
+def _activations(x: Tensor) -> problem.Activations:
     size = x.element_size()
     n, d, h, w, _ = x.stride()
     if x.shape[3] == 1:  # torch lets the stride of a single pixel be anything
         w = x.shape[4]
-    return conv.Activations(x.data_ptr(), (n * size, d * size, h * size, w * size))
+    return problem.Activations(x.data_ptr(), (n * size, d * size, h * size, w * size))
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -14,7 +14,7 @@ from lrw.geometry import Geometry
 from lrw.nn import CompressedConv3d, WinogradConv3d
 from lrw.ops import winograd_conv3d
 from lrw.unchanged import Derived
-from lrw_kernels.cpu import conv
+from lrw_kernels.cpu import conv, problem
 from lrw_kernels.cpu.machine import AVX512
 from lrw_kernels.winograd import Tile
 
@@ -212,9 +212,9 @@ def test_scratch_stays_within_64_mib(case: Case) -> None:
     kept = tuple(range(0, 216, 2))
     for columns in (None, kept):
         arguments = ("F(4x4x4,3x3x3)", (1, 1, 1), columns, True, 1, case.size, (case.cin, case.cout), "float32")
-        problem = conv.problem(*arguments, AVX512, 2)
-        for prepared in (problem.forward, problem.input_grad, problem.weight_grad):
-            assert prepared.scratch <= 64 * MIB
+        layer = problem.of(*arguments, AVX512, 2)
+        for way in (conv.FORWARD, conv.INPUT_GRAD, conv.WEIGHT_GRAD):
+            assert conv.prepared(layer, way).scratch <= 64 * MIB
 
 
 def test_compressed_layers_agree_with_their_masked_ones() -> None:

@@ -6,15 +6,15 @@ than a core's first-level table of addresses holds, and hardware prefetching end
 
 import ctypes
 import mmap
-import os
-import threading
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from weakref import finalize
+from functools import lru_cache
+from typing import Any
 
 HUGE = 2 << 20
-MOST_FREE = 256 << 20  # bytes kept for later calls; what came back first goes first
+MOST_FREE = 256 << 20  # bytes kept for later calls
 
 
 @dataclass(frozen=True)
@@ -43,78 +43,71 @@ class Memory:
         return Memory(size, start + (-start % HUGE if spare else 0), owner)
 
 
-class _Loan:
-    """Memory of an arena between entering and leaving a `with`."""
-
-    def __init__(self, arena: "Arena", size: int) -> None:
-        self._arena, self._memory = arena, arena.take(size)
-
-    def __enter__(self) -> Memory:
-        return self._memory
-
-    def __exit__(self, *_: object) -> None:
-        self._arena.give_back(self._memory)
-
-
 class Arena:
-    """Buffers that calls borrow and give back. Concurrent calls get different ones; what is free is reused."""
+    """Buffers that calls borrow and give back. Concurrent calls get different ones; what is free is reused.
+
+    Buffers come back whenever collection chooses, in the middle of anything, so there is no lock giving back could wait
+    for: free ones lie in stacks by size, whose operations nothing interrupts.
+    """
 
     def __init__(self) -> None:
-        self._free: list[Memory] = []
-        self._returned: deque[Memory] = deque()  # given back, at any moment collection chooses: no lock may be taken
-        self._renew_lock()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew_lock)
-
-    def _renew_lock(self) -> None:
-        self._lock = threading.Lock()  # in a forked child: another thread may have held the parent's
-
-    def borrow(self, size: int) -> "_Loan":
-        """`with arena.borrow(size) as memory:` at least `size` bytes, with anything in them."""
-        return _Loan(self, size)
-
-    def buffer(self, size: int) -> "ctypes.Array[ctypes.c_char]":
-        """A writable buffer of `size` bytes, borrowed until nothing refers to it any more."""
-        memory = self.take(size)
-        lent = (ctypes.c_char * size).from_address(memory.address)
-        finalize(lent, self.give_back, memory).atexit = False  # others may still use it then
-        return lent
-
-    def give_back(self, memory: Memory) -> None:
-        """What `take` lent."""
-        self._returned.append(memory)
-
-    def _collect(self) -> None:
-        """Under the lock: what came back is free; beyond the bound, what came first goes."""
-        while self._returned:
-            self._free.append(self._returned.popleft())
-        while sum(free.size for free in self._free) > MOST_FREE:
-            self._free.pop(0)
+        self._free: dict[int, deque[Memory]] = {}
 
     def take(self, size: int) -> Memory:
-        """The smallest free buffer that is large enough, but no more than twice that; else a new one."""
-        need = -(-max(size, 1) // HUGE) * HUGE
-        with self._lock:
-            self._collect()
-            fitting = [memory for memory in self._free if need <= memory.size <= 2 * need]
-            if fitting:
-                chosen = min(fitting, key=lambda memory: memory.size)
-                self._free.remove(chosen)
-                return chosen
+        """At least `size` bytes with anything in them, until given back: a free buffer, the smallest that is no more
+        than twice as large, or a new one."""
+        need = -(-size // HUGE) * HUGE or HUGE
+        with suppress(KeyError, IndexError):
+            return self._free[need].pop()
+        for other in sorted(other for other in list(self._free) if need < other <= 2 * need):
+            with suppress(IndexError):
+                return self._free[other].pop()
         return Memory.of(need)
+
+    def give_back(self, memory: Memory) -> None:
+        """What `take` lent. Beyond the bound, free buffers go back to the system, those of other sizes first."""
+        self._free.setdefault(memory.size, deque()).append(memory)
+        if self.held > MOST_FREE:
+            sizes = list(self._free)
+            for size in sorted(sizes, key=memory.size.__eq__):
+                with suppress(KeyError, IndexError):
+                    while self.held > MOST_FREE:
+                        self._free[size].popleft()
+
+    @contextmanager
+    def borrow(self, size: int) -> Iterator[Memory]:
+        """`with arena.borrow(size) as memory:` taken, and given back at the end."""
+        memory = self.take(size)
+        try:
+            yield memory
+        finally:
+            self.give_back(memory)
+
+    def buffer(self, size: int) -> Any:
+        """A writable buffer of `size` bytes, taken until nothing refers to it any more."""
+        memory = self.take(size)
+        buffer = _lent(size).from_address(memory.address)
+        buffer.memory, buffer.arena = memory, self
+        return buffer
 
     @property
     def held(self) -> int:
         """Bytes kept for later calls."""
-        with self._lock:
-            self._collect()
-            return sum(memory.size for memory in self._free)
+        return sum(size * len(free) for size, free in list(self._free.items()))
 
     def clear(self) -> None:
         """Give all free buffers back to the system."""
-        with self._lock:
-            self._collect()
-            self._free.clear()
+        self._free.clear()
+
+
+@lru_cache(maxsize=256)
+def _lent(size: int) -> Any:
+    """The type of a buffer of `size` bytes that goes back to its arena with its last reference."""
+
+    def give_back(buffer: Any) -> None:
+        buffer.arena.give_back(buffer.memory)
+
+    return type("Lent", (ctypes.c_char * size,), {"__del__": give_back})
 
 
 ARENA = Arena()

@@ -30,13 +30,18 @@ if hasattr(os, "register_at_fork"):
 
 def run(kernel: int, job: int, items: int, chunk: int, scratch: int, scratch_bytes: int, threads: int) -> None:
     """Do a range kernel's items 0..items on up to `threads` threads, each with its slice of scratch."""
-    region = records.Region(kernel, job, items, chunk, scratch, scratch_bytes, 0, 0)
-    address, worker = region.address, _worker()
+    start(records.Region(kernel, job, items, chunk, scratch, scratch_bytes), threads)
+
+
+def start(region: records.Region, threads: int) -> None:
+    """`run` for a region that is filled in; it may have been run before."""
+    region.arrived = region.next = 0
+    items, chunk = region.items, region.chunk
     parallel = _parallel() if threads > 1 and items > chunk and not _forked else None
     if parallel is None:
-        compiled.callable_at(worker, 1)(address)
+        compiled.callable_at(_worker(), 1)(region.address)
     else:
-        parallel(worker, address, min(threads, -(-items // chunk)), 0)
+        parallel(_worker(), region.address, min(threads, -(-items // chunk)), 0)
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,88 @@
+"""What is computed: a layer on activations of one size, the buffers it reads and writes, what follows it."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.cpu.plan import lane_count
+from lrw_kernels.winograd import Tile
+from lrw_kernels.winograd.tile import Triple
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A layer on activations of one size. `kind` is their dtype, `element` that of the arithmetic and the weights;
+    `fixed` says that the kept set will not change, so that code for just this set pays."""
+
+    tile: str
+    padding: Triple
+    kept: tuple[int, ...] | None
+    fixed: bool
+    batch: int
+    input_size: Triple
+    cin: int
+    cout: int
+    kind: str
+    element: str
+    machine: Machine
+    threads: int
+
+    @cached_property
+    def columns(self) -> int:
+        """K."""
+        return Tile.parse(self.tile).positions if self.kept is None else len(self.kept)
+
+    @cached_property
+    def output_size(self) -> Triple:
+        """Of the layer."""
+        return Tile.parse(self.tile).output_size(self.input_size, self.padding)
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        """Of U in panels, for the forward pass."""
+        return self._panel_bytes(self.cin, self.cout)
+
+    @cached_property
+    def adjoint_weight_bytes(self) -> int:
+        """Of U^T in panels, for the gradient with respect to the input."""
+        return self._panel_bytes(self.cout, self.cin)
+
+    def _panel_bytes(self, steps: int, outputs: int) -> int:
+        return self.columns * steps * lane_count(outputs, self.machine, self.element) * self.machine.vector_bytes
+
+
+@lru_cache(maxsize=1024)
+def of(
+    tile: str,
+    padding: Triple,
+    kept: tuple[int, ...] | None,
+    fixed: bool,
+    batch: int,
+    input_size: Triple,
+    channels: tuple[int, int],
+    kind: str,
+    machine: Machine,
+    threads: int,
+) -> Problem:
+    """The problem of these values, one object for all calls; `channels` are (Cin, Cout)."""
+    element = "float64" if kind == "float64" else "float32"
+    return Problem(tile, padding, kept, fixed, batch, input_size, *channels, kind, element, machine, threads)
+
+
+class Activations(NamedTuple):
+    """A buffer [N, D, H, W, C] with contiguous channels: its address and the strides of N, D, H and W in bytes."""
+
+    address: int
+    strides: tuple[int, int, int, int]
+
+
+class Epilogue(NamedTuple):
+    """What an output transform adds: bias (padded to whole vectors) and a residual laid out as y; then ReLU."""
+
+    bias: int = 0
+    residual: int = 0
+    relu: bool = False
+
+
+NOTHING = Epilogue()

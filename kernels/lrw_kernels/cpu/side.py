@@ -1,0 +1,65 @@
+"""One transform of a problem as kernels see it: which program, the record of its sizes, how much scratch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lrw_kernels.cpu import library, records
+from lrw_kernels.cpu.arena import Memory
+from lrw_kernels.cpu.machine import LINE
+from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
+from lrw_kernels.cpu.problem import Problem
+from lrw_kernels.cpu.program import Program
+from lrw_kernels.cpu.vector import BYTES
+from lrw_kernels.winograd import Tile, kept_positions
+
+
+class Side:
+    """Between activations and the domain. `way` and `table` are the program's; `vectors` of channels lie in a panel of
+    the domain, `split` of them a work item takes."""
+
+    def __init__(self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, **options: Any) -> None:
+        tile, of_input = Tile.parse(p.tile), table == "B"
+        channels, size = (p.cin, p.input_size) if of_input else (p.cout, p.output_size)
+        start = tile.starts(p.padding) if of_input else tile.starts()
+        kept = p.kept if p.fixed else None
+        lanes = p.machine.lanes(p.element)
+        adders = p.machine.spare_adders
+        self.program = Program(way, table, p.tile, p.element, lanes, p.kind, kept, spare_adders=adders, **options)
+        self.plane = plane_bytes(plan.tiles, plan.rows, vectors, p.machine.vector_bytes)
+        # Positions that are not kept share one more plane: where gathers drop theirs, and of zeros for scatters.
+        self.spare = p.kept is not None and not p.fixed
+        self.bytes = self.plane * (p.columns + self.spare)
+        self.spare_at = self.plane * p.columns
+        self.table = self._offsets(p, tile)
+        pixel = channels * BYTES[p.kind]
+        self._outside = Memory.of(max(LINE, self.program.patch[2] * (pixel + p.machine.vector_bytes)))
+        self.scratch = self.program.scratch_bytes(split) + self._outside.size
+        self.record = records.Side(
+            **_axes("size", size),
+            **_axes("grid", tile.grid(p.output_size)),
+            **_axes("start", start),
+            **_axes("step", tile.outputs),
+            channels=channels,
+            vectors=lane_count(channels, p.machine, p.element),
+            split=split,
+            shift=plan.rows * p.machine.vector_bytes if way == "scatter" else 0,
+            rows=plan.rows,
+            panel=vectors * plan.rows * p.machine.vector_bytes,
+            table=self.table.ctypes.data,
+            zeros=self._outside.address,
+            kernel=library.transform(self.program),
+        )
+
+    def _offsets(self, p: Problem, tile: Tile) -> npt.NDArray[np.int64]:
+        if p.kept is None or p.fixed:
+            return np.arange(p.columns, dtype=np.int64) * self.plane
+        table = np.full(tile.positions, self.spare_at, np.int64)
+        table[list(kept_positions(p.kept, tile))] = np.arange(p.columns) * self.plane
+        return table
+
+
+def _axes(name: str, values: Sequence[int]) -> dict[str, int]:
+    return {f"{name}_{axis}": value for axis, value in zip("dhw", values, strict=True)}

@@ -1,0 +1,149 @@
+"""From arguments to operators: gradients, tangents and autocast are seen to, and calls that come again are short.
+
+A call costs hundreds of microseconds where the one before has used all of the cache, because the interpreter's memory
+is cold then. So what was checked, chosen and found for tensors of one form is kept with the weights, as one function.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch._functorch import eager_transforms
+from torch.autograd import forward_ad
+
+from lrw import checks, operators
+from lrw.backends import Prepared
+from lrw.geometry import Layer
+from lrw.operators import compute_dtype
+from lrw.unchanged import PLAIN, Derived, is_plain
+
+
+class Call(NamedTuple):
+    """The tensors of a call, its layer where that is given, and whatever else decides `how` it is computed."""
+
+    x: Tensor
+    weights: Tensor
+    bias: Tensor | None
+    residual: Tensor | None
+    layer: Layer | None
+    how: tuple[Any, ...]
+
+
+class _Short(NamedTuple):
+    compute: Prepared
+    layer: Layer  # keys hold its identity
+
+
+_SHORT: Derived[_Short] = Derived(most=4096)
+
+
+def again(call: Call) -> Tensor | None:
+    """The result, if a call like this one has come before, with weights that are what they were."""
+    if torch.compiler.is_compiling() or not _is_quiet(call):
+        return None
+    short = _SHORT.find(call.weights, _key(call))
+    return None if short is None else short.compute(call.x, call.weights, call.bias, call.residual)
+
+
+def convolve(call: Call, u: Tensor, layer: Layer, *, relu: bool, backend: str, name: str) -> Tensor:
+    """What `call` asks for: its weights, `name` to who passed them, are u [K, Cin, Cout] in the domain of `layer`."""
+    x, u, bias, residual = _autocast(call.x, u, call.bias, call.residual)
+    _check(x, u, bias, residual, layer, name)
+    arguments = (layer.tile, layer.padding, layer.kept, layer.fixed, backend)
+    tensors = [t for t in (x, u, bias, residual) if t is not None]
+    if has_tangent(tensors):
+        y = _forward_mode(x, u, arguments)
+        return _finish(y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1), residual, relu)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        y = torch.ops.lrw.winograd_forward(x, u, bias, None, False, *arguments)
+        return _finish(y, residual, relu)
+    if torch.compiler.is_compiling() or not _is_quiet(call):
+        return torch.ops.lrw.winograd_forward(x, u, bias, residual, relu, *arguments)
+
+    def shorten() -> _Short:
+        compute, held = operators.prepare(x, u, bias, residual, relu, *arguments), u
+        if u is call.weights:  # not held: what is kept with weights must not keep them
+            return _Short(compute, layer)
+        return _Short(lambda x, _, bias, residual: compute(x, held, bias, residual), layer)
+
+    _SHORT.get(call.weights, _key(call), shorten)
+    return operators.forward(x, u, bias, residual, relu, *arguments)  # what the dispatcher would call, 0.2 ms later
+
+
+def _is_quiet(call: Call) -> bool:
+    """Whether numbers in host memory are all there is: nothing differentiates, traces, transforms or casts."""
+    x, weights, bias, residual, *_ = call
+    tensors = [x, weights] + [t for t in (bias, residual) if t is not None]
+    watched = torch.is_grad_enabled()
+    for t in tensors:
+        if type(t) not in PLAIN or not t.is_cpu or t.layout is not torch.strided or (watched and t.requires_grad):
+            return False
+    differentiating = forward_ad._current_level >= 0 or eager_transforms.JVP_NESTING > 0
+    return is_plain(*tensors) and not differentiating and not torch.is_autocast_enabled("cpu")
+
+
+def _key(call: Call) -> Hashable:
+    """What a call has in common with those that can be computed by the same function."""
+    x, _, bias, residual, layer, how = call
+    of_bias = None if bias is None else (bias.shape, bias.dtype)
+    of_residual = None if residual is None else (residual.shape, residual.stride(), residual.dtype)
+    return x.shape, x.stride(), x.dtype, of_bias, of_residual, id(layer), how, torch.get_num_threads()
+
+
+def _check(x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, layer: Layer, name: str) -> None:
+    """Shapes, dtypes and devices against each other and the layer; raises ValueError naming the argument."""
+    dtypes = (x.dtype, compute_dtype(x.dtype))
+    if 0 in u.shape:
+        raise ValueError(
+            f"{name}: no channels, {u.shape[1]} in and {u.shape[2]} out; accepted is at least one each way"
+        )
+    checks.check_activation(x, u.shape[1])
+    checks.check_pair(x, u, name, dtypes)
+    checks.check_bias(x, bias, u.shape[2], dtypes)
+    size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
+    checks.check_output_size(size, x.shape[2:])
+    checks.check_residual(x, residual, (x.shape[0], u.shape[2], *size), (x.dtype,))
+
+
+def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+    y = y if residual is None else y + residual
+    return torch.relu(y) if relu else y
+
+
+def has_tangent(tensors: Sequence[Tensor]) -> bool:
+    """Whether forward mode is under way; raises where its tangents could not be followed and would come out as zero."""
+    compiling = torch.compiler.is_compiling()
+    if (0 if compiling else 1) < eager_transforms.JVP_NESTING:
+        raise NotImplementedError("winograd convolution: no forward mode inside torch.compile, nor nested in itself")
+    if compiling or forward_ad._current_level < 0:
+        return False
+    return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
+
+
+def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
+    """Dual numbers by the product rule; a registered operator alone would drop the tangents silently."""
+    (x, dx), (u, du) = forward_ad.unpack_dual(x), forward_ad.unpack_dual(u)
+
+    def forward(x: Tensor, u: Tensor) -> Tensor:
+        return torch.ops.lrw.winograd_forward(x, u, None, None, False, *arguments)
+
+    parts = [forward(dx, u)] if dx is not None else []
+    parts += [forward(x, du)] if du is not None else []
+    y = forward(x, u)
+    return forward_ad.make_dual(y, sum(parts[1:], start=parts[0])) if parts else y
+
+
+def _autocast(
+    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    """Under autocast, bring all to one dtype: the device's, but float32 on the CPU, where half saves no time here."""
+    device = x.device.type
+    if device == "cpu" and not torch.is_autocast_enabled(device):
+        return x, u, bias, residual
+    active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if not active or x.dtype == torch.float64:
+        return x, u, bias, residual
+    dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
+    bias, residual = (None if t is None else t.to(dtype) for t in (bias, residual))
+    return x.to(dtype), u.to(dtype), bias, residual
