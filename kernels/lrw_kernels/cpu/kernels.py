@@ -155,18 +155,18 @@ def scatter_kernel(program: Program) -> Kernel:
         edge = reaches_out(s, d, h, n_d, n_h)
         for i in range(n_d * n_h):
             put(pad_rows + i * ADDRESS, pad + i * n_w * width)
-        for vector in range(first, last):
-            source, bias = domain + (vector - first) * s.rows * line, s.bias + vector * line
-            few = (s.channels - whole * lanes) * size
-            for i in range(count):
-                column = i * step_w
-                begin, end = max(left, column) - column, min(right - column, n_w)
-                if i == 0 or edge:  # rows outside are as short as one patch: back to their start
-                    outside = scratch + outside_at - column * s.stride_w - vector * width
-                    put_rows(s, s.data, outside, n, d, h, w, n_d, n_h, rows)
-                    if residual != 0:
-                        put_rows(s, s.residual, outside, n, d, h, w, n_d, n_h, residual)
-                here = vector * width
+        for i in range(count):
+            column = i * step_w
+            begin, end = max(left, column) - column, min(right - column, n_w)
+            if i == 0 or edge:  # rows outside are as short as one patch: back to their start
+                outside = scratch + outside_at - column * s.stride_w
+                put_rows(s, s.data, outside, n, d, h, w, n_d, n_h, rows)
+                if residual != 0:
+                    put_rows(s, s.residual, outside, n, d, h, w, n_d, n_h, residual)
+            source, lines = slot_at(s, domain, slot + i, line), scratch + lines_at
+            for vector in range(first, last):
+                from_slot, bias = source + (vector - first) * s.rows * line, s.bias + vector * line
+                few, here = (s.channels - whole * lanes) * size, vector * width
                 to, step, at, added = rows, s.stride_w, here + column * s.stride_w, residual
                 if vector == whole:  # the last few channels, through a patch of their own
                     to, step, at = pad_rows, width, 0
@@ -175,7 +175,6 @@ def scatter_kernel(program: Program) -> Kernel:
                     elif residual != 0:
                         exchange(pad, residual, s.stride_w, here, few, column, begin + column, end + column, False)
                         added = pad_rows
-                from_slot, lines = slot_at(s, source, slot + i, line), scratch + lines_at
                 if begin < end:
                     scatter_tile(text, from_slot, s.table, to, step, at, begin, end, bias, added, s.relu, lines)
                 if vector == whole:

@@ -116,7 +116,12 @@ def emit_scatter(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
         w = b.add(first, i)
         values = _scatter_column(v, p, b.add(scratch, b.mul(w, I64(v.bytes))))
         shift = b.add(at, b.mul(w, step))
-        _finish(v, p, values, rows, shift, added, residual, floor)
+        addresses = [b.add(v.load_integer(rows, i * ADDRESS), shift) for i in range(len(values))]
+        if not p.streamed:  # a store waits for its line to be read: ask for those of the next tile
+            ahead = b.mul(step, I64(p.step))
+            for to in addresses:
+                v.prefetch(b.add(to, ahead))
+        _finish(v, p, values, addresses, shift, added, residual, floor)
         return []
 
     counted_loop(b, b.sub(last, first), [], column)
@@ -155,10 +160,8 @@ def _scatter_column(v: Vectors, p: Program, start: Any) -> list[Any]:
 
 
 def _finish(
-    v: Vectors, p: Program, values: list[Any], rows: Any, shift: Any, bias: Any, residual: Any, floor: Any
+    v: Vectors, p: Program, values: list[Any], addresses: list[Any], shift: Any, bias: Any, residual: Any, floor: Any
 ) -> None:
-    b = v.builder
-    addresses = [b.add(v.load_integer(rows, i * ADDRESS), shift) for i in range(len(values))]
     if p.accumulate:
         values = [v.add(v.load(to, 0, p.kind), value) for to, value in zip(addresses, values, strict=True)]
     else:
