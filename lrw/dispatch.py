@@ -35,14 +35,15 @@ class _Short(NamedTuple):
     layer: Layer  # keys hold its identity
 
 
-_SHORT: Derived[_Short] = Derived(most=4096)
+_SHORT: Derived[_Short] = Derived()
 
 
 def again(call: Call) -> Tensor | None:
     """The result, if a call like this one has come before, with weights that are what they were."""
     if torch.compiler.is_compiling() or not _is_quiet(call):
         return None
-    short = _SHORT.find(call.weights, _key(call))
+    key = _key(call)
+    short = None if key is None else _SHORT.find(call.weights, key)
     return None if short is None else short.compute(call.x, call.weights, call.bias, call.residual)
 
 
@@ -67,7 +68,9 @@ def convolve(call: Call, u: Tensor, layer: Layer, *, relu: bool, backend: str, n
             return _Short(compute, layer)
         return _Short(lambda x, _, bias, residual: compute(x, held, bias, residual), layer)
 
-    _SHORT.get(call.weights, _key(call), shorten)
+    key = _key(call)
+    if key is not None:
+        _SHORT.get(call.weights, key, shorten)
     return operators.forward(x, u, bias, residual, relu, *arguments)  # what the dispatcher would call, 0.2 ms later
 
 
@@ -83,12 +86,23 @@ def _is_quiet(call: Call) -> bool:
     return is_plain(*tensors) and not differentiating and not torch.is_autocast_enabled("cpu")
 
 
-def _key(call: Call) -> Hashable:
-    """What a call has in common with those that can be computed by the same function."""
+def _key(call: Call) -> Hashable | None:
+    """What a call has in common with those that can be computed by the same function; None if it has odd arguments."""
     x, _, bias, residual, layer, how = call
     of_bias = None if bias is None else (bias.shape, bias.dtype)
     of_residual = None if residual is None else (residual.shape, residual.stride(), residual.dtype)
-    return x.shape, x.stride(), x.dtype, of_bias, of_residual, id(layer), how, torch.get_num_threads()
+    exact = tuple(map(_exactly, how))
+    key = x.shape, x.stride(), x.dtype, of_bias, of_residual, id(layer), exact, torch.get_num_threads()
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def _exactly(value: Any) -> Any:
+    """What equals only its like: 1, 1.0 and True are different arguments, a list and a tuple are not."""
+    return tuple(map(_exactly, value)) if isinstance(value, list | tuple) else (type(value), value)
 
 
 def _check(x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, layer: Layer, name: str) -> None:

@@ -51,7 +51,7 @@ def winograd_conv3d(
         single = None if residual is None else residual[None]
         more: dict[str, Any] = {"tile": tile, "rtol": rtol, "residual": single, "relu": relu, "backend": backend}
         return winograd_conv3d(input[None], weight, bias, stride, padding, dilation, groups, **more)[0]
-    how = (tile, rtol, *map(_frozen, (stride, padding, dilation, groups)), relu, backend)
+    how = (tile, rtol, stride, padding, dilation, groups, relu, backend)
     call = Call(input, weight, bias, residual, None, how)
     y = again(call)
     if y is not None:
@@ -227,11 +227,6 @@ def padding_sizes(padding: int | str | Sequence[int], kernel_size: Triple) -> Tr
     if min(pads) < 0:
         raise ValueError(f"padding: {padding}; accepted are sizes from 0")
     return pads
-
-
-def _frozen(value: Any) -> Any:
-    """A list as what can be looked up."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _sizes(weight: Tensor) -> Triple:

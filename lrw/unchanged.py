@@ -9,10 +9,8 @@ there is no second copy, and inference derives once.
 """
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 from weakref import ref
 
@@ -26,27 +24,32 @@ SAMPLES = 32
 PLAIN = (Tensor, Parameter)  # no subclasses, which may mean anything
 
 
-@dataclass
 class _Seen(Generic[Value]):
-    tensor: "ref[Tensor]"
-    version: int
-    address: int
-    sample: Tensor  # a view: what it holds now
-    values: list[float]  # what it held
-    value: Value | None = None
+    """A tensor as it was, and the values derived from it then; None for a key that came once."""
+
+    def __init__(self, tensor: Tensor, forget: Callable[["ref[Tensor]"], None]) -> None:
+        self.tensor = ref(tensor, forget)
+        self.values: dict[Hashable, Value | None] = {}
+        self._version, self._address = tensor._version, tensor.data_ptr()
+        self._shape, self._stride, self._dtype = tensor.shape, tensor.stride(), tensor.dtype
+        self._sample = _sample(tensor)  # a view: what it holds now
+        self._numbers = self._sample.tolist()  # what it held
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether `tensor` is what was seen, unchanged."""
-        same = self.tensor() is tensor and self.version == tensor._version and self.address == tensor.data_ptr()
-        return same and self.values == self.sample.tolist()
+        if self.tensor() is not tensor or self._version != tensor._version or self._address != tensor.data_ptr():
+            return False
+        same = self._shape == tensor.shape and self._stride == tensor.stride() and self._dtype == tensor.dtype
+        return same and bool(self._numbers == self._sample.tolist())
 
 
 class Derived(Generic[Value]):
-    """Values by tensor and key. Thread-safe; a tensor's values go when it is collected, all when there are `most`."""
+    """Values by tensor and key, `most` of them for a tensor. Thread-safe; values go when their tensor changes or is
+    collected."""
 
-    def __init__(self, most: int = sys.maxsize) -> None:
+    def __init__(self, most: int = 256) -> None:
         self._most = most
-        self._seen: dict[tuple[int, Hashable], _Seen[Value]] = {}
+        self._seen: dict[int, _Seen[Value]] = {}
         self._lock = threading.RLock()  # collection, which forgets, may come at any moment
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._renew_lock)
@@ -58,36 +61,38 @@ class Derived(Generic[Value]):
         """
         if not is_plain(tensor) or tensor.is_inference():
             return None
-        place = (id(tensor), key)
+        place = id(tensor)
         with self._lock:
             seen = self._seen.get(place)
             if seen is None or not seen.holds(tensor):
-                if len(self._seen) >= self._most:
-                    self._seen.clear()
-                sample = _sample(tensor)
-                dying = ref(tensor, lambda dead: self._forget(place, dead))
-                self._seen[place] = _Seen(dying, tensor._version, tensor.data_ptr(), sample, sample.tolist())
+                seen = self._seen[place] = _Seen(tensor, lambda dying: self._forget(place, dying))
+            if key not in seen.values:
+                if len(seen.values) >= self._most:
+                    seen.values.clear()
+                seen.values[key] = None
                 return None
-        if seen.value is None:
-            seen.value = make()  # outside the lock: others look up meanwhile, at worst two make the same
-        return seen.value
+        value = seen.values.get(key)
+        if value is None:
+            value = seen.values[key] = make()  # outside the lock: others look up meanwhile, at worst two make the same
+        return value
 
     def find(self, tensor: Tensor, key: Hashable) -> Value | None:
         """The value of `tensor` if it is there, for a tensor known to be plain."""
-        seen = self._seen.get((id(tensor), key))
-        return seen.value if seen is not None and seen.value is not None and seen.holds(tensor) else None
+        seen = self._seen.get(id(tensor))
+        value = None if seen is None else seen.values.get(key)
+        return value if seen is not None and value is not None and seen.holds(tensor) else None
 
     def values(self) -> list[Value]:
         """All that are kept."""
         with self._lock:
-            return [seen.value for seen in list(self._seen.values()) if seen.value is not None]
+            return [v for seen in list(self._seen.values()) for v in seen.values.values() if v is not None]
 
     def _renew_lock(self) -> None:
         self._lock = threading.RLock()  # another thread may have held the parent's
 
-    def _forget(self, place: tuple[int, Hashable], dead: "ref[Tensor]") -> None:
+    def _forget(self, place: int, dying: "ref[Tensor]") -> None:
         with self._lock:
-            if place in self._seen and self._seen[place].tensor is dead:
+            if place in self._seen and self._seen[place].tensor is dying:
                 del self._seen[place]
 
 

@@ -6,6 +6,7 @@ transposed on the way in and out, by kernels too. Half precision is widened and 
 
 from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,22 +42,22 @@ def forward(
         last = _channels_last(x, p)  # by name: an address keeps no tensor alive
         residual = None if epilogue.residual is None else _channels_last(epilogue.residual, p).contiguous()
         bias = None if epilogue.bias is None else _padded_bias(epilogue.bias, p)
-        done = problem.Epilogue(_address(bias), _address(residual), epilogue.relu)
+        added = problem.Epilogue(_address(bias), _address(residual), epilogue.relu)
         _with_panels(
-            u, p, lambda panels: conv.forward(p, _activations(last), panels, _activations(y), done), adjoint=False
+            u, p, lambda panels: conv.forward(p, _activations(last), panels, _activations(y), added), adjoint=False
         )
     return _like(y, x, p)
 
 
-def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> "Prepared | None":
+def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> "PreparedForward | None":
     """Where activations are taken and given as they lie in memory: channels last, the residual as the output."""
     fitting = all(t is None or t.is_contiguous() for t in (x, epilogue.residual)) and x.numel() > 0
     p = _problem(x, _sizes(x), u.shape[1], u.shape[2], geometry, None)
     panels = _kept_panels(u, p, adjoint=False) if fitting else None
-    return None if panels is None else Prepared(p, panels, x.dtype, relu=epilogue.relu)
+    return None if panels is None else PreparedForward(p, panels, x.dtype, relu=epilogue.relu)
 
 
-class Prepared:
+class PreparedForward:
     """The forward pass for channels-last activations of one form and one U: nothing is left to find but addresses."""
 
     def __init__(self, p: problem.Problem, panels: Memory, dtype: torch.dtype, *, relu: bool) -> None:
@@ -195,7 +196,8 @@ def _empty(shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | No
     count = prod(shape)
     size = count * dtype.itemsize
     if size < LARGE:
-        return torch.empty(shape, dtype=dtype) if strides is None else torch.empty_strided(shape, strides, dtype=dtype)
+        form: dict[str, Any] = {"dtype": dtype, "device": "cpu"}  # whatever device is the default
+        return torch.empty(shape, **form) if strides is None else torch.empty_strided(shape, strides, **form)
     whole = torch.frombuffer(ARENA.buffer(size), dtype=dtype, count=count)
     return whole.view(shape) if strides is None else whole.as_strided(shape, strides)
 

@@ -99,6 +99,49 @@ def test_what_is_wrong_is_still_refused() -> None:
         winograd_domain_conv3d(x, u, bias, tile=TILE, padding=1, backend="nothing")
 
 
+def test_odd_arguments_are_judged_as_in_a_first_call(shortened: Callable[[], int]) -> None:
+    x, weight = torch.randn(1, 8, 6, 6, 6), torch.randn(16, 8, 3, 3, 3)
+    for _ in range(3):
+        expected = winograd_conv3d(x, weight, padding=1, tile=2)
+    for name, value in (("tile", 2.0), ("padding", 1.0), ("groups", 1.0), ("stride", [1, 1, [1]])):
+        with pytest.raises(ValueError, match=name):
+            winograd_conv3d(x, weight, **{"padding": 1, "tile": 2, name: value})  # type: ignore[arg-type]
+    assert shortened() == 1
+    assert torch.equal(winograd_conv3d(x, weight, padding=[1, 1, 1], tile=[2, 2, 2]), expected)
+
+
+def test_weights_of_another_form_are_other_weights() -> None:
+    x, u, _ = tensors(cin=16)
+    for _ in range(3):
+        domain(x, u)
+    u.data = u.data.view(64, 32, 16)
+    with pytest.raises(ValueError, match="channels"):
+        domain(x, u)
+    x, u, _ = tensors(cin=32)
+    for _ in range(3):
+        domain(x, u)
+    u.data = u.data.transpose(1, 2)
+    torch.testing.assert_close(domain(x, u), domain(x, u.clone()))
+
+
+def test_what_was_kept_of_changed_weights_goes() -> None:
+    x, u, _ = tensors()
+    for size in (6, 7, 8):
+        u *= 0.5
+        for _ in range(3):
+            domain(x[..., :size], u)
+    assert len(dispatch._SHORT._seen[id(u)].values) == 1
+
+
+def test_the_default_device_is_of_no_concern() -> None:
+    x, weight = torch.randn(1, 8, 40, 40, 40), torch.randn(32, 8, 3, 3, 3)
+    expected = winograd_conv3d(x, weight)
+    with torch.device("meta"):
+        for _ in range(3):
+            assert torch.equal(winograd_conv3d(x[..., :8], weight), winograd_conv3d(x[..., :8], weight))
+            assert torch.equal(winograd_conv3d(x, weight), expected)
+
+
 def test_gradients_autocast_and_threads_leave_the_short_way(shortened: Callable[[], int]) -> None:
     x, u, bias = tensors()
     for _ in range(3):

@@ -7,7 +7,6 @@ contiguous channels, of any of the kinds in `vector.BYTES`, transformed weights 
 import ctypes
 from collections import deque
 from dataclasses import replace
-from functools import lru_cache
 from math import ceil, prod
 from typing import Any
 
@@ -40,10 +39,12 @@ def weight_grad(p: Problem, x: Activations, dy: Activations, du: int) -> None:
     prepared(p, WEIGHT_GRAD).run(x, dy, du)
 
 
-@lru_cache(maxsize=3 * 1024)
 def prepared(p: Problem, way: str) -> "Pass":
     """The pass of a problem, one object for all calls."""
-    return Pass(p, way)
+    passes = p.passes
+    if way not in passes:
+        passes[way] = Pass(p, way)
+    return passes[way]
 
 
 class Pass:
@@ -88,24 +89,24 @@ class Pass:
 class _Job:
     """The records of a pass, filled in but for addresses, and its parallel regions in order; for one run at a time."""
 
-    def __init__(self, done: Pass) -> None:
-        self._pass = done
+    def __init__(self, owner: Pass) -> None:
+        self._owner = owner
         self.regions: list[records.Region] = []
         self._firsts: list[Any] = []
         self._seconds: list[Any] = []
         self._products: list[Any] = []
         self._blocks = records.Blocks()
-        if done.blocks:
+        if owner.blocks:
             self._add_blocks()
         else:
-            for base in range(0, done.size.tiles, done.plan.tiles):
-                self._add_positions(base, min(done.plan.tiles, done.size.tiles - base))
+            for base in range(0, owner.size.tiles, owner.plan.tiles):
+                self._add_positions(base, min(owner.plan.tiles, owner.size.tiles - base))
 
     def point(self, first: Activations, second: Activations, weights: int, epilogue: Epilogue, scratch: int) -> None:
         """Fill in the addresses."""
-        done = self._pass
-        v = scratch + done.each * done.problem.threads
-        m, bias = v + done.v_bytes, epilogue.bias or done.no_bias
+        owner = self._owner
+        v = scratch + owner.each * owner.problem.threads
+        m, bias = v + owner.v_bytes, epilogue.bias or owner.no_bias
         for record in self._firsts:
             record.data, record.domain = first.address, v
             record.stride_n, record.stride_d, record.stride_h, record.stride_w = first.strides
@@ -117,35 +118,35 @@ class _Job:
             record.weights, record.v, record.m = weights, v, m
         for region in self.regions:
             region.scratch = scratch
-        zeros = done.sides[1]
-        if zeros.spare and not done.blocks and done.way != WEIGHT_GRAD:
-            ctypes.memset(m + zeros.spare_at, 0, zeros.plane)
+        target = owner.sides[1]
+        if target.spare and not owner.blocks and owner.way != WEIGHT_GRAD:
+            ctypes.memset(m + target.spare_at, 0, target.plane)
 
     def _add_blocks(self) -> None:
-        done, job = self._pass, self._blocks
+        owner, job = self._owner, self._blocks
         gather, scatter, products = self._copies()
         job.gather, job.products, job.scatter = gather.address, products.address, scatter.address
-        job.all_tiles, job.tiles, job.panels = done.size.tiles, done.plan.tiles, done.plan.panels
-        job.m_at, job.scratch_at = done.v_bytes, done.v_bytes + done.m_bytes
-        zeros = done.sides[1]
-        if zeros.spare:
-            job.zero_at, job.zero_bytes = done.v_bytes + zeros.spare_at, zeros.plane
-        self._add_region("blocks", job, ceil(done.size.tiles / done.plan.tiles))
+        job.all_tiles, job.tiles, job.panels = owner.size.tiles, owner.plan.tiles, owner.plan.panels
+        job.m_at, job.scratch_at = owner.v_bytes, owner.v_bytes + owner.m_bytes
+        target = owner.sides[1]
+        if target.spare:
+            job.zero_at, job.zero_bytes = owner.v_bytes + target.spare_at, target.plane
+        self._add_region("blocks", job, ceil(owner.size.tiles / owner.plan.tiles))
 
     def _add_positions(self, base: int, tiles: int) -> None:
-        done = self._pass
+        owner = self._owner
         first, second, products = self._copies()
-        products.tiles, products.add = tiles, base > 0 and done.way == WEIGHT_GRAD
+        products.tiles, products.add = tiles, base > 0 and owner.way == WEIGHT_GRAD
         self._add_transform(first, base, tiles)
-        if done.way == WEIGHT_GRAD:
+        if owner.way == WEIGHT_GRAD:
             self._add_transform(second, base, tiles)
         self._add_region("products", products, products.positions * ceil(products.panels / products.split))
-        if done.way != WEIGHT_GRAD:
-            self._add_transform(second, base, tiles, whole=done.way == INPUT_GRAD)
+        if owner.way != WEIGHT_GRAD:
+            self._add_transform(second, base, tiles, whole=owner.way == INPUT_GRAD)
 
     def _copies(self) -> tuple[Any, Any, Any]:
-        first, second = (side.record.copy() for side in self._pass.sides)
-        products = self._pass.products.copy()
+        first, second = (side.record.copy() for side in self._owner.sides)
+        products = self._owner.products.copy()
         self._firsts.append(first)
         self._seconds.append(second)
         self._products.append(products)
@@ -153,7 +154,7 @@ class _Job:
 
     def _add_transform(self, record: Any, base: int, tiles: int, *, whole: bool = False) -> None:
         """A side's tiles base..base + tiles, in runs of a grid row; `whole` shares out samples and channels only."""
-        size = self._pass.size
+        size = self._owner.size
         sample = size.sample_tiles if tiles % size.sample_tiles == 0 and base % size.sample_tiles == 0 else tiles
         run = sample if whole else min(size.row_tiles, tiles)
         record.base, record.tiles, record.run = base, tiles, run
@@ -161,7 +162,7 @@ class _Job:
 
     def _add_region(self, name: str, job: records.Record, items: int) -> None:
         kernel = library.work_range(name)
-        region = records.Region(kernel=kernel, job=job.address, items=items, chunk=1, scratch_bytes=self._pass.each)
+        region = records.Region(kernel=kernel, job=job.address, items=items, chunk=1, scratch_bytes=self._owner.each)
         self.regions.append(region)
 
 
@@ -173,16 +174,16 @@ def _plan(size: Size, p: Problem, way: str) -> Plan:
     return replace(chosen, scatter_vectors=min(chosen.scatter_vectors, ceil(size.vectors_out / p.threads)))
 
 
-def _sides(done: Pass) -> tuple[Side, Side]:
-    p, plan, vectors_in, vectors_out = done.problem, done.plan, done.size.vectors_in, done.size.vectors_out
-    tables = ("A", "B") if done.way == INPUT_GRAD else ("B", "A")
+def _sides(owner: Pass) -> tuple[Side, Side]:
+    p, plan, vectors_in, vectors_out = owner.problem, owner.plan, owner.size.vectors_in, owner.size.vectors_out
+    tables = ("A", "B") if owner.way == INPUT_GRAD else ("B", "A")
     first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors)
-    if done.way == WEIGHT_GRAD:
+    if owner.way == WEIGHT_GRAD:
         return first, Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors)
     pixels = p.batch * prod(p.output_size) * p.cout * BYTES[p.kind]
     streamed = pixels > p.machine.l3 * 3 // 4 and p.cout % p.machine.lanes(p.element) == 0
-    backward = done.way == INPUT_GRAD
-    if done.blocks:
+    backward = owner.way == INPUT_GRAD
+    if owner.blocks:
         vectors_out = min(vectors_out, plan.panels * p.machine.vectors)
     second = Side(
         p, "scatter", tables[1], plan, vectors_out, plan.scatter_vectors,
@@ -191,20 +192,20 @@ def _sides(done: Pass) -> tuple[Side, Side]:
     return first, second
 
 
-def _products(done: Pass, steps: int) -> records.Products:
-    p, vectors = done.problem, done.size.vectors_out
-    line, rows, machine = p.machine.vector_bytes, done.plan.rows, with_rows(p.machine, done.plan.rows)
+def _products(owner: Pass, steps: int) -> records.Products:
+    p, vectors = owner.problem, owner.size.vectors_out
+    line, rows, machine = p.machine.vector_bytes, owner.plan.rows, with_rows(p.machine, owner.plan.rows)
     return records.Products(
-        v_plane=done.sides[0].plane,
-        v_panel=done.size.vectors_in * rows * line,
-        m_plane=done.sides[1].plane,
-        m_panel=done.sides[1].record.panel,
+        v_plane=owner.sides[0].plane,
+        v_panel=owner.size.vectors_in * rows * line,
+        m_plane=owner.sides[1].plane,
+        m_panel=owner.sides[1].record.panel,
         m_vector=rows * line,
         weights_plane=steps * vectors * line,
         weights_panel=steps * machine.vectors * line,
         steps=steps,
         panels=panel_count(vectors, machine),
-        split=done.plan.products_panels,
+        split=owner.plan.products_panels,
         vectors=vectors,
         panel_vectors=machine.vectors,
         positions=p.columns,
@@ -212,22 +213,22 @@ def _products(done: Pass, steps: int) -> records.Products:
     )
 
 
-def _gradient_products(done: Pass) -> records.Products:
-    p, size = done.problem, done.size
+def _gradient_products(owner: Pass) -> records.Products:
+    p, size = owner.problem, owner.size
     line, rows = p.machine.vector_bytes, min(8, p.machine.lanes(p.element))
     padded = size.vectors_in * p.machine.lanes(p.element)
     return records.Products(
-        v_plane=done.sides[0].plane,
-        v_panel=size.vectors_in * done.plan.rows * line,
-        m_plane=done.sides[1].plane,
-        m_panel=size.vectors_out * done.plan.rows * line,
+        v_plane=owner.sides[0].plane,
+        v_panel=size.vectors_in * owner.plan.rows * line,
+        m_plane=owner.sides[1].plane,
+        m_panel=size.vectors_out * owner.plan.rows * line,
         weights_plane=padded * size.vectors_out * line,
         panels=padded // rows,
         split=ceil(padded / rows / ceil(8 * p.threads / p.columns)),
         vectors=size.vectors_out,
         panel_vectors=1,
         positions=p.columns,
-        kernel=library.weight_grad(with_rows(p.machine, done.plan.rows), p.element),
+        kernel=library.weight_grad(with_rows(p.machine, owner.plan.rows), p.element),
     )
 
 

@@ -1,8 +1,8 @@
 """What is computed: a layer on activations of one size, the buffers it reads and writes, what follows it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.plan import lane_count
@@ -27,6 +27,7 @@ class Problem:
     element: str
     machine: Machine
     threads: int
+    passes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # by `conv.prepared`
 
     @cached_property
     def columns(self) -> int:
