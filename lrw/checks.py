@@ -104,3 +104,26 @@ def check_volume_size(value: Sequence[int], name: str) -> tuple[int, int, int]:
 
 def _names(dtypes: Sequence[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+
+
+def unsuited(conv: nn.Conv3d) -> str | None:
+    """Why `conv` cannot become a Winograd layer (or would gain nothing); None where it can."""
+    if any(s != 1 for s in conv.stride):
+        return f"stride {conv.stride}; accepted is 1"
+    if any(d != 1 for d in conv.dilation):
+        return f"dilation {conv.dilation}; accepted is 1"
+    if conv.groups != 1:
+        return f"groups {conv.groups}; accepted is 1"
+    if conv.padding_mode != "zeros":
+        return f"padding_mode {conv.padding_mode!r}; accepted is 'zeros'"
+    if type(conv).forward is not nn.Conv3d.forward or type(conv)._conv_forward is not nn.Conv3d._conv_forward:
+        return f"{type(conv).__name__} computes something of its own"
+    if conv._forward_hooks or conv._forward_pre_hooks or hasattr(conv, "parametrizations"):
+        return "it has hooks or parametrizations, which a new layer would lose"
+    if max(conv.kernel_size) == 1:
+        return "kernel_size 1: a plain product already, nothing to save"
+    if max(conv.kernel_size) > 7:
+        return f"kernel_size {conv.kernel_size}; accepted are 1 to 7 taps per axis"
+    if conv.padding == "same" and any(r % 2 == 0 for r in conv.kernel_size):
+        return f"padding 'same' is uneven for kernel_size {conv.kernel_size}"
+    return None

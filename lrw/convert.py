@@ -9,7 +9,7 @@ from torch import nn
 
 from lrw import checks
 from lrw.layers import named_layers, replace_layers
-from lrw.nn import WinogradConv3d, unsuited
+from lrw.nn import WinogradConv3d
 from lrw.operators import compute_dtype
 from lrw.ops import TileLike
 from lrw_kernels.winograd import spatial_error
@@ -47,7 +47,7 @@ def to_winograd(
     checks.check_finite(net)
     report, new = ConversionReport(), dict[str, nn.Module]()
     for name, conv in named_layers(net, nn.Conv3d).items():
-        reason = unsuited(conv)
+        reason = checks.unsuited(conv)
         if reason is None and filter is not None and not filter(name, conv):
             reason = "left out by the filter"
         if reason is None:

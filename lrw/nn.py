@@ -88,12 +88,14 @@ class WinogradLayer(nn.Module):
 class WinogradConv3d(WinogradLayer):
     """A 3D convolution whose weights live in the Winograd domain: `weight` [T, Cin, Cout], all of them trainable.
 
-    `mask` [T], a persistent buffer, says which columns are kept; dropped ones stay stored but are not computed. With
-    free or pruned weights this is no convolution: tile, origin and padding belong to what it computes.
-    Raises ValueError for channels, tiles, kernel sizes and paddings that are not accepted.
+    `mask`, a persistent bool buffer [T, 1 or Cin, 1 or Cout], says which weights are kept; a column of which none is
+    stays stored but is not computed. With free or pruned weights this is no convolution: tile, origin and padding
+    belong to what it computes. Raises ValueError for channels, tiles, kernel sizes and paddings that are not accepted.
     """
 
     mask: Tensor
+    computes_all = False  # also columns that are dropped, as zeros: for whoever wants their gradients
+    _holes = False  # whether kept columns have weights that are not
 
     def __init__(
         self,
@@ -114,12 +116,12 @@ class WinogradConv3d(WinogradLayer):
         spatial = torch.empty(out_channels, in_channels, *chosen.kernel_size, device=device, dtype=dtype)
         nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed
         self.weight = nn.Parameter(transform_weight(spatial, chosen).to(spatial.dtype))
-        self.register_buffer("mask", torch.ones(chosen.positions, dtype=torch.bool, device=device))
+        self.register_buffer("mask", torch.ones(chosen.positions, 1, 1, dtype=torch.bool, device=device))
 
     @classmethod
     def from_conv3d(cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto") -> "WinogradConv3d":
-        """The layer that computes what `conv` does. Raises ValueError where Winograd does not apply (`unsuited`)."""
-        reason = unsuited(conv)
+        """The layer that computes what `conv` does. Raises ValueError where Winograd does not apply."""
+        reason = checks.unsuited(conv)
         if reason is not None:
             raise ValueError(f"conv: {reason}")
         layer = cls(
@@ -141,28 +143,63 @@ class WinogradConv3d(WinogradLayer):
     def keep(self, kept: Sequence[int]) -> None:
         """Compute only the `kept` positions (rising) from now on. Raises ValueError naming what is wrong with them."""
         positions = kept_positions(kept, self.geometry.tile)
-        mask = torch.zeros_like(self.mask)
+        mask = torch.zeros(self.geometry.tile.positions, 1, 1, dtype=torch.bool)
         mask[list(positions)] = True
+        self.keep_weights(mask)
+
+    def keep_weights(self, mask: Tensor) -> None:
+        """Keep the weights at which `mask` (bool [T, 1 or Cin, 1 or Cout]) is True, drop the others.
+
+        Raises ValueError for other shapes and for a mask that keeps nothing.
+        """
+        self._check_mask(mask, "mask")
+        self._shape_mask(mask.shape)
         self.mask.copy_(mask)
         self._follow_mask()
 
+    def compute_all(self, all_columns: bool = True) -> None:
+        """Whether dropped columns are computed too, as zeros, so that they have gradients."""
+        self.computes_all = all_columns
+        self._follow_mask()
+
+    def _check_mask(self, mask: Tensor, name: str) -> None:
+        sizes = (self.geometry.tile.positions, self.in_channels, self.out_channels)
+        fitting = mask.dim() == 3 and all(n in (1, size) for n, size in zip(mask.shape, sizes, strict=True))
+        if not fitting or mask.shape[0] != sizes[0]:
+            raise ValueError(
+                f"{name}: shape {list(mask.shape)}; accepted is [{sizes[0]}, 1 or {sizes[1]}, 1 or {sizes[2]}]"
+            )
+        if not bool(mask.any()):
+            raise ValueError(f"{name}: keeps no column; a layer keeps at least one of {sizes[0]}")
+
+    def _shape_mask(self, shape: Sequence[int]) -> None:
+        if tuple(shape) != tuple(self.mask.shape):
+            self.mask = torch.ones(*shape, dtype=torch.bool, device=self.mask.device)
+
     def _follow_mask(self) -> None:
-        kept, tile = tuple(int(p) for p in self.mask.nonzero().flatten()), self.geometry.tile
-        self.geometry = replace(self.geometry, kept=None if len(kept) == tile.positions else kept)
+        there, tile = self.mask.flatten(1).any(1), self.geometry.tile
+        kept = range(tile.positions) if self.computes_all else [int(p) for p in there.nonzero().flatten()]
+        self.geometry = replace(self.geometry, kept=None if len(kept) == tile.positions else tuple(kept))
+        self._holes = not bool(self.mask[list(kept)].all())
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         mask = state_dict.get(prefix + "mask")
-        if mask is not None and not bool(mask.any()):
-            raise ValueError(f"state_dict: {prefix}mask keeps no column; a layer keeps at least one")
+        if mask is not None:
+            self._check_mask(mask, f"state_dict: {prefix}mask")
+            self._shape_mask(mask.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._follow_mask()
 
-    def weights(self) -> Tensor:
-        """U [K, Cin, Cout]: the kept rows of `weight`."""
+    def stored(self) -> Tensor:
+        """U [K, Cin, Cout]: the computed rows, with what single weights are dropped still in them."""
         return self.rows(self.weight)
 
+    def weights(self) -> Tensor:
+        """U [K, Cin, Cout] of the computed columns, zero where weights are dropped."""
+        return self.stored() * self.rows(self.mask) if self._holes else self.stored()
+
     def rows(self, table: Tensor) -> Tensor:
-        """The kept rows of a [T, ...] table."""
+        """The computed rows of a [T, ...] table."""
         kept = self.geometry.kept
         return table if kept is None else table[list(kept)]
 
@@ -206,7 +243,7 @@ class LowRankWinogradConv3d(WinogradConv3d):
         """s, the number of rank-one updates."""
         return int(self.Gr.shape[0])
 
-    def weights(self) -> Tensor:
+    def stored(self) -> Tensor:
         """U [K, Cin, Cout]: the frozen rows plus the update, one GEMM."""
         base = self.rows(self.weight)
         with without_autocast(base.device):  # an update rounded to half precision would lose small steps
@@ -263,26 +300,3 @@ class CompressedConv3d(WinogradLayer):
             kept_positions(kept.tolist(), self.geometry.tile)  # refuses what the tile has not before anything is loaded
         super()._load_from_state_dict(state_dict, prefix, *args)
         self.geometry = replace(self.geometry, kept=kept_positions(self.kept.tolist(), self.geometry.tile))
-
-
-def unsuited(conv: nn.Conv3d) -> str | None:
-    """Why `conv` cannot become a Winograd layer (or would gain nothing); None where it can."""
-    if any(s != 1 for s in conv.stride):
-        return f"stride {conv.stride}; accepted is 1"
-    if any(d != 1 for d in conv.dilation):
-        return f"dilation {conv.dilation}; accepted is 1"
-    if conv.groups != 1:
-        return f"groups {conv.groups}; accepted is 1"
-    if conv.padding_mode != "zeros":
-        return f"padding_mode {conv.padding_mode!r}; accepted is 'zeros'"
-    if type(conv).forward is not nn.Conv3d.forward or type(conv)._conv_forward is not nn.Conv3d._conv_forward:
-        return f"{type(conv).__name__} computes something of its own"
-    if conv._forward_hooks or conv._forward_pre_hooks or hasattr(conv, "parametrizations"):
-        return "it has hooks or parametrizations, which a new layer would lose"
-    if max(conv.kernel_size) == 1:
-        return "kernel_size 1: a plain product already, nothing to save"
-    if max(conv.kernel_size) > 7:
-        return f"kernel_size {conv.kernel_size}; accepted are 1 to 7 taps per axis"
-    if conv.padding == "same" and any(r % 2 == 0 for r in conv.kernel_size):
-        return f"padding 'same' is uneven for kernel_size {conv.kernel_size}"
-    return None

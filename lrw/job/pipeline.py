@@ -11,7 +11,7 @@ from time import perf_counter
 import torch
 from torch import nn
 
-from lrw import data, nets
+from lrw import checks, data, nets
 from lrw.checkpoint import fill, read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
@@ -24,7 +24,6 @@ from lrw.job.state import JobState
 from lrw.job.training import Metrics, evaluate, train_epoch
 from lrw.layers import named_layers
 from lrw.lowrank import add_low_rank, count_parameters
-from lrw.nn import unsuited
 from lrw.pruning import ColumnPruner
 
 
@@ -71,7 +70,7 @@ class Job:
         return net
 
     def _check_export(self) -> None:
-        names = [name for name, conv in named_layers(self.dense, nn.Conv3d).items() if unsuited(conv) is None]
+        names = [name for name, conv in named_layers(self.dense, nn.Conv3d).items() if checks.unsuited(conv) is None]
         if self.config.export not in ("largest", "none", *names):
             raise ValueError(
                 f"export: {self.config.export!r}; accepted are 'largest', 'none' or one of {', '.join(names)}"

@@ -1,6 +1,5 @@
 """The column pruner: watches backward passes, accumulates scores, cuts in one or several stages."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +9,13 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.layers import input_sizes, named_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
+from lrw.pruning import ranks
+from lrw.pruning.granularity import COLUMN, Granularity
 from lrw.pruning.scores import SCORES
 from lrw.pruning.selection import SCOPES, Kept, cubic_sparsity, select_global, select_per_layer
 from lrw_kernels.winograd import column_cost, importance
+
+REDUCTIONS = ("scores", "gradients")
 
 
 class ColumnPruner:
@@ -21,12 +24,16 @@ class ColumnPruner:
         loss.backward(); pruner.observe(); optimizer.step()      # any number of times
         pruner.prune()                                           # once, or once per stage
 
-    sparsity: share of columns to drop (of multiplies, scope "global"), 0 <= sparsity < 1. score: a name in `SCORES`.
-    scope "layer" drops the same share in each layer; "global" ranks score per multiply across layers and needs an
-    `example_input` [N, C, D, H, W] to count multiplies. stages > 1 cuts gradually on a cubic schedule. floor: columns
-    a layer keeps at least. decay: factor on the past at each observation, 1 sums plainly. Under torch.distributed
-    scores are summed over ranks, and ranks that disagree raise. Raises ValueError naming the argument. Defaults are
-    ours; what the paper used is not known.
+    sparsity: share of columns to drop (of multiplies, scope "multiplies"), 0 <= sparsity < 1. granularity: blocks of
+    channels that columns are divided into; by default they are whole. score: a name in `SCORES`. scope: "layer" drops
+    the same share in each layer, "global" ranks scores across layers, "multiplies" ranks score per multiply across
+    layers down to a budget and needs an `example_input` [N, C, D, H, W] to count them. stages: more than 1 cut
+    gradually, on a cubic schedule. floor: columns a layer keeps at least (or by layer name). decay: factor on the past
+    at each observation, 1 sums plainly. regrow: dropped columns compete again at the next stage; until the last they
+    are computed, as zeros. Under torch.distributed scores are summed over ranks, the first rank's choice holds, and
+    ranks that disagree raise; reduce "gradients" averages gradients over ranks before they are scored, at the cost of
+    sending them, so that scores are those of one process. Raises ValueError naming the argument. Defaults are ours;
+    the paper's are not known.
     """
 
     def __init__(
@@ -34,32 +41,53 @@ class ColumnPruner:
         net: nn.Module,
         sparsity: float = 0.75,
         *,
+        granularity: Granularity = COLUMN,
         score: str = "product",
         scope: str = "layer",
         stages: int = 1,
-        floor: int = 1,
+        floor: int | Mapping[str, int] = 1,
         decay: float = 1.0,
+        regrow: bool = False,
+        reduce: str = "scores",
         example_input: Tensor | None = None,
     ) -> None:
         checks.check_share(sparsity, "sparsity")
         checks.check_count(stages, "stages")
-        checks.check_count(floor, "floor")
-        if score not in SCORES:
-            raise ValueError(f"score: {score!r}; accepted are {', '.join(SCORES)}")
-        if scope not in SCOPES:
-            raise ValueError(f"scope: {scope!r}; accepted are {', '.join(SCOPES)}")
+        for value, name, accepted in (
+            (score, "score", SCORES),
+            (scope, "scope", SCOPES),
+            (reduce, "reduce", REDUCTIONS),
+        ):
+            if value not in accepted:
+                raise ValueError(f"{name}: {value!r}; accepted are {', '.join(accepted)}")
         if not 0 < decay <= 1:
             raise ValueError(f"decay: {decay!r}; accepted is a factor above 0 up to 1")
         self.layers = named_layers(net, WinogradConv3d)
         if not self.layers:
             raise ValueError("net: holds no WinogradConv3d; convert it with lrw.to_winograd first")
-        self.sparsity, self.score, self.scope = sparsity, score, scope
-        self.stages, self.floor, self.decay = stages, floor, decay
+        self.sparsity, self.granularity, self.score, self.scope = sparsity, granularity, score, scope
+        self.stages, self.floor, self.decay, self.regrow, self.reduce = stages, floor, decay, regrow, reduce
         self.stage = self.observations = 0
-        self.scores = {n: torch.zeros(m.geometry.tile.positions, dtype=torch.float64) for n, m in self.layers.items()}
-        self._costs = self._column_costs(net, example_input) if scope == "global" else {}
+        self._grids = {n: granularity.grid(m.in_channels, m.out_channels) for n, m in self.layers.items()}
+        self.scores = {name: torch.zeros(self._blocks(name), dtype=torch.float64) for name in self.layers}
+        self._floors = self._checked_floors(floor)
+        self._costs = self._block_costs(net, example_input)
         self._seen: dict[str, tuple[Tensor, Tensor]] = {}
         self._watch()
+
+    def _blocks(self, name: str) -> int:
+        """How many blocks a layer has; scores and kept ones number them [T, blocks of inputs, blocks of outputs]."""
+        blocks_in, blocks_out = self._grids[name]
+        return self.layers[name].geometry.tile.positions * blocks_in * blocks_out
+
+    def _checked_floors(self, floor: int | Mapping[str, int]) -> dict[str, int]:
+        """In blocks, by layer."""
+        floors = dict(floor) if isinstance(floor, Mapping) else dict.fromkeys(self.layers, floor)
+        for name, value in floors.items():
+            if name not in self.layers:
+                raise ValueError(f"floor: names {name!r}, which is no WinogradConv3d of this network")
+            checks.check_count(value, "floor", self.layers[name].geometry.tile.positions)
+        return {n: floors.get(n, 1) * blocks_in * blocks_out for n, (blocks_in, blocks_out) in self._grids.items()}
 
     # --- watching ----------------------------------------------------------------------------------------------------
 
@@ -71,15 +99,18 @@ class ColumnPruner:
         def observer(layer: WinogradLayer, u: Tensor) -> None:
             name = names.get(id(layer))
             if name is not None:  # None: a copy of the layer that took the observer along
-                u.register_hook(lambda du: _collect(seen, name, u.detach(), du))
+                stored = self.layers[name].stored() if self.regrow else u
+                u.register_hook(lambda du: _collect(seen, name, stored.detach(), du))
 
         for layer in self.layers.values():
             layer.observer = observer
+            layer.compute_all(self.regrow)
 
     def detach(self) -> None:
-        """Stop watching; scores stay."""
+        """Stop watching, and computing what is dropped; scores stay."""
         for layer in self.layers.values():
             layer.observer = None
+            layer.compute_all(False)
 
     def observe(self) -> None:
         """Add what the backward passes since the last call say to the scores.
@@ -94,18 +125,19 @@ class ColumnPruner:
             )
         gains = {}
         for name, (u, du) in self._seen.items():
-            tile, kept = self.layers[name].geometry.tile, list(self.layers[name].geometry.positions)
-            weights = torch.from_numpy(importance(tile, kept)).to(u.device)
-            gains[name] = kept, SCORES[self.score](u.double(), du.double(), weights).cpu()
+            tile, positions = self.layers[name].geometry.tile, self.layers[name].geometry.positions
+            f = torch.from_numpy(importance(tile, list(positions))).to(u.device)
+            du = ranks.averaged(du.double()) if self.reduce == "gradients" else du.double()
+            gains[name] = positions, SCORES[self.score](u.double(), du, f, self.granularity).cpu()
         self._seen.clear()
         for name, (_, gained) in gains.items():
             if not bool(gained.isfinite().all()):
                 raise RuntimeError(
                     f"observe: scores of {name!r} are not finite; the pass overflowed and was not counted"
                 )
-        for name, (kept, gained) in gains.items():
+        for name, (positions, gained) in gains.items():
             self.scores[name] *= self.decay
-            self.scores[name][kept] += gained
+            self.scores[name].view(-1, *self._grids[name])[list(positions)] += gained
         self.observations += 1
 
     # --- cutting -----------------------------------------------------------------------------------------------------
@@ -124,40 +156,58 @@ class ColumnPruner:
             raise RuntimeError(f"prune: all {self.stages} stages are done; make a new pruner to cut further")
         if self.observations == 0:
             raise RuntimeError("prune: no scores yet; call observe() after at least one backward pass")
-        scores = {name: _summed_over_ranks(score).tolist() for name, score in self.scores.items()}
+        scores = {name: self._reduced(score).tolist() for name, score in self.scores.items()}
         kept = self._select(scores, cubic_sparsity(self.sparsity, self.stage + 1, self.stages))
-        _agree_over_ranks(kept)
-        for name, positions in kept.items():
-            self.layers[name].keep(positions)
-        self._seen.clear()
+        kept = ranks.decided(kept, {name: layer.mask for name, layer in self.layers.items()})
         self.stage += 1
+        for name, layer in self.layers.items():
+            blocks = torch.zeros(self._blocks(name), dtype=torch.bool)
+            blocks[list(kept[name])] = True
+            blocks = blocks.view(-1, *self._grids[name])
+            layer.keep_weights(self.granularity.mask(blocks, layer.in_channels, layer.out_channels))
+            layer.compute_all(self.regrow and not self.done)
+        self._seen.clear()
         return kept
 
+    def _reduced(self, score: Tensor) -> Tensor:
+        return score if self.reduce == "gradients" else ranks.summed(score)
+
+    def _candidates(self, name: str) -> list[int]:
+        """Blocks that may be kept: all, or those of which something is still there."""
+        if self.regrow:
+            return list(range(self._blocks(name)))
+        layer = self.layers[name]
+        mask = layer.mask.cpu().double().expand(-1, layer.in_channels, layer.out_channels)
+        return [int(b) for b in self.granularity.sums(mask).flatten().nonzero().flatten()]
+
     def _select(self, scores: Mapping[str, list[float]], sparsity: float) -> dict[str, Kept]:
-        candidates = {name: layer.geometry.positions for name, layer in self.layers.items()}
-        totals = {name: layer.geometry.tile.positions for name, layer in self.layers.items()}
-        if self.scope == "global":
+        candidates, totals = {n: self._candidates(n) for n in self.layers}, {n: self._blocks(n) for n in self.layers}
+        if self.scope != "layer":
             budget = (1 - sparsity) * sum(totals[name] * cost for name, cost in self._costs.items())
-            return select_global(scores, candidates, self._costs, budget, self.floor)
-        keep = {name: max(self.floor, total - round(sparsity * total)) for name, total in totals.items()}
+            return select_global(scores, candidates, self._costs, budget, self._floors)
+        keep = {name: max(self._floors[name], total - round(sparsity * total)) for name, total in totals.items()}
         return {name: select_per_layer(scores[name], candidates[name], keep[name]) for name in self.layers}
 
-    def _column_costs(self, net: nn.Module, example_input: Tensor | None) -> dict[str, float]:
+    def _block_costs(self, net: nn.Module, example_input: Tensor | None) -> dict[str, float]:
+        """What a block costs where layers compete: its share of a column, in columns or in multiplies."""
+        shares = {name: 1 / (blocks_in * blocks_out) for name, (blocks_in, blocks_out) in self._grids.items()}
+        if self.scope != "multiplies":
+            return shares
         if example_input is None:
-            raise ValueError("example_input: scope 'global' counts multiplies and needs one, [N, C, D, H, W]")
+            raise ValueError("example_input: scope 'multiplies' counts them and needs one, [N, C, D, H, W]")
         sizes = input_sizes(net, example_input, WinogradConv3d)
-        costs = {}
         for name, layer in self.layers.items():
-            geometry = layer.geometry
-            output = geometry.output_size(sizes[name])
-            costs[name] = float(column_cost(geometry.tile, layer.in_channels, layer.out_channels, output))
-        return costs
+            output = layer.geometry.output_size(sizes[name])
+            shares[name] *= column_cost(layer.geometry.tile, layer.in_channels, layer.out_channels, output)
+        return shares
 
     # --- resuming ----------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Scores, counters and settings; the kept columns are in the layers' own masks."""
-        settings = {key: getattr(self, key) for key in ("sparsity", "score", "scope", "stages", "floor", "decay")}
+        """Scores, counters and settings; what is kept is in the layers' own masks."""
+        keys = ("sparsity", "score", "scope", "stages", "decay", "regrow", "reduce")
+        blocks = [self.granularity.inputs, self.granularity.outputs]
+        settings = {**{key: getattr(self, key) for key in keys}, "granularity": blocks, "floors": self._floors}
         counters = {"stage": self.stage, "observations": self.observations}
         return {
             "settings": settings,
@@ -176,26 +226,10 @@ class ColumnPruner:
         self.stage, self.observations = state["stage"], state["observations"]
         self.scores = {name: score.clone().double() for name, score in state["scores"].items()}
         self._seen.clear()
+        for layer in self.layers.values():
+            layer.compute_all(self.regrow and not self.done)
 
 
 def _collect(seen: dict[str, tuple[Tensor, Tensor]], name: str, u: Tensor, du: Tensor) -> None:
     """Several backward passes before one `observe` (gradient accumulation) add up, as they do in .grad."""
     seen[name] = (u, seen[name][1] + du if name in seen else du)
-
-
-def _summed_over_ranks(score: Tensor) -> Tensor:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return score
-    on_device = score.to("cuda") if torch.distributed.get_backend() == "nccl" else score.clone()
-    torch.distributed.all_reduce(on_device)
-    return on_device.cpu()
-
-
-def _agree_over_ranks(kept: Mapping[str, Kept]) -> None:
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return
-    digest = hashlib.sha256(repr(sorted(kept.items())).encode()).hexdigest()
-    digests: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(digests, digest)
-    if len(set(digests)) != 1:
-        raise RuntimeError("prune: ranks chose different columns; their networks or scores have diverged")

@@ -1,9 +1,9 @@
-"""From scores to kept columns: pure functions, deterministic, ties go to the lower position."""
+"""From scores to what is kept, columns or blocks of them: pure functions; ties go to the lower number."""
 
 from collections.abc import Mapping, Sequence
 
 Kept = tuple[int, ...]
-SCOPES = ("layer", "global")
+SCOPES = ("layer", "global", "multiplies")
 
 
 def select_per_layer(scores: Sequence[float], candidates: Sequence[int], keep: int) -> Kept:
@@ -17,14 +17,14 @@ def select_global(
     candidates: Mapping[str, Sequence[int]],
     costs: Mapping[str, float],
     budget: float,
-    floor: int = 1,
+    floors: Mapping[str, int],
 ) -> dict[str, Kept]:
-    """Columns across layers, best score per multiply first, until `budget` multiplies are spent.
+    """Columns across layers, best score per cost first, until `budget` is spent.
 
-    costs[name] is what one column of a layer costs. Every layer keeps its best `floor` columns whatever the budget; a
-    column that no longer fits is passed over for cheaper ones.
+    costs[name] is what one column of a layer costs. Every layer keeps its best floors[name] columns whatever the
+    budget; a column that no longer fits is passed over for cheaper ones.
     """
-    chosen = {name: set(select_per_layer(scores[name], candidates[name], floor)) for name in candidates}
+    chosen = {name: set(select_per_layer(scores[name], candidates[name], floors[name])) for name in candidates}
     spent = sum(costs[name] * len(kept) for name, kept in chosen.items())
     rest = [
         (scores[n][p] / costs[n], n, p) for n, positions in candidates.items() for p in positions if p not in chosen[n]

@@ -81,24 +81,25 @@ def test_score_does_not_depend_on_the_scaling_of_the_transforms(name: str, case:
 def test_scores_are_their_formulas(case: Case) -> None:
     f = importance(case.geometry.tile, case.geometry.kept)
     u, du = case.u(), case.u(stream=21)
-    norms = np.sqrt((u * u).sum(axis=(1, 2)))
+    norms, slopes = (np.sqrt((a * a).sum(axis=(1, 2))) for a in (u, du))
     expected = {
         "product": np.abs(u * du).sum(axis=(1, 2)),
         "taylor": np.abs(np.einsum("kio,kio->k", u, du)),
         "weighted_magnitude": norms * f,
+        "weighted_sum": norms * f / (norms * f).mean() + slopes / f / (slopes / f).mean(),
         "magnitude": norms,
     }
     assert set(expected) == set(SCORES)
     terms = 64 * 2.0**-52 * expected["product"].max()  # taylor's products, at most 16, may cancel
     for name, values in expected.items():
-        actual = SCORES[name](*map(torch.from_numpy, (u, du, f))).numpy()
+        actual = SCORES[name](*map(torch.from_numpy, (u, du, f))).flatten().numpy()
         np.testing.assert_allclose(actual, values, rtol=1e-13, atol=terms if name == "taylor" else 0)
 
 
 def test_taylor_lets_terms_cancel_and_product_does_not() -> None:
     u, du = torch.tensor([[[1.0, 2.0]], [[1.0, 2.0]]]), torch.tensor([[[2.0, -1.0]], [[-2.0, -1.0]]])
-    assert SCORES["taylor"](u, du, torch.ones(2)).tolist() == [0, 4]
-    assert SCORES["product"](u, du, torch.ones(2)).tolist() == [4, 4]
+    assert SCORES["taylor"](u, du, torch.ones(2)).flatten().tolist() == [0, 4]
+    assert SCORES["product"](u, du, torch.ones(2)).flatten().tolist() == [4, 4]
 
 
 def test_plain_magnitude_does_depend_on_it() -> None:
@@ -133,7 +134,9 @@ class Choice:
     floor: int
 
     def kept(self) -> dict[str, tuple[int, ...]]:
-        return select_global(self.scores, self.candidates, self.costs, self.budget, self.floor)
+        return select_global(
+            self.scores, self.candidates, self.costs, self.budget, dict.fromkeys(self.costs, self.floor)
+        )
 
     def spent(self, columns: Iterable[tuple[str, int]]) -> float:
         return sum(self.costs[name] for name, _ in columns)
@@ -189,5 +192,5 @@ def test_global_selection_keeps_what_fits_beside_all_that_ranks_above(choice: Ch
 def test_global_selection_ranks_by_score_per_cost() -> None:
     """By score alone the second dear column would win; per cost the cheap one does, and the dear one no longer fits."""
     scores, candidates = {"dear": [9.0, 8.0], "cheap": [4.0, 3.0]}, {"dear": [0, 1], "cheap": [0, 1]}
-    kept = select_global(scores, candidates, {"dear": 4.0, "cheap": 1.0}, 9.0)
+    kept = select_global(scores, candidates, {"dear": 4.0, "cheap": 1.0}, 9.0, {"dear": 1, "cheap": 1})
     assert kept == {"dear": (0,), "cheap": (0, 1)}

@@ -129,8 +129,10 @@ def test_compressed_layers_follow_the_positions_they_load() -> None:
 
 def test_masks_and_positions_that_cannot_be_are_refused_before_loading() -> None:
     net = lrw.to_winograd(small_net(), 2)
-    with pytest.raises(ValueError, match=r"0\.mask keeps no column"):
-        net.load_state_dict({**net.state_dict(), "0.mask": torch.zeros(64, dtype=torch.bool)})
+    with pytest.raises(ValueError, match=r"0\.mask: keeps no column"):
+        net.load_state_dict({**net.state_dict(), "0.mask": torch.zeros(64, 1, 1, dtype=torch.bool)})
+    with pytest.raises(ValueError, match=r"0\.mask: shape \[64\]"):
+        net.load_state_dict({**net.state_dict(), "0.mask": torch.ones(64, dtype=torch.bool)})
     assert bool(net[0].mask.all())
     small = lrw.compress(net)
     with pytest.raises(ValueError, match=r"position 64 outside 0\.\.63"):

@@ -19,12 +19,12 @@ def net() -> nn.Module:
     return lrw.to_winograd(nn.Sequential(nn.Conv3d(1, 3, 3, padding=1), nn.Tanh(), nn.Conv3d(3, 2, 3, padding=1)), 2)
 
 
-def worker(rank: int, out: str, diverge: bool) -> None:
+def worker(rank: int, out: str, diverge: bool, reduce: str) -> None:
     torch.set_num_threads(1)
     # A store in a file: no port that another process could take meanwhile, no server that could leave too early.
     torch.distributed.init_process_group("gloo", init_method=f"file://{out}/store", rank=rank, world_size=2)
     model = net()
-    pruner = lrw.ColumnPruner(model, 0.5)
+    pruner = lrw.ColumnPruner(model, 0.5, reduce=reduce)
     parallel = DistributedDataParallel(model)
     parallel(X[2 * rank : 2 * rank + 2]).square().mean().backward()
     pruner.observe()
@@ -40,9 +40,9 @@ def worker(rank: int, out: str, diverge: bool) -> None:
     os._exit(0)  # gloo's threads may keep an interpreter from leaving
 
 
-def spawn(out: Path, diverge: bool) -> list[dict[str, object]]:
+def spawn(out: Path, diverge: bool = False, reduce: str = "scores") -> list[dict[str, object]]:
     context = mp.get_context("spawn")
-    processes = [context.Process(target=worker, args=(rank, str(out), diverge)) for rank in range(2)]
+    processes = [context.Process(target=worker, args=(rank, str(out), diverge, reduce)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -55,11 +55,24 @@ def spawn(out: Path, diverge: bool) -> list[dict[str, object]]:
 
 @pytest.mark.filterwarnings("ignore")
 def test_ranks_agree_on_the_columns_of_their_summed_scores(tmp_path: Path) -> None:
-    first, second = spawn(tmp_path, diverge=False)
+    first, second = spawn(tmp_path)
     assert first["kept"] == second["kept"]
     total = first["scores"]["0"] + second["scores"]["0"]
     best = set(total.argsort(descending=True, stable=True)[:32].tolist())
     assert set(first["kept"]["0"]) == best
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gradients_reduced_before_scoring_give_what_one_process_gives(tmp_path: Path) -> None:
+    model = net()
+    pruner = lrw.ColumnPruner(model, 0.5)
+    model(X).square().mean().backward()
+    pruner.observe()
+    alone = {"scores": pruner.scores, "kept": pruner.prune()}
+    for rank in spawn(tmp_path, reduce="gradients"):
+        for name, score in pruner.scores.items():
+            torch.testing.assert_close(rank["scores"][name], score, rtol=1e-4, atol=0)  # type: ignore[index]
+        assert rank["kept"] == alone["kept"]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -57,7 +57,7 @@ def test_decay_shrinks_what_was_seen_before() -> None:
     torch.testing.assert_close(pruner.scores["0"], 0.25 * seen[0] + seen[1], rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("scope", ["layer", "global"])
+@pytest.mark.parametrize("scope", ["layer", "global", "multiplies"])
 def test_every_layer_keeps_its_floor(scope: str) -> None:
     net = lrw.to_winograd(small_net(), 2)
     pruner = lrw.ColumnPruner(net, 0.99, scope=scope, floor=7, example_input=X)
@@ -82,8 +82,8 @@ def test_gradual_stages_only_ever_drop() -> None:
     assert counts == [30, 18, 16]  # 64 - round(64 * 0.75 * (1 - (1 - k/3)^3))
 
 
-def test_global_scope_stays_within_the_multiply_budget() -> None:
-    net, pruner = pruned_net(0.75, scope="global", example_input=X)
+def test_multiplies_scope_stays_within_the_budget() -> None:
+    net, pruner = pruned_net(0.75, scope="multiplies", example_input=X)
     spent = total = 0
     sizes = {"0": (8, 9, 10), "2": (8, 9, 10)}
     for name, layer in pruner.layers.items():

@@ -58,7 +58,7 @@ BAD: dict[str, Callable[[Path], object]] = {
     "scope: 'net'": pruner_with(scope="net"),
     "stages: 0": pruner_with(stages=0),
     "decay: 0": pruner_with(decay=0),
-    "example_input: scope 'global'": pruner_with(scope="global"),
+    "example_input: scope 'multiplies'": pruner_with(scope="multiplies"),
     "net: holds no Winograd layer": lambda tmp: lrw.compress(small_net()),
     "conv: stride (2, 2, 2)": lambda tmp: WinogradConv3d.from_conv3d(nn.Conv3d(1, 1, 3, stride=2)),
     "in_channels: 0": lambda tmp: WinogradConv3d(0, 1, 3),
