@@ -30,6 +30,11 @@ def importance(tile: Tile, kept: Sequence[int] | None = None) -> npt.NDArray[np.
     return _positions(tile, kept, lambda axis: _norms(axis.array("A")) * _norms(axis.array("B")))
 
 
+def output_norms(tile: Tile, kept: Sequence[int] | None = None) -> npt.NDArray[np.float64]:
+    """|A_p|_2 [K]: how far a unit at position p spreads over the outputs, prod over axes of |row p of A|_2."""
+    return _positions(tile, kept, lambda axis: _norms(axis.array("A")))
+
+
 def domain_error(
     tile: Tile, kept: Sequence[int] | None, column_norms: npt.ArrayLike, x_max: float, channels: int, eps: float
 ) -> float:
