@@ -13,6 +13,7 @@ from lrw.export import export_layer
 from lrw.lowrank import add_low_rank, print_trainable_parameters
 from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradConv3d
 from lrw.pruning import ColumnPruner
+from lrw.rectify import activation_density, rectify
 from lrw.version import __version__
 from lrw.warmup import warmup
 
@@ -22,11 +23,13 @@ __all__ = [
     "LowRankWinogradConv3d",
     "WinogradConv3d",
     "__version__",
+    "activation_density",
     "add_low_rank",
     "compress",
     "export_layer",
     "load",
     "print_trainable_parameters",
+    "rectify",
     "save",
     "to_winograd",
     "warmup",

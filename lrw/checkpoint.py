@@ -1,7 +1,8 @@
 """Save and load networks with Winograd layers: safetensors, no pickle, the structure beside the tensors.
 
 The file's metadata holds one JSON text under "lrw": format version, and for each Winograd layer its kind, channels,
-tile (with origin and points), padding, kept columns and rank. `load` rebuilds those layers inside a plain network.
+tile (with origin and points), padding, kept columns, rank and whether it is rectified. `load` rebuilds those layers
+inside a plain network.
 """
 
 import json
@@ -151,6 +152,7 @@ def _describe(layer: WinogradLayer) -> dict[str, Any]:
         "tile": str(layer.geometry.tile),
         "padding": list(layer.geometry.padding),
         "kept": None if layer.geometry.kept is None else list(layer.geometry.kept),
+        "rectified": layer.geometry.rectified,
         "bias": layer.bias is not None,
         "rank": layer.rank if isinstance(layer, LowRankWinogradConv3d) else None,
     }
@@ -159,7 +161,8 @@ def _describe(layer: WinogradLayer) -> dict[str, Any]:
 def _rebuild(d: dict[str, Any], old: nn.Module, name: str) -> WinogradLayer:
     tile = Tile.parse(d["tile"])
     pads = (d["padding"][0], d["padding"][1], d["padding"][2])
-    geometry = Geometry(tile, pads, None if d["kept"] is None else kept_positions(d["kept"], tile))
+    kept, rectified = None if d["kept"] is None else kept_positions(d["kept"], tile), bool(d["rectified"])
+    geometry = Geometry(tile, pads, kept, rectified=rectified)
     if not isinstance(old, WinogradLayer | nn.Conv3d):
         raise ValueError(f"skeleton: layer {name!r} is a {type(old).__name__}; the file has a 3D convolution there")
     ours, theirs = (old.in_channels, old.out_channels), (d["in_channels"], d["out_channels"])
@@ -176,5 +179,5 @@ def _rebuild(d: dict[str, Any], old: nn.Module, name: str) -> WinogradLayer:
             d["in_channels"], d["out_channels"], geometry, bias=d["bias"], backend=backend, **tensor
         )
     layer = WinogradConv3d(d["in_channels"], d["out_channels"], tile.kernel_size, padding=pads, tile=tile,
-                           bias=d["bias"], backend=backend, **tensor)  # fmt: skip
+                           bias=d["bias"], rectified=rectified, backend=backend, **tensor)  # fmt: skip
     return layer if d["rank"] is None else LowRankWinogradConv3d.of(layer, d["rank"])

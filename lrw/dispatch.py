@@ -51,6 +51,8 @@ def convolve(call: Call, u: Tensor, layer: Layer, *, relu: bool, backend: str, n
     """What `call` asks for: its weights, `name` to who passed them, are u [K, Cin, Cout] in the domain of `layer`."""
     x, u, bias, residual = _autocast(call.x, u, call.bias, call.residual)
     _check(x, u, bias, residual, layer, name)
+    if layer.rectified:
+        return _finish(operators.rectified_forward(x, u, bias, layer, backend), residual, relu)
     arguments = (layer.tile, layer.padding, layer.kept, layer.fixed, backend)
     tensors = [t for t in (x, u, bias, residual) if t is not None]
     if has_tangent(tensors):

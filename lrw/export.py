@@ -32,6 +32,8 @@ def export_layer(
     if not isinstance(layer, WinogradLayer):
         raise ValueError(f"layer: a {type(layer).__name__}; accepted are lrw's Winograd layers")
     geometry = layer.geometry
+    if geometry.rectified:
+        raise ValueError("layer: a Winograd-ReLU layer; this version exports layers without")
     spec = LayerSpec(
         name=name,
         tile=geometry.tile,

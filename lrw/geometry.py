@@ -18,19 +18,22 @@ class Layer(NamedTuple):
     kept: tuple[int, ...] | None
     columns: int
     fixed: bool
+    rectified: bool
 
 
 @dataclass(frozen=True)
 class Geometry:
     """Tile, zero padding [3] and kept positions of one layer; `kept` None stands for all T.
 
-    `fixed` says that the kept set is final: a backend may generate code for it. It changes no result.
+    `fixed` says that the kept set is final: a backend may generate code for it. It changes no result. `rectified` makes
+    it a Winograd-ReLU layer (Liu, Pool, Han, Dally, arXiv 1802.06367): negative values of V count as zero.
     """
 
     tile: Tile
     padding: Triple
     kept: tuple[int, ...] | None = None
     fixed: bool = False
+    rectified: bool = False
 
     @property
     def positions(self) -> tuple[int, ...]:
@@ -45,7 +48,8 @@ class Geometry:
     @property
     def arguments(self) -> Layer:
         """This geometry in plain values."""
-        return Layer(str(self.tile), self.tile.kernel_size, self.padding, self.kept, self.columns, self.fixed)
+        sizes, columns = self.tile.kernel_size, self.columns
+        return Layer(str(self.tile), sizes, self.padding, self.kept, columns, self.fixed, self.rectified)
 
     def output_size(self, input_size: Sequence[int]) -> Triple:
         """Outputs [3] for an input of `input_size` [3]."""

@@ -79,7 +79,8 @@ class WinogradLayer(nn.Module):
         """Shown by print(module)."""
         kept = f"{self.geometry.columns}/{self.geometry.tile.positions} columns"
         channels = f"{self.in_channels}, {self.out_channels}"
-        return f"{channels}, {self.geometry.tile.name}, padding={self.geometry.padding}, {kept}"
+        rectified = ", Winograd-ReLU" if self.geometry.rectified else ""
+        return f"{channels}, {self.geometry.tile.name}, padding={self.geometry.padding}, {kept}{rectified}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "observer": None}
@@ -90,7 +91,8 @@ class WinogradConv3d(WinogradLayer):
 
     `mask`, a persistent bool buffer [T, 1 or Cin, 1 or Cout], says which weights are kept; a column of which none is
     stays stored but is not computed. With free or pruned weights this is no convolution: tile, origin and padding
-    belong to what it computes. Raises ValueError for channels, tiles, kernel sizes and paddings that are not accepted.
+    belong to what it computes. `rectified` makes it a Winograd-ReLU layer (see `lrw.rectify`). Raises ValueError for
+    channels, tiles, kernel sizes and paddings that are not accepted.
     """
 
     mask: Tensor
@@ -106,12 +108,13 @@ class WinogradConv3d(WinogradLayer):
         padding: int | str | Sequence[int] = 0,
         tile: TileLike = 2,
         bias: bool = True,
+        rectified: bool = False,
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         chosen = Tile.of(tile, kernel_size)
-        geometry = Geometry(chosen, padding_sizes(padding, chosen.kernel_size))
+        geometry = Geometry(chosen, padding_sizes(padding, chosen.kernel_size), rectified=rectified)
         super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, device=device, dtype=dtype)
         spatial = torch.empty(out_channels, in_channels, *chosen.kernel_size, device=device, dtype=dtype)
         nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed

@@ -7,14 +7,16 @@ forward operator also adds a bias, and for inference a residual, and applies ReL
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lrw import backends
+from lrw.backends import composed
 from lrw.backends.epilogue import Epilogue
-from lrw.geometry import Geometry, geometry
+from lrw.geometry import Geometry, Layer, geometry
 
 _LAYER = "str tile, int[] padding, int[]? kept, bool fixed, str backend"
 
@@ -65,6 +67,18 @@ def forward(
     epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
     with without_autocast(x.device):
         return _outer(run.forward(_inner(x), u, layer, epilogue), x)
+
+
+def rectified_forward(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str) -> Tensor:
+    """A Winograd-ReLU layer: not bilinear, so none of the three operators, but tensor operations torch differentiates.
+
+    Raises ValueError for backends other than "auto" and "torch".
+    """
+    if backend not in ("auto", "torch"):
+        raise ValueError(f"backend: {backend!r} computes no Winograd-ReLU layers; accepted are auto, torch")
+    rectified = replace(_geometry(layer.tile, layer.padding, layer.kept, layer.fixed), rectified=True)
+    with without_autocast(x.device):
+        return _outer(composed.forward(_inner(x), u, rectified, Epilogue(bias)), x)
 
 
 def prepare(

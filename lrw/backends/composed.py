@@ -30,12 +30,19 @@ def refusal(device: torch.device) -> str | None:
 
 
 def forward(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Tensor:
-    """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
+    """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]; torch differentiates this one alone."""
     x, u = widened(x, u)
     start, size = geometry.tile.starts(), geometry.output_size(x.shape[1:4])
     parts = _parts(x.shape[0], geometry, size, u, x.device)
-    y = _joined([_scatter(torch.bmm(_input_transform(x[p], geometry), u), geometry, "A", start, size) for p in parts])
+    y = _joined([_scatter(torch.bmm(domain_input(x[p], geometry), u), geometry, "A", start, size) for p in parts])
     return epilogue.apply(y)
+
+
+def domain_input(x: Tensor, geometry: Geometry) -> Tensor:
+    """What weights are multiplied with, V [K, tiles, Cin] of x [N, D, H, W, Cin], rectified where the layer says so."""
+    grid = geometry.tile.grid(geometry.output_size(x.shape[1:4]))
+    v = _gather(x, geometry, "B", geometry.tile.starts(geometry.padding), grid)
+    return torch.relu(v) if geometry.rectified else v
 
 
 def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> None:
@@ -57,7 +64,7 @@ def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
     x, dy = widened(x, dy)
     du = x.new_zeros(geometry.columns, x.shape[4], dy.shape[4])
     for p in _parts(x.shape[0], geometry, dy.shape[1:4], du, x.device):
-        du.baddbmm_(_input_transform(x[p], geometry).transpose(1, 2), _output_adjoint(dy[p], geometry))
+        du.baddbmm_(domain_input(x[p], geometry).transpose(1, 2), _output_adjoint(dy[p], geometry))
     return du
 
 
@@ -72,11 +79,6 @@ def _parts(batch: int, geometry: Geometry, output_size: Sequence[int], u: Tensor
 
 def _joined(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _input_transform(x: Tensor, geometry: Geometry) -> Tensor:
-    grid = geometry.tile.grid(geometry.output_size(x.shape[1:4]))
-    return _gather(x, geometry, "B", geometry.tile.starts(geometry.padding), grid)
 
 
 def _output_adjoint(dy: Tensor, geometry: Geometry) -> Tensor:

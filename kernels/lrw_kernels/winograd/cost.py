@@ -75,13 +75,17 @@ def winograd_cost(
     batch: int = 1,
     kept: Sequence[int] | None = None,
     itemsize: int = 4,
+    density: float = 1.0,
 ) -> Cost:
-    """A Winograd layer with transformed weights: input transform, K column products, output transform."""
+    """A Winograd layer with transformed weights: input transform, K column products, output transform.
+
+    `density` is the share of products in which neither factor is zero: of weights times of activations.
+    """
     k = len(kept_positions(kept, tile))
     tiles = batch * prod(tile.grid(output_size))
     in_mul, in_add = _separable([axis.B for axis in tile.axes])
     out_mul, out_add = _separable([tuple(zip(*axis.A, strict=True)) for axis in tile.axes])
-    products = k * tiles * cin * cout
+    products = round(density * k * tiles * cin * cout)
     activations = batch * prod(output_size) * (cin + cout)
     return Cost(
         products,
