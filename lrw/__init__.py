@@ -8,9 +8,9 @@ but neither numba nor triton.
 
 from lrw.checkpoint import load, save
 from lrw.compress import compress
-from lrw.convert import to_winograd
+from lrw.convert import to_spatial, to_winograd
 from lrw.export import export_layer
-from lrw.lowrank import add_low_rank, print_trainable_parameters
+from lrw.lowrank import add_low_rank, merge_low_rank, print_trainable_parameters, training_size
 from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradConv3d
 from lrw.pruning import ColumnPruner
 from lrw.rectify import activation_density, rectify
@@ -28,9 +28,12 @@ __all__ = [
     "compress",
     "export_layer",
     "load",
+    "merge_low_rank",
     "print_trainable_parameters",
     "rectify",
     "save",
+    "to_spatial",
     "to_winograd",
+    "training_size",
     "warmup",
 ]

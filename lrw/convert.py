@@ -1,18 +1,20 @@
-"""nn.Conv3d -> WinogradConv3d, throughout a network."""
+"""nn.Conv3d -> WinogradConv3d, throughout a network, and back as nearly as that can be."""
 
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from math import sqrt
 
+import numpy as np
 import torch
 from torch import nn
 
 from lrw import checks
-from lrw.layers import named_layers, replace_layers
-from lrw.nn import WinogradConv3d
+from lrw.layers import named_layers, replace_layers, winograd_layers
+from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.operators import compute_dtype
 from lrw.ops import TileLike
-from lrw_kernels.winograd import spatial_error
+from lrw_kernels.winograd import output_gram, spatial_error
 
 
 @dataclass
@@ -72,3 +74,42 @@ def _too_inaccurate(layer: WinogradConv3d, rtol: float) -> str | None:
     return (
         None if bound <= rtol else f"{tile.name} has an error bound of {bound:.1g}; accepted is up to rtol = {rtol:g}"
     )
+
+
+def to_spatial(net: nn.Module, *, inplace: bool = False) -> nn.Module:
+    """A copy of `net` (or `net` itself, `inplace`) whose Winograd layers are nn.Conv3d again, as nearly as they can be.
+
+    A Winograd layer with free or pruned weights is no convolution; this is the projection on those: the filter whose
+    output is nearest for white-noise input. `.report` gives for each layer how far it is off, root mean square, as a
+    share of the output. Raises ValueError for Winograd-ReLU layers and networks without Winograd layers.
+    """
+    layers = winograd_layers(net)
+    for name, layer in layers.items():
+        if layer.geometry.rectified:
+            raise ValueError(f"net: {name!r} is a Winograd-ReLU layer; there is no convolution near it")
+    new, report = dict[str, nn.Module](), dict[str, float]()
+    for name, layer in layers.items():
+        new[name], report[name] = _projected(layer)
+    result = replace_layers(net if inplace else deepcopy(net), new)
+    result.report = report  # type: ignore[assignment]
+    return result
+
+
+@torch.no_grad()
+def _projected(layer: WinogradLayer) -> tuple[nn.Conv3d, float]:
+    """(the nearest convolution, the share of the output it leaves): min over w of (G w - U)^T H (G w - U)."""
+    tile, u = layer.geometry.tile, layer.weights().detach()
+    d, h, w = (axis.array("G") for axis in tile.axes)
+    table, gram = torch.from_numpy(np.kron(np.kron(d, h), w)).double(), torch.from_numpy(output_gram(tile))
+    whole = torch.zeros(tile.positions, layer.in_channels * layer.out_channels, dtype=torch.float64)
+    whole[list(layer.geometry.positions)] = u.flatten(1).double().cpu()
+    weighted = table.T @ gram  # [r^3, T]
+    taps = torch.linalg.solve(weighted @ table, weighted @ whole)  # [r^3, Cin * Cout]
+    left, all_of_it = (float((part * (gram @ part)).sum().clamp_min(0)) for part in (table @ taps - whole, whole))
+    conv = nn.Conv3d(layer.in_channels, layer.out_channels, tile.kernel_size, padding=layer.geometry.padding,
+                     bias=layer.bias is not None, device=u.device, dtype=u.dtype)  # fmt: skip
+    shape = (*tile.kernel_size, layer.in_channels, layer.out_channels)
+    conv.weight.copy_(taps.view(shape).permute(4, 3, 0, 1, 2))
+    if conv.bias is not None and layer.bias is not None:
+        conv.bias.copy_(layer.bias)
+    return conv.train(layer.training), sqrt(left / all_of_it) if all_of_it > 0 else 0.0

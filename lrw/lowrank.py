@@ -1,18 +1,26 @@
 """Low-rank Winograd layers throughout a network: freeze the base, train Gr and Gc."""
 
+from collections import defaultdict
 from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
 
 from lrw import checks
 from lrw.layers import named_layers, replace_layers
 from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
 
+PROBE = 16  # numbers of a stand-in
+
 
 def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str = "gc_zero") -> nn.Module:
     """Give every WinogradConv3d of `net`, in place, a low-rank update of `rank` (or rank by layer name); returns `net`.
 
-    Transformed weights are frozen; everything else stays trainable. At step 0 the network is the given one bit for bit.
+    Transformed weights are frozen; everything else stays trainable. At step 0 the network is the given one bit for bit
+    (with init "principal", see `LowRankWinogradConv3d.of`, up to rounding).
     Raises ValueError, with nothing changed, for ranks outside 1..T, unknown layer names, non-finite weights, or a
     network without WinogradConv3d layers. Rank 8 as the default is ours, the paper's is not known.
     """
@@ -31,13 +39,66 @@ def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str
     return replace_layers(net, {name: LowRankWinogradConv3d.of(layers[name], r, init) for name, r in ranks.items()})
 
 
+def merge_low_rank(net: nn.Module) -> nn.Module:
+    """Turn every low-rank layer of `net`, in place, into a WinogradConv3d with the update added; returns `net`.
+
+    The function stays, the masks too; all weights are trainable from then on. Raises ValueError where there is none.
+    """
+    layers = named_layers(net, LowRankWinogradConv3d)
+    if not layers:
+        raise ValueError("net: holds no low-rank layer; give it some with lrw.add_low_rank first")
+    return replace_layers(net, {name: layer.merged() for name, layer in layers.items()})
+
+
 def count_parameters(net: nn.Module) -> tuple[int, int]:
     """(trainable, all) parameters of `net`."""
     sizes = [(p.numel(), p.requires_grad) for p in net.parameters()]
     return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 
-def print_trainable_parameters(net: nn.Module) -> None:
-    """Print trainable against all parameters, in one line."""
+@dataclass(frozen=True)
+class TrainingSize:
+    """What training holds in memory beside activations: numbers of parameters, and bytes of what goes with them."""
+
+    trainable: int
+    total: int
+    gradient_bytes: int
+    optimizer_bytes: int
+
+    def __str__(self) -> str:
+        share = 100 * self.trainable / max(self.total, 1)
+        return (f"trainable parameters: {self.trainable:,} of {self.total:,} ({share:.2f} %), gradients "
+                f"{self.gradient_bytes:,} bytes, optimizer {self.optimizer_bytes:,} bytes")  # fmt: skip
+
+
+def training_size(net: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingSize:
+    """Count `net`'s parameters, their gradients and what `optimizer` keeps for them, before or after its first step.
+
+    What an optimizer keeps is found by letting a copy of it take a step on small stand-ins.
+    """
+    trained = [p for p in net.parameters() if p.requires_grad]
+    gradients = sum(p.numel() * p.element_size() for p in trained)
+    trainable, total = count_parameters(net)
+    return TrainingSize(trainable, total, gradients, sum(_state_bytes(optimizer, g) for g in optimizer.param_groups))
+
+
+def _state_bytes(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> int:
+    probe, size = copy(optimizer), 0
+    probe.state = defaultdict(dict)
+    for p in group["params"]:
+        stand_in = torch.zeros(PROBE, dtype=p.dtype, device=p.device, requires_grad=True)
+        stand_in.grad = torch.zeros_like(stand_in)
+        probe.param_groups = [{**group, "params": [stand_in]}]
+        probe.step()
+        held = [t for t in probe.state[stand_in].values() if isinstance(t, torch.Tensor) and t.numel() >= PROBE]
+        size += sum(t.element_size() for t in held) * p.numel()
+    return size
+
+
+def print_trainable_parameters(net: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
+    """Print trainable against all parameters, and with an `optimizer` the bytes training them takes, in one line."""
+    if optimizer is not None:
+        print(training_size(net, optimizer))
+        return
     trainable, total = count_parameters(net)
     print(f"trainable parameters: {trainable:,} of {total:,} ({100 * trainable / max(total, 1):.2f} %)")

@@ -1,5 +1,7 @@
 """Conversion to Winograd layers: the same function, and a report of what was left and why."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -89,3 +91,31 @@ def test_evaluating_puts_every_modules_own_mode_back() -> None:
     with pytest.raises(RuntimeError, match="inside"):
         fail_inside()
     assert [module.training for module in net.modules()] == modes
+
+
+@pytest.mark.parametrize("tile", [2, 4])
+def test_spatial_weights_come_back_from_layers_that_are_convolutions(tile: int) -> None:
+    net = small_net()
+    back = lrw.to_spatial(lrw.to_winograd(net, tile))
+    assert type(back[0]) is nn.Conv3d
+    torch.testing.assert_close(back[0].weight, net[0].weight, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(back(X), net(X), rtol=1e-4, atol=1e-5)
+    assert all(missing < 1e-6 for missing in back.report.values())
+
+
+def test_spatial_weights_of_pruned_layers_are_nearest_and_say_how_far() -> None:
+    torch.manual_seed(0)
+    layer = lrw.WinogradConv3d(8, 8, padding=0, tile=2)
+    layer.keep(range(0, 64, 2))
+    conv = lrw.to_spatial(layer)
+    x = torch.randn(1, 8, 34, 34, 34)
+    with torch.no_grad():
+        y, near = layer(x), conv(x)
+        measured = float((near - y).norm() / (y - layer.bias.view(1, -1, 1, 1, 1)).norm())
+        assert conv.report[""] == pytest.approx(measured, rel=0.01)
+        for step in (0.01, -0.01):  # any other filter is further away
+            other = copy.deepcopy(conv)
+            other.weight += step * torch.randn_like(other.weight)
+            assert float((other(x) - y).norm()) > float((near - y).norm())
+    with pytest.raises(ValueError, match="Winograd-ReLU"):
+        lrw.to_spatial(lrw.WinogradConv3d(2, 2, rectified=True))

@@ -2,7 +2,7 @@
 
 from lrw_kernels.winograd.columns import kept_positions
 from lrw_kernels.winograd.cost import Cost, cheapest_tile, column_cost, direct_cost, winograd_cost
-from lrw_kernels.winograd.error import domain_error, importance, output_norms, spatial_error
+from lrw_kernels.winograd.error import domain_error, importance, output_gram, output_norms, spatial_error
 from lrw_kernels.winograd.points import default_points
 from lrw_kernels.winograd.supports import supports
 from lrw_kernels.winograd.tile import Tile
@@ -19,6 +19,7 @@ __all__ = [
     "domain_error",
     "importance",
     "kept_positions",
+    "output_gram",
     "output_norms",
     "spatial_error",
     "supports",

@@ -30,6 +30,17 @@ def importance(tile: Tile, kept: Sequence[int] | None = None) -> npt.NDArray[np.
     return _positions(tile, kept, lambda axis: _norms(axis.array("A")) * _norms(axis.array("B")))
 
 
+def output_gram(tile: Tile) -> npt.NDArray[np.float64]:
+    """H [T, T]: for white-noise input, weights u [T] of one channel pair give a tile's outputs the mean square u^T H u.
+
+    H = (A A^T) * (B B^T) on each axis, Kronecker product over the axes; its diagonal is `importance` squared, the rest
+    is how positions interfere.
+    """
+    tables = [(axis.array("A"), axis.array("B")) for axis in tile.axes]
+    d, h, w = ((a @ a.T) * (b @ b.T) for a, b in tables)
+    return np.kron(np.kron(d, h), w)
+
+
 def output_norms(tile: Tile, kept: Sequence[int] | None = None) -> npt.NDArray[np.float64]:
     """|A_p|_2 [K]: how far a unit at position p spreads over the outputs, prod over axes of |row p of A|_2."""
     return _positions(tile, kept, lambda axis: _norms(axis.array("A")))

@@ -1,0 +1,63 @@
+"""The layer that stores and computes kept columns only."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrw.geometry import Geometry
+from lrw.nn.layer import WinogradLayer
+from lrw_kernels.winograd import kept_positions
+
+
+class CompressedConv3d(WinogradLayer):
+    """Only the kept columns, folded: `weight` [K, Cin, Cout] and their positions in `kept` [K].
+
+    Made by `lrw.compress`; inference is K dense products. `weight` can be trained further.
+    """
+
+    kept: Tensor
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        geometry: Geometry,
+        *,
+        bias: bool,
+        backend: str = "auto",
+        **tensor: Any,
+    ) -> None:
+        super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, **tensor)
+        self.weight = nn.Parameter(torch.zeros(geometry.columns, in_channels, out_channels, **tensor))
+        self.register_buffer("kept", torch.tensor(geometry.positions, device=tensor.get("device")))
+
+    @classmethod
+    def of(cls, layer: WinogradLayer) -> "CompressedConv3d":
+        """The compressed form of any Winograd layer; computes the same function."""
+        weight = layer.weights().detach()
+        geometry = replace(layer.geometry, kept=layer.geometry.positions, fixed=True)
+        new = cls(
+            layer.in_channels,
+            layer.out_channels,
+            geometry,
+            bias=layer.bias is not None,
+            backend=layer.backend,
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        with torch.no_grad():
+            new.weight.copy_(weight)
+        return new._take_bias(layer)
+
+    def weights(self) -> Tensor:
+        """U [K, Cin, Cout], as stored."""
+        return self.weight
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        kept = state_dict.get(prefix + "kept")
+        if kept is not None:
+            kept_positions(kept.tolist(), self.geometry.tile)  # refuses what the tile has not before anything is loaded
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.geometry = replace(self.geometry, kept=kept_positions(self.kept.tolist(), self.geometry.tile))

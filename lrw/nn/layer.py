@@ -1,0 +1,79 @@
+"""What all Winograd layers share: channels, geometry, bias, backend and the forward pass."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from lrw import checks
+from lrw.geometry import Geometry
+from lrw.ops import domain_conv3d
+
+Observer = Callable[["WinogradLayer", Tensor], None]
+
+
+class WinogradLayer(nn.Module):
+    """What the three layers share: channels, geometry, bias, backend and the forward pass.
+
+    `observer`, where set, is called with each forward pass's transformed weights [K, Cin, Cout] while gradients are
+    recorded; a pruner watches through it. It is neither copied nor pickled with the module.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        geometry: Geometry,
+        *,
+        bias: bool,
+        backend: str = "auto",
+        **tensor: Any,
+    ) -> None:
+        super().__init__()
+        checks.check_count(in_channels, "in_channels")
+        checks.check_count(out_channels, "out_channels")
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.geometry, self.backend = geometry, backend
+        self.observer: Observer | None = None
+        self.bias = nn.Parameter(torch.zeros(out_channels, **tensor)) if bias else None
+
+    @property
+    def geometry(self) -> Geometry:
+        """Tile, padding and kept positions."""
+        return self._geometry
+
+    @geometry.setter
+    def geometry(self, value: Geometry) -> None:
+        self._geometry = value
+        self._layer = value.arguments
+
+    def weights(self) -> Tensor:
+        """U [K, Cin, Cout] of the kept columns."""
+        raise NotImplementedError(f"{type(self).__name__} defines no weights()")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
+        u = self.weights()
+        if self.observer is not None and u.requires_grad:
+            u = u.view_as(u)  # a tensor of this pass alone: hooks on a parameter itself would outlive it
+            self.observer(self, u)
+        return domain_conv3d(input, u, self.bias, self._layer, self.backend)
+
+    def _take_bias(self, other: nn.Module) -> Self:
+        """Copy `other`'s bias, whether it is trained, and its mode; returns self."""
+        if self.bias is not None and isinstance(other.bias, Tensor):
+            with torch.no_grad():
+                self.bias.copy_(other.bias)
+            self.bias.requires_grad_(other.bias.requires_grad)
+        return self.train(other.training)
+
+    def extra_repr(self) -> str:
+        """Shown by print(module)."""
+        kept = f"{self.geometry.columns}/{self.geometry.tile.positions} columns"
+        channels = f"{self.in_channels}, {self.out_channels}"
+        rectified = ", Winograd-ReLU" if self.geometry.rectified else ""
+        return f"{channels}, {self.geometry.tile.name}, padding={self.geometry.padding}, {kept}{rectified}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "observer": None}

@@ -1,0 +1,84 @@
+"""The layer trained through two small matrices."""
+
+from math import sqrt
+
+import torch
+from torch import Tensor, nn
+
+from lrw import checks
+from lrw.nn.winograd import WinogradConv3d
+from lrw.operators import without_autocast
+
+INITS = ("gc_zero", "gr_zero", "principal")
+
+
+class LowRankWinogradConv3d(WinogradConv3d):
+    """A Winograd layer trained through two small matrices only (Qin, Lin et al., arXiv 2301.11180).
+
+    U = weight + sum_s Gc[:, s] Gr[s] on the kept columns; `weight` [T, Cin, Cout] is frozen, `Gr` [s, Cin, Cout] and
+    `Gc` [T, s] are trainable (the paper's factors transposed, so that they are GEMM-shaped). One factor starts at
+    zero, so that step 0 is the given layer bit for bit. That start is ours; the paper's is not known.
+    """
+
+    Gr: nn.Parameter
+    Gc: nn.Parameter
+
+    @classmethod
+    def of(cls, layer: WinogradConv3d, rank: int, init: str = "gc_zero") -> "LowRankWinogradConv3d":
+        """`layer` with a low-rank update of `rank` (1 to T); its tensors are shared, `weight` is frozen.
+
+        init "gc_zero" (Gr random, Gc zero), "gr_zero" (the other way) or "principal" (the factors take over the base's
+        `rank` largest singular directions, the frozen rest is a tensor of its own; equal up to rounding, not bit for
+        bit). Raises ValueError for other values.
+        """
+        checks.check_count(rank, "rank", layer.geometry.tile.positions)
+        if init not in INITS:
+            raise ValueError(f"init: {init!r}; accepted are {', '.join(INITS)}")
+        new = cls.__new__(cls)
+        nn.Module.__init__(new)
+        new.__dict__.update(
+            {**layer.__getstate__(), "_parameters": layer._parameters.copy(), "_buffers": layer._buffers.copy()}
+        )
+        new.weight.requires_grad_(False)
+        gr = layer.weight.new_empty(rank, layer.in_channels, layer.out_channels)
+        gc = layer.weight.new_empty(layer.geometry.tile.positions, rank)
+        if init == "principal":
+            _split_principal(layer.weight.detach(), gr, gc)
+            new.weight = nn.Parameter(layer.weight.detach() - torch.einsum("ts,sio->tio", gc, gr), requires_grad=False)
+        else:  # the random factor is of size one per product, so that the other's learning rate means what it says
+            for factor, zero in ((gr, init == "gr_zero"), (gc, init == "gc_zero")):
+                nn.init.zeros_(factor) if zero else nn.init.normal_(factor, std=1 / sqrt(rank))
+        new.Gr, new.Gc = nn.Parameter(gr), nn.Parameter(gc)
+        return new
+
+    def merged(self) -> WinogradConv3d:
+        """The layer with the update added to its weights, all of them trainable; computes the same function."""
+        new = WinogradConv3d.__new__(WinogradConv3d)
+        nn.Module.__init__(new)
+        factors = ("Gr", "Gc")
+        parameters = {name: p for name, p in self._parameters.items() if name not in factors}
+        new.__dict__.update({**self.__getstate__(), "_parameters": parameters, "_buffers": self._buffers.copy()})
+        new.weight = nn.Parameter(
+            torch.einsum("ts,sio->tio", self.Gc.detach(), self.Gr.detach()) + self.weight.detach()
+        )
+        return new
+
+    @property
+    def rank(self) -> int:
+        """s, the number of rank-one updates."""
+        return int(self.Gr.shape[0])
+
+    def stored(self) -> Tensor:
+        """U [K, Cin, Cout]: the frozen rows plus the update, one GEMM."""
+        base = self.rows(self.weight)
+        with without_autocast(base.device):  # an update rounded to half precision would lose small steps
+            return torch.addmm(base.flatten(1), self.rows(self.Gc), self.Gr.flatten(1)).view_as(base)
+
+
+def _split_principal(weight: Tensor, gr: Tensor, gc: Tensor) -> None:
+    """Fill Gr [s, Cin, Cout] and Gc [T, s] with the best approximation of `weight` [T, Cin, Cout] of their rank."""
+    flat, rank = weight.flatten(1).double(), len(gr)
+    values, vectors = torch.linalg.eigh(flat @ flat.T)  # [T, T] however many channels; singular values squared, rising
+    left, roots = vectors[:, -rank:], values[-rank:].clamp_min(0).sqrt().sqrt()
+    gc.copy_(left * roots)
+    gr.copy_((left.T @ flat / roots.clamp_min(1e-30)[:, None]).view_as(gr))

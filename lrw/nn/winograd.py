@@ -1,0 +1,136 @@
+"""The layer trained in the Winograd domain, with the mask that says what of it is kept."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrw import checks
+from lrw.geometry import Geometry
+from lrw.nn.layer import WinogradLayer
+from lrw.ops import TileLike, padding_sizes, transform_weight
+from lrw_kernels.winograd import Tile, kept_positions
+
+
+class WinogradConv3d(WinogradLayer):
+    """A 3D convolution whose weights live in the Winograd domain: `weight` [T, Cin, Cout], all of them trainable.
+
+    `mask`, a persistent bool buffer [T, 1 or Cin, 1 or Cout], says which weights are kept; a column of which none is
+    stays stored but is not computed. With free or pruned weights this is no convolution: tile, origin and padding
+    belong to what it computes. `rectified` makes it a Winograd-ReLU layer (see `lrw.rectify`). Raises ValueError for
+    channels, tiles, kernel sizes and paddings that are not accepted.
+    """
+
+    mask: Tensor
+    computes_all = False  # also columns that are dropped, as zeros: for whoever wants their gradients
+    _holes = False  # whether kept columns have weights that are not
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Sequence[int] = 3,
+        *,
+        padding: int | str | Sequence[int] = 0,
+        tile: TileLike = 2,
+        bias: bool = True,
+        rectified: bool = False,
+        backend: str = "auto",
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        chosen = Tile.of(tile, kernel_size)
+        geometry = Geometry(chosen, padding_sizes(padding, chosen.kernel_size), rectified=rectified)
+        super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, device=device, dtype=dtype)
+        spatial = torch.empty(out_channels, in_channels, *chosen.kernel_size, device=device, dtype=dtype)
+        nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed
+        self.weight = nn.Parameter(transform_weight(spatial, chosen).to(spatial.dtype))
+        self.register_buffer("mask", torch.ones(chosen.positions, 1, 1, dtype=torch.bool, device=device))
+
+    @classmethod
+    def from_conv3d(cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto") -> "WinogradConv3d":
+        """The layer that computes what `conv` does. Raises ValueError where Winograd does not apply."""
+        reason = checks.unsuited(conv)
+        if reason is not None:
+            raise ValueError(f"conv: {reason}")
+        layer = cls(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            padding=conv.padding,
+            tile=tile,
+            bias=conv.bias is not None,
+            backend=backend,
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
+        )
+        with torch.no_grad():
+            layer.weight.copy_(transform_weight(conv.weight, layer.geometry.tile))
+        layer.weight.requires_grad_(conv.weight.requires_grad)
+        return layer._take_bias(conv)
+
+    def keep(self, kept: Sequence[int]) -> None:
+        """Compute only the `kept` positions (rising) from now on. Raises ValueError naming what is wrong with them."""
+        positions = kept_positions(kept, self.geometry.tile)
+        mask = torch.zeros(self.geometry.tile.positions, 1, 1, dtype=torch.bool)
+        mask[list(positions)] = True
+        self.keep_weights(mask)
+
+    def keep_weights(self, mask: Tensor) -> None:
+        """Keep the weights at which `mask` (bool [T, 1 or Cin, 1 or Cout]) is True, drop the others.
+
+        Raises ValueError for other shapes and for a mask that keeps nothing.
+        """
+        self._check_mask(mask, "mask")
+        self._shape_mask(mask.shape)
+        self.mask.copy_(mask)
+        self._follow_mask()
+
+    def compute_all(self, all_columns: bool = True) -> None:
+        """Whether dropped columns are computed too, as zeros, so that they have gradients."""
+        self.computes_all = all_columns
+        self._follow_mask()
+
+    def _check_mask(self, mask: Tensor, name: str) -> None:
+        sizes = (self.geometry.tile.positions, self.in_channels, self.out_channels)
+        fitting = mask.dim() == 3 and all(n in (1, size) for n, size in zip(mask.shape, sizes, strict=True))
+        if not fitting or mask.shape[0] != sizes[0]:
+            raise ValueError(
+                f"{name}: shape {list(mask.shape)}; accepted is [{sizes[0]}, 1 or {sizes[1]}, 1 or {sizes[2]}]"
+            )
+        if not bool(mask.any()):
+            raise ValueError(f"{name}: keeps no column; a layer keeps at least one of {sizes[0]}")
+
+    def _shape_mask(self, shape: Sequence[int]) -> None:
+        if tuple(shape) != tuple(self.mask.shape):
+            self.mask = torch.ones(*shape, dtype=torch.bool, device=self.mask.device)
+
+    def _follow_mask(self) -> None:
+        there, tile = self.mask.flatten(1).any(1), self.geometry.tile
+        kept = range(tile.positions) if self.computes_all else [int(p) for p in there.nonzero().flatten()]
+        self.geometry = replace(self.geometry, kept=None if len(kept) == tile.positions else tuple(kept))
+        self._holes = not bool(self.mask[list(kept)].all())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        mask = state_dict.get(prefix + "mask")
+        if mask is not None:
+            self._check_mask(mask, f"state_dict: {prefix}mask")
+            self._shape_mask(mask.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._follow_mask()
+
+    def stored(self) -> Tensor:
+        """U [K, Cin, Cout]: the computed rows, with what single weights are dropped still in them."""
+        return self.rows(self.weight)
+
+    def weights(self) -> Tensor:
+        """U [K, Cin, Cout] of the computed columns, zero where weights are dropped."""
+        return self.stored() * self.rows(self.mask) if self._holes else self.stored()
+
+    def rows(self, table: Tensor) -> Tensor:
+        """The computed rows of a [T, ...] table."""
+        kept = self.geometry.kept
+        return table if kept is None else table[list(kept)]
