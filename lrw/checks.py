@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+# By name: importing the classes imports all of torch.distributed.
+WRAPPERS = ("DistributedDataParallel", "DataParallel", "FSDPModule", "FullyShardedDataParallel")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -104,6 +106,14 @@ def check_volume_size(value: Sequence[int], name: str) -> tuple[int, int, int]:
 
 def _names(dtypes: Sequence[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+
+
+def check_unwrapped(net: nn.Module) -> None:
+    """`net` must not be wrapped for distributed training: wrappers know the parameters they met."""
+    for module in net.modules():
+        wrapper = next((kind.__name__ for kind in type(module).__mro__ if kind.__name__ in WRAPPERS), None)
+        if wrapper is not None:
+            raise ValueError(f"net: is wrapped in {wrapper}, which has taken its parameters; change layers before that")
 
 
 def unsuited(conv: nn.Conv3d) -> str | None:

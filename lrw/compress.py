@@ -51,6 +51,7 @@ def compress(net: nn.Module, example_input: Tensor | None = None, *, inplace: bo
     [N, C, D, H, W], multiplies. Raises ValueError, with nothing changed, for non-finite weights or a network without
     Winograd layers.
     """
+    checks.check_unwrapped(net)
     checks.check_finite(net)
     layers = winograd_layers(net)
     sizes = {} if example_input is None else input_sizes(net, example_input)

@@ -46,6 +46,7 @@ def to_winograd(
     skipped and why. Raises ValueError, with nothing changed, for non-finite weights, an unknown tile, or a network with
     nothing to convert.
     """
+    checks.check_unwrapped(net)
     checks.check_finite(net)
     report, new = ConversionReport(), dict[str, nn.Module]()
     for name, conv in named_layers(net, nn.Conv3d).items():
@@ -83,6 +84,7 @@ def to_spatial(net: nn.Module, *, inplace: bool = False) -> nn.Module:
     output is nearest for white-noise input. `.report` gives for each layer how far it is off, root mean square, as a
     share of the output. Raises ValueError for Winograd-ReLU layers and networks without Winograd layers.
     """
+    checks.check_unwrapped(net)
     layers = winograd_layers(net)
     for name, layer in layers.items():
         if layer.geometry.rectified:

@@ -24,6 +24,7 @@ def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str
     Raises ValueError, with nothing changed, for ranks outside 1..T, unknown layer names, non-finite weights, or a
     network without WinogradConv3d layers. Rank 8 as the default is ours, the paper's is not known.
     """
+    checks.check_unwrapped(net)
     layers = {n: m for n, m in named_layers(net, WinogradConv3d).items() if not isinstance(m, LowRankWinogradConv3d)}
     if not layers:
         raise ValueError(
@@ -44,6 +45,7 @@ def merge_low_rank(net: nn.Module) -> nn.Module:
 
     The function stays, the masks too; all weights are trainable from then on. Raises ValueError where there is none.
     """
+    checks.check_unwrapped(net)
     layers = named_layers(net, LowRankWinogradConv3d)
     if not layers:
         raise ValueError("net: holds no low-rank layer; give it some with lrw.add_low_rank first")

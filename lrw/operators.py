@@ -53,6 +53,14 @@ def _outer(y: Tensor, like: Tensor) -> Tensor:
     return y.contiguous(memory_format=memory_format)
 
 
+def _owned(y: Tensor) -> Tensor:
+    """`y` as a tensor in its own right: in-place operations on what a module returns must not meet a view (FSDP)."""
+    if not y._is_view():
+        return y
+    form = (y.storage_offset(), y.size(), y.stride())
+    return torch.empty(0, dtype=y.dtype, device=y.device).set_(y.untyped_storage(), *form)
+
+
 def _empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
     memory_format = torch.channels_last_3d if _channels_last(like) else torch.contiguous_format
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
@@ -66,7 +74,7 @@ def forward(
     run, layer = backends.backend(backend, x.device), _geometry(tile, padding, kept, fixed)
     epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
     with without_autocast(x.device):
-        return _outer(run.forward(_inner(x), u, layer, epilogue), x)
+        return _owned(_outer(run.forward(_inner(x), u, layer, epilogue), x))
 
 
 def rectified_forward(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str) -> Tensor:
@@ -103,7 +111,7 @@ def _input_grad_op(
     run, layer = backends.backend(backend, dy.device), _geometry(tile, padding, kept, fixed)
     d, h, w = input_size
     with without_autocast(dy.device):
-        return _outer(run.input_grad(_inner(dy), u, layer, (d, h, w)), dy)
+        return _owned(_outer(run.input_grad(_inner(dy), u, layer, (d, h, w)), dy))
 
 
 def _weight_grad_op(

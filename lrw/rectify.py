@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from lrw import checks
 from lrw.backends import composed
 from lrw.layers import evaluating, replace_layers
 from lrw.nn import WinogradLayer
@@ -21,6 +22,7 @@ def rectify(net: nn.Module, relus: Mapping[str, str]) -> nn.Module:
     `relus` is layer name -> name of the nn.ReLU module whose work the layer takes over (pooling may lie between); that
     becomes nn.Identity. Raises ValueError, with nothing changed, for names that are not such modules.
     """
+    checks.check_unwrapped(net)
     modules = dict(net.named_modules())
     for layer, relu in relus.items():
         if not isinstance(modules.get(layer), WinogradLayer):

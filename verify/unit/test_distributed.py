@@ -1,6 +1,7 @@
-"""Two processes that each see half of a batch score and keep the columns one process does on the whole."""
+"""Two processes that each see half of a batch score, keep and resume as one process does on the whole."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,69 @@ def worker(rank: int, out: str, diverge: bool, reduce: str) -> None:
     os._exit(0)  # gloo's threads may keep an interpreter from leaving
 
 
+def sharded_worker(rank: int, out: str) -> None:
+    """Train, prune and save under FSDP2; go on from the file in fresh objects; both must agree."""
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+    from torch.distributed.fsdp import fully_shard
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{out}/store", rank=rank, world_size=2)
+    mesh = torch.distributed.init_device_mesh("cpu", (2,))
+
+    def start(shift: float) -> tuple[nn.Module, lrw.ColumnPruner, torch.optim.Optimizer]:
+        model = lrw.add_low_rank(net(), 4)
+        with torch.no_grad():
+            for p in model.parameters():
+                p += shift
+        pruner = lrw.ColumnPruner(model, 0.5)
+        for layer in (*pruner.layers.values(), model):
+            fully_shard(layer, mesh=mesh)
+        return model, pruner, torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+
+    def train(model: nn.Module, pruner: lrw.ColumnPruner, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        model(X[2 * rank : 2 * rank + 2]).square().mean().backward()
+        if not pruner.done:
+            pruner.observe()
+        optimizer.step()
+
+    def states(model: nn.Module, pruner: lrw.ColumnPruner, optimizer: torch.optim.Optimizer) -> dict[str, object]:
+        tensors, held = get_state_dict(model, optimizer)
+        return {"model": tensors, "optimizer": held, "pruner": pruner.state_dict()}
+
+    model, pruner, optimizer = start(0.0)
+    train(model, pruner, optimizer)
+    kept = pruner.prune()
+    train(model, pruner, optimizer)
+    checkpoint.save(states(model, pruner, optimizer), checkpoint_id=f"{out}/checkpoint")
+    train(model, pruner, optimizer)
+    again, resumed, other = start(1.0)
+    state = states(again, resumed, other)
+    checkpoint.load(state, checkpoint_id=f"{out}/checkpoint")
+    set_state_dict(again, other, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
+    resumed.load_state_dict(state["pruner"])  # type: ignore[arg-type]
+    train(again, resumed, other)
+    with torch.no_grad():
+        same = torch.equal(model(X), again(X))
+    try:
+        lrw.compress(model)
+        refusal = ""
+    except ValueError as error:
+        refusal = str(error)
+    torch.save({"kept": kept, "same": same, "refusal": refusal, "stage": resumed.stage}, f"{out}/{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    os._exit(0)
+
+
 def spawn(out: Path, diverge: bool = False, reduce: str = "scores") -> list[dict[str, object]]:
+    return spawned(worker, out, diverge, reduce)
+
+
+def spawned(target: Callable[..., None], out: Path, *arguments: object) -> list[dict[str, object]]:
     context = mp.get_context("spawn")
-    processes = [context.Process(target=worker, args=(rank, str(out), diverge, reduce)) for rank in range(2)]
+    processes = [context.Process(target=target, args=(rank, str(out), *arguments)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -79,3 +140,29 @@ def test_gradients_reduced_before_scoring_give_what_one_process_gives(tmp_path: 
 def test_ranks_that_disagree_raise(tmp_path: Path) -> None:
     for result in spawn(tmp_path, diverge=True):
         assert "ranks chose different columns" in str(result["kept"])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_sharded_networks_prune_and_resume(tmp_path: Path) -> None:
+    first, second = spawned(sharded_worker, tmp_path)
+    assert first["kept"] == second["kept"]
+    for result in (first, second):
+        assert result["same"]
+        assert result["stage"] == 1
+        assert "wrapped in FSDPModule" in str(result["refusal"])
+
+
+def test_wrapped_networks_keep_their_layers() -> None:
+    wrapped = nn.DataParallel(net())
+    for change in (lrw.add_low_rank, lrw.compress, lambda net: lrw.compress(net, inplace=True)):
+        with pytest.raises(ValueError, match="wrapped in DataParallel"):
+            change(wrapped)
+
+
+def test_what_a_layer_returns_may_be_changed_in_place() -> None:
+    model = net()
+    y = model[0](X)
+    assert not y._is_view()
+    y.relu_().sum().backward()
+    with torch.no_grad():
+        assert not model[0](X.contiguous(memory_format=torch.channels_last_3d))._is_view()
