@@ -6,14 +6,17 @@ without pickle (`save`, `load`). The functions are in `lrw.ops`, the modules in 
 but neither numba nor triton.
 """
 
+from lrw.callbacks import lightning_callback
 from lrw.checkpoint import load, save
 from lrw.compress import compress
 from lrw.convert import to_spatial, to_winograd
+from lrw.distill import distillation_loss
 from lrw.export import export_layer
 from lrw.lowrank import add_low_rank, merge_low_rank, print_trainable_parameters, training_size
 from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradConv3d
 from lrw.pruning import ColumnPruner
 from lrw.rectify import activation_density, rectify
+from lrw.schedule import PruningSchedule
 from lrw.version import __version__
 from lrw.warmup import warmup
 
@@ -21,12 +24,15 @@ __all__ = [
     "ColumnPruner",
     "CompressedConv3d",
     "LowRankWinogradConv3d",
+    "PruningSchedule",
     "WinogradConv3d",
     "__version__",
     "activation_density",
     "add_low_rank",
     "compress",
+    "distillation_loss",
     "export_layer",
+    "lightning_callback",
     "load",
     "merge_low_rank",
     "print_trainable_parameters",

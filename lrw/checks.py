@@ -108,6 +108,14 @@ def _names(dtypes: Sequence[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
 
 
+def check_distillation(weight: float, temperature: float) -> None:
+    """`weight` must be a share of the loss, `temperature` above 0."""
+    if not 0 <= weight <= 1:
+        raise ValueError(f"weight: {weight!r}; accepted is a share of the loss from 0 to 1")
+    if not temperature > 0:
+        raise ValueError(f"temperature: {temperature!r}; accepted is a number above 0")
+
+
 def check_unwrapped(net: nn.Module) -> None:
     """`net` must not be wrapped for distributed training: wrappers know the parameters they met."""
     for module in net.modules():

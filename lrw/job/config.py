@@ -26,6 +26,7 @@ class JobConfig:
     score: str = "product"
     scope: str = "layer"
     stages: int = 1
+    distill: float = 0.0
     epochs: int = 6
     batch_size: int = 32
     learning_rate: float = 3e-3
@@ -48,6 +49,8 @@ class JobConfig:
             raise ValueError(f"score: {self.score!r}; accepted are {', '.join(SCORES)}")
         if self.scope not in SCOPES:
             raise ValueError(f"scope: {self.scope!r}; accepted are {', '.join(SCOPES)}")
+        if not 0 <= self.distill <= 1:
+            raise ValueError(f"distill: {self.distill!r}; accepted is a share of the loss from 0 to 1")
         find_target(self.target)
         if self.stages > self.retrain_epochs:
             raise ValueError(

@@ -5,16 +5,19 @@ Data flows one way: config -> state (checkpointed after every epoch) -> finished
 
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from lrw import checks, data, nets
 from lrw.checkpoint import fill, read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
+from lrw.distill import distillation_loss
 from lrw.job import state as checkpoint
 from lrw.job.config import JobConfig
 from lrw.job.finish import finish
@@ -25,6 +28,8 @@ from lrw.job.training import Metrics, evaluate, train_epoch
 from lrw.layers import named_layers
 from lrw.lowrank import add_low_rank, count_parameters
 from lrw.pruning import ColumnPruner
+
+SMOOTHING = 0.05  # of the labels
 
 
 @dataclass(frozen=True)
@@ -149,9 +154,26 @@ class Job:
                 batch_size=batch,
                 learning_rate=self.config.learning_rate,
                 seed=self.config.seed * 10 + index,
+                loss_of=self._loss,
                 after_backward=observe,
                 after_step=lambda done, _: update(done),
             )
+
+    def _loss(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+        """Cross-entropy; from the conversion on, where the job distills, also what the dense network says."""
+        if self.state.stage == 0 or self.config.distill == 0:
+            return F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
+        with torch.no_grad():
+            teacher = self._teacher(images)
+        return distillation_loss(logits, teacher, labels, weight=self.config.distill, label_smoothing=SMOOTHING)
+
+    @cached_property
+    def _teacher(self) -> nn.Module:
+        """The dense network as trained, or as given."""
+        teacher = deepcopy(self.dense)
+        if self.config.weights is None:
+            fill(teacher, read_state_dict(self.out / "dense.safetensors"), "dense.safetensors of this run does not fit")
+        return teacher.eval()
 
     def _note(self, stage: Stage, epoch: int, loss: float, metrics: Metrics, seconds: float) -> None:
         state = self.state

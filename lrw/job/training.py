@@ -33,14 +33,16 @@ def train_epoch(
     batch_size: int,
     learning_rate: float,
     seed: int,
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
     after_backward: Callable[[], None],
     after_step: Callable[[int, int], None],
 ) -> float:
     """Train `net` for epoch `epoch` of `epochs` of a stage; returns the mean loss.
 
     Order and dropout follow from `seed` and `epoch` alone and the learning rate (linear rise, cosine fall over the
-    stage) from the step number, so that an interrupted stage goes on exactly as it would have.
-    `after_backward()` runs between backward and step, `after_step(done, steps)` after each step.
+    stage) from the step number, so that an interrupted stage goes on exactly as it would have. What is trained on is
+    `loss_of(images, logits, labels)`; `after_backward()` runs between backward and step, `after_step(done, steps)`
+    after each step.
     """
     torch.manual_seed(seed * 1000 + epoch)
     batches = list(data.batches("train", batch_size, seed=seed * 1000 + epoch))
@@ -50,7 +52,7 @@ def train_epoch(
         rate = learning_rate * _schedule((epoch * len(batches) + step + 1) / (epochs * len(batches)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = F.cross_entropy(net(images), labels, label_smoothing=0.05)
+        loss = loss_of(images, net(images), labels)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         after_backward()

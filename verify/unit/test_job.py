@@ -77,6 +77,17 @@ def test_report_holds_all_that_was_promised(finished: tuple[Path, dict[str, obje
     assert [entry["stage"] for entry in report["history"]] == ["train"] * 4 + ["finetune"] + ["retrain"] * 2
 
 
+def test_distillation_follows_the_dense_network(finished: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    """With all of the loss; its value is in test_schedule.py."""
+    volumes(tmp_path / "data.npz")
+    done = run(tmp_path / "run", "--json", "--distill", "1.0", "--export", "none")
+    assert done.returncode == 0, done.stderr
+    history = [entry for entry in json.loads(done.stdout)["history"] if entry["stage"] != "train"]
+    plain = [entry for entry in finished[1]["history"] if entry["stage"] != "train"]
+    assert [entry["stage"] for entry in history] == [entry["stage"] for entry in plain]
+    assert all(entry["loss"] != other["loss"] for entry, other in zip(history, plain, strict=True))
+
+
 def test_saved_network_loads_and_predicts(finished: tuple[Path, dict[str, object]]) -> None:
     folder, report = finished
     skeleton = nets.build("c3d", in_channels=1, classes=2, input_size=(8, 8, 8), width=4)
@@ -171,6 +182,7 @@ def test_weights_that_hold_no_state_dict_are_named(name: str, content: bytes | N
         (["--rank", "0"], "rank: 0; accepted are whole numbers"),
         (["--score", "l1"], "score: 'l1'; accepted are product"),
         (["--scope", "net"], "scope: 'net'; accepted are"),
+        (["--distill", "2"], "distill: 2.0; accepted is"),
         (["--stages", "9"], "stages: 9; one is cut per retraining epoch"),
         (["--tile", "9"], "tile: 9 outputs per axis; accepted are 1 to 8"),
         (["--rank", "65"], "rank of 'conv1': 65; accepted are whole numbers from 1 to 64"),

@@ -1,0 +1,63 @@
+"""Pruning inside other people's trainers, none of which is a dependency."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+
+from lrw.pruning import ColumnPruner
+from lrw.schedule import PruningSchedule
+
+LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
+
+
+def lightning_callback(*, score: int = 100, every: int = 50, **options: Any) -> Any:
+    """A Lightning callback that prunes the columns of the module it trains, by `PruningSchedule` and `ColumnPruner`.
+
+    `options` are the pruner's. Convert the network before training starts (in the module's `__init__` or
+    `configure_model`). Scores and counters are part of Lightning's checkpoints. Raises ImportError where Lightning is
+    not installed, and as training starts what the pruner raises.
+    """
+
+    class ColumnPruning(_lightning().Callback):  # type: ignore[misc, name-defined]
+        """See `lightning_callback`."""
+
+        def __init__(self) -> None:
+            self.schedule: PruningSchedule | None = None
+            self._restored: Mapping[str, Any] | None = None
+
+        def on_fit_start(self, trainer: Any, pl_module: nn.Module) -> None:
+            pruner = ColumnPruner(pl_module, **options)
+            if self._restored is not None:
+                pruner.load_state_dict(self._restored)
+            self.schedule = PruningSchedule(pruner, score=score, every=every)
+            if pruner.done:
+                pruner.detach()
+
+        def on_before_optimizer_step(self, trainer: Any, pl_module: nn.Module, optimizer: Any) -> None:
+            assert self.schedule is not None
+            self.schedule.step()
+
+        def on_fit_end(self, trainer: Any, pl_module: nn.Module) -> None:
+            assert self.schedule is not None
+            self.schedule.pruner.detach()
+
+        def state_dict(self) -> dict[str, Any]:
+            return {} if self.schedule is None else {"pruner": self.schedule.pruner.state_dict()}
+
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            self._restored = state_dict.get("pruner")
+            if self.schedule is not None and self._restored is not None:
+                self.schedule.pruner.load_state_dict(self._restored)
+
+    return ColumnPruning()
+
+
+def _lightning() -> Any:
+    for name in LIGHTNING:
+        try:
+            return import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise ImportError("lightning_callback: needs Lightning; `pip install lightning` or `pip install pytorch-lightning`")

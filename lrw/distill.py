@@ -1,0 +1,28 @@
+"""Knowledge distillation: a pruned network learns from the dense one it came from."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lrw import checks
+
+
+def distillation_loss(
+    logits: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    *,
+    weight: float = 0.5,
+    temperature: float = 4.0,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """(1 - weight) cross-entropy with `labels` + weight T^2 KL(teacher || network), both softened by T = `temperature`.
+
+    logits and teacher [N, classes, ...], labels [N, ...]. No gradient goes to the teacher. Raises ValueError for a
+    weight outside 0..1 and a temperature of 0 or below. Source: Hinton, Vinyals, Dean, arXiv 1503.02531; defaults are
+    ours.
+    """
+    checks.check_distillation(weight, temperature)
+    hard = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    student, target = ((x / temperature).log_softmax(1) for x in (logits, teacher.detach()))
+    soft = F.kl_div(student, target, reduction="none", log_target=True).sum(1).mean()
+    return (1 - weight) * hard + weight * temperature**2 * soft
