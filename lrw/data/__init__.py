@@ -4,18 +4,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lrw.data import nifti_file, video
+from lrw.data import nifti_file, npz_file, segmentation, video
 from lrw.data.digits import moving_digits
 from lrw.data.folders import class_folders
 from lrw.data.medmnist import load_medmnist
 from lrw.data.nifti import load_nifti
+from lrw.data.segmentation import load_segmentation
 from lrw.data.video import load_video
 from lrw.data.volumes import SPLITS, Split, Volumes
 
-__all__ = ["SPLITS", "Split", "Volumes", "load", "load_medmnist", "load_nifti", "load_video", "moving_digits"]
+__all__ = [
+    "SPLITS",
+    "Split",
+    "Volumes",
+    "load",
+    "load_medmnist",
+    "load_nifti",
+    "load_segmentation",
+    "load_video",
+    "moving_digits",
+]
 
 _ACCEPTED = (
-    "'digits', a MedMNIST 3D .npz file, a folder with imagesTr/ and labelsTr/ of .nii or .nii.gz volumes, "
+    "'digits', a MedMNIST 3D .npz file, an .npz of segmented volumes (images, labels, fold), "
+    "a folder with imagesTr/ and labelsTr/ of .nii or .nii.gz volumes, "
     "or a folder with one sub-folder per class of .nii or .nii.gz volumes or of clips "
     f"({', '.join(video.SUFFIXES)})"
 )
@@ -25,7 +37,8 @@ def load(spec: str | Path = "digits", *, seed: int = 0, size: Sequence[int] | No
     """Load the data `spec` names; the loader is chosen by what is there.
 
     Args:
-        spec: the word "digits" (write "./digits" for a folder of that name); a path to a MedMNIST 3D `.npz`;
+        spec: the word "digits" (write "./digits" for a folder of that name); a path to a MedMNIST 3D `.npz` or to one
+            of segmented volumes (`load_segmentation`);
             a folder of NIfTI volumes or of video clips, see `load_nifti` and `load_video`.
         seed: what is drawn at random (digits, cubes, splits) follows from it.
         size: (D, H, W); None takes the loader's own. An `.npz` has a fixed size.
@@ -43,7 +56,8 @@ def load(spec: str | Path = "digits", *, seed: int = 0, size: Sequence[int] | No
     if not path.exists():
         raise FileNotFoundError(f"no data at {str(spec)!r}; accepted: {_ACCEPTED}")
     if path.is_file() and path.suffix.lower() == ".npz":
-        return _medmnist_of_size(path, size)
+        packed = set(segmentation.ARRAYS) <= set(npz_file.names(path))
+        return _of_size(load_segmentation(path) if packed else load_medmnist(path), path, size)
     if path.is_dir() and ((path / "imagesTr").is_dir() or class_folders(path, nifti_file.SUFFIXES)):
         return load_nifti(path, seed=seed, **chosen)
     if path.is_dir() and class_folders(path, video.SUFFIXES):
@@ -51,8 +65,7 @@ def load(spec: str | Path = "digits", *, seed: int = 0, size: Sequence[int] | No
     raise ValueError(f"{str(spec)!r} is no data this library reads; accepted: {_ACCEPTED}")
 
 
-def _medmnist_of_size(path: Path, size: Sequence[int] | None) -> Volumes:
-    volumes = load_medmnist(path)
+def _of_size(volumes: Volumes, path: Path, size: Sequence[int] | None) -> Volumes:
     if size is not None and tuple(size) != volumes.size:
         raise ValueError(f"size must be None or the file's own {volumes.size} for {path}, got {tuple(size)}")
     return volumes

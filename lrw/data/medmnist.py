@@ -1,12 +1,11 @@
 """MedMNIST 3D files, 28^3 and 64^3: Yang et al., "MedMNIST v2", Scientific Data 10:41, 2023."""
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from lrw.data.npz_file import read_arrays
 from lrw.data.volumes import SPLITS, Split, Volumes
 
 
@@ -22,27 +21,12 @@ def load_medmnist(path: str | Path) -> Volumes:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no MedMNIST file at {path}")
-    arrays = _read(path)
+    wanted = [f"{name}_{part}" for name in SPLITS for part in ("images", "labels")]
+    arrays = read_arrays(path, wanted, "a MedMNIST 3D .npz")
     splits = {name: _split(arrays, name, path) for name in SPLITS}
     count = 1 + max(int(split.labels.max()) for split in splits.values())
     classes = tuple(str(label) for label in range(count))
     return Volumes(path.stem, classes, splits["train"], splits["val"], splits["test"])
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    wanted = [f"{name}_{part}" for name in SPLITS for part in ("images", "labels")]
-    try:
-        # Opened here: np.load, given a path, leaves the file open when the archive turns out to be broken.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            missing = [key for key in wanted if key not in archive.files]
-            if missing:
-                raise ValueError(f"{', '.join(missing)} missing, found {', '.join(archive.files)}")
-            return {key: archive[key] for key in wanted}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not a MedMNIST 3D .npz: {error}") from error
 
 
 def _split(arrays: dict[str, np.ndarray], name: str, path: Path) -> Split:

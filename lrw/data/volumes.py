@@ -13,7 +13,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 `[N, C, D, H, W]` and their labels int64 `[N]`. `Volumes` checks them."""
+    """Images uint8 `[N, C, D, H, W]` and labels int64, one an image `[N]` or one a voxel `[N, D, H, W]`.
+
+    `Volumes` checks them.
+    """
 
     images: Tensor
     labels: Tensor
@@ -24,7 +27,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Volumes:
-    """A labelled data set: `labels` index `classes`, all splits have the same C, D, H, W.
+    """A labelled data set: `labels` index `classes`, all splits have the same C, D, H, W and kind of label.
 
     Raises:
         ValueError: no class; a split that is empty or has a wrong shape or dtype, a label outside the
@@ -53,6 +56,11 @@ class Volumes:
         """(D, H, W) of the images."""
         depth, height, width = self.train.images.shape[2:]
         return depth, height, width
+
+    @property
+    def segmented(self) -> bool:
+        """Whether each voxel has a label, not each image."""
+        return self.train.labels.ndim > 1
 
     @property
     def counts(self) -> dict[str, int]:
@@ -91,7 +99,7 @@ class Volumes:
         return mean.float(), variance.sqrt().clamp(min=1.0).float()
 
     def batches(self, split_name: str, batch_size: int, *, seed: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images float32 `[n, C, D, H, W]`, labels int64 `[n]`), n = `batch_size` but for the last.
+        """Yield (images float32 `[n, C, D, H, W]`, their labels), n = `batch_size` but for the last.
 
         Images are normalised with the training mean and deviation. With a `seed` the order is a permutation
         drawn from it, without one it is the stored order. A last batch of a single sample joins the batch
@@ -117,6 +125,10 @@ class Volumes:
         for part in parts:
             yield (split.images[part].float() - mean) / std, split.labels[part]
 
+    @property
+    def _unit(self) -> str:
+        return "a voxel" if self.segmented else "an image"
+
     def _check(self, split_name: str) -> None:
         split = self.split(split_name)
         where = f"{self.name}, split {split_name!r}"
@@ -125,8 +137,12 @@ class Volumes:
             raise ValueError(
                 f"{where}: images must be uint8 [N, C, D, H, W] and not empty, got {images.dtype} {list(images.shape)}"
             )
-        if labels.dtype != torch.int64 or list(labels.shape) != [len(images)]:
-            raise ValueError(f"{where}: labels must be int64 [{len(images)}], got {labels.dtype} {list(labels.shape)}")
+        shapes = [[len(images)], [len(images), *images.shape[2:]]]
+        if labels.dtype != torch.int64 or list(labels.shape) not in shapes:
+            accepted = " or ".join(map(str, shapes))
+            raise ValueError(f"{where}: labels must be int64 {accepted}, got {labels.dtype} {list(labels.shape)}")
+        if labels.ndim != self.train.labels.ndim:
+            raise ValueError(f"{where}: labels must be one {self._unit}, as in the training split")
         if int(labels.min()) < 0 or int(labels.max()) >= len(self.classes):
             raise ValueError(
                 f"{where}: labels must lie in 0..{len(self.classes) - 1}, got {int(labels.min())}..{int(labels.max())}"

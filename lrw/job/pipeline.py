@@ -226,8 +226,11 @@ def run(config: JobConfig, reporter: Reporter, *, resume: bool = False, fresh: b
         raise ValueError(f"out: {out} holds an unfinished run; --resume goes on with it, --fresh starts over")
     else:
         state = JobState(config.to_dict())
+    volumes = data.load(config.data, seed=config.seed)
+    if volumes.segmented:
+        raise ValueError(f"data: {config.data} has a label for each voxel; this job trains classifiers")
     reporter.say(f"data {config.data}, net {config.net} (width {config.width}), files in {out}/")
-    return Job(config, data.load(config.data, seed=config.seed), reporter, state).run()
+    return Job(config, volumes, reporter, state).run()
 
 
 def _resumable(state: JobState | None, config: JobConfig) -> JobState:

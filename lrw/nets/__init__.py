@@ -6,13 +6,14 @@ from torch import nn
 
 from lrw.nets.c3d import C3D
 from lrw.nets.r3d import R3D18
+from lrw.nets.unet3d import UNet3D
 
-__all__ = ["C3D", "NAMES", "R3D18", "build"]
+__all__ = ["C3D", "NAMES", "R3D18", "UNet3D", "build"]
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {"c3d": C3D, "r3d18": R3D18}
 
 NAMES: tuple[str, ...] = tuple(_BUILDERS)
-"""The names `build` accepts."""
+"""The classifiers `build` accepts; `UNet3D` segments."""
 
 
 def build(

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrw.nets import C3D, NAMES, R3D18, build
+import lrw
+from lrw.nets import C3D, NAMES, R3D18, UNet3D, build
 
 
 def parameters(net: nn.Module) -> int:
@@ -203,3 +204,21 @@ def test_wrong_arguments_are_named(name: str, change: dict[str, object], message
 def test_c3d_refuses_a_dropout_outside_zero_to_one(dropout: float) -> None:
     with pytest.raises(ValueError, match="dropout must be at least 0 and below 1"):
         C3D(1, 2, (8, 8, 8), 2, dropout)
+
+
+def test_unet_segments_and_converts() -> None:
+    torch.manual_seed(0)
+    net = UNet3D(1, 3, width=4, levels=3).eval()
+    x = torch.randn(1, 1, 8, 12, 16)
+    logits = net(x)
+    assert logits.shape == (1, 3, 8, 12, 16)
+    channels = [(layer.in_channels, layer.out_channels) for layer in winograd_layers(net)]
+    assert channels == [(1, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16), (24, 8), (8, 8), (12, 4), (4, 4)]
+    torch.testing.assert_close(lrw.to_winograd(net, 2)(x), logits, rtol=1e-3, atol=1e-4)
+    one = UNet3D(2, 1, width=3, levels=1)
+    assert one(torch.randn(2, 2, 3, 5, 7)).shape == (2, 1, 3, 5, 7)
+    with pytest.raises(ValueError, match=r"input: size \[8, 12, 18\]; accepted are multiples of 4"):
+        net(torch.randn(1, 1, 8, 12, 18))
+    for wrong in ("in_channels", "classes", "width", "levels"):
+        with pytest.raises(ValueError, match=wrong):
+            UNet3D(**{wrong: 0})

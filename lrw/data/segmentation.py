@@ -1,0 +1,54 @@
+"""Packed volumes with a label for each voxel, in one `.npz`, as the folds of a cross-validation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lrw.data.npz_file import read_arrays
+from lrw.data.volumes import Split, Volumes
+
+ARRAYS = ("images", "labels", "fold")
+
+
+def load_segmentation(path: str | Path, *, fold: int = 0) -> Volumes:
+    """Read images uint8 `[n, D, H, W]`, labels of the same shape and `fold` `[n]`, whole numbers from 0.
+
+    Test samples are those of `fold`, validation samples those of the next one, all others are for training. Classes are
+    "0", "1", ... Pickled arrays are never read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: not an `.npz`, an array that is missing, pickled, or of a wrong shape or dtype; fewer than three
+            folds, or no fold of that number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no segmentation file at {path}")
+    arrays = read_arrays(path, ARRAYS, "an .npz of segmented volumes")
+    images, labels, folds = (arrays[name] for name in ARRAYS)
+    _check(images, labels, folds, path)
+    numbers = sorted(set(folds.tolist()))
+    if len(numbers) < 3 or fold not in numbers:
+        raise ValueError(f"fold: {fold!r}; {path} has folds {numbers}, of which there must be three")
+    following = numbers[(numbers.index(fold) + 1) % len(numbers)]
+    parts = ((folds != fold) & (folds != following), folds == following, folds == fold)
+    splits = [_split(images[part], labels[part]) for part in parts]
+    return Volumes(path.stem, tuple(str(label) for label in range(1 + int(labels.max()))), *splits)
+
+
+def _split(images: np.ndarray, labels: np.ndarray) -> Split:
+    return Split(torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64)))
+
+
+def _check(images: np.ndarray, labels: np.ndarray, folds: np.ndarray, path: Path) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+        raise ValueError(
+            f"{path}: images must be uint8 [n, D, H, W] and not empty, got {images.dtype} {list(images.shape)}"
+        )
+    if labels.dtype.kind not in "ui" or labels.shape != images.shape:
+        raise ValueError(
+            f"{path}: labels must be integers {list(images.shape)}, got {labels.dtype} {list(labels.shape)}"
+        )
+    if folds.dtype.kind not in "ui" or folds.shape != (len(images),):
+        raise ValueError(f"{path}: fold must be integers [{len(images)}], got {folds.dtype} {list(folds.shape)}")
