@@ -1,6 +1,6 @@
 """Finding and replacing layers inside a network, and the sizes they see."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -40,21 +40,32 @@ def replace_layers(net: nn.Module, new: dict[str, nn.Module]) -> nn.Module:
 def input_sizes(net: nn.Module, example_input: Tensor, kind: type[nn.Module] = WinogradLayer) -> dict[str, Triple]:
     """Name -> spatial input size [3] of each layer of `kind` for one forward pass of `example_input`."""
     sizes: dict[str, Triple] = {}
+
+    def note(name: str, module: nn.Module, x: Tensor) -> None:
+        d, h, w = x.shape[2:]
+        sizes[name] = (d, h, w)
+
+    look_at_inputs(net, example_input, kind, note)
+    return sizes
+
+
+def look_at_inputs(
+    net: nn.Module, example_input: Tensor, kind: type[nn.Module], look: Callable[[str, nn.Module, Tensor], None]
+) -> None:
+    """Call `look(name, layer, its input)` for each layer of `kind` in one pass of `example_input` in eval mode."""
     handles = []
     for name, layer in named_layers(net, kind).items():
 
-        def note(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            d, h, w = args[0].shape[2:]
-            sizes[name] = (d, h, w)
+        def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+            look(name, module, args[0])
 
-        handles.append(layer.register_forward_pre_hook(note))
+        handles.append(layer.register_forward_pre_hook(hook))
     try:
         with torch.no_grad(), evaluating(net):
             net(example_input)
     finally:
         for handle in handles:
             handle.remove()
-    return sizes
 
 
 class evaluating:

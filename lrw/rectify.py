@@ -7,12 +7,11 @@ be trained as such: no spatial network's function can be carried over.
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
 from torch import Tensor, nn
 
 from lrw import checks
 from lrw.backends import composed
-from lrw.layers import evaluating, replace_layers
+from lrw.layers import look_at_inputs, replace_layers
 from lrw.nn import WinogradLayer
 
 
@@ -42,21 +41,12 @@ def activation_density(net: nn.Module, example_input: Tensor) -> dict[str, float
     inputs.
     """
     densities: dict[str, float] = {}
-    handles = []
-    for name, layer in net.named_modules():
-        if isinstance(layer, WinogradLayer | nn.Conv3d):
 
-            def note(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-                x = args[0]
-                if isinstance(module, WinogradLayer):
-                    x = composed.domain_input(x.permute(0, 2, 3, 4, 1), module.geometry)
-                densities[name] = float((x != 0).double().mean())
+    def measure(name: str, module: nn.Module, x: Tensor) -> None:
+        if isinstance(module, WinogradLayer):
+            x = composed.domain_input(x.permute(0, 2, 3, 4, 1), module.geometry)
+        densities[name] = float((x != 0).double().mean())
 
-            handles.append(layer.register_forward_pre_hook(note))
-    try:
-        with torch.no_grad(), evaluating(net):
-            net(example_input)
-    finally:
-        for handle in handles:
-            handle.remove()
+    for kind in (WinogradLayer, nn.Conv3d):
+        look_at_inputs(net, example_input, kind, measure)
     return densities
