@@ -13,7 +13,7 @@ from lrw.convert import to_spatial, to_winograd
 from lrw.distill import distillation_loss
 from lrw.export import export_layer
 from lrw.lowrank import add_low_rank, merge_low_rank, print_trainable_parameters, training_size
-from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradConv3d
+from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d
 from lrw.pruning import ColumnPruner
 from lrw.rectify import activation_density, rectify
 from lrw.schedule import PruningSchedule
@@ -23,6 +23,7 @@ from lrw.warmup import warmup
 __all__ = [
     "ColumnPruner",
     "CompressedConv3d",
+    "GroupedConv3d",
     "LowRankWinogradConv3d",
     "PruningSchedule",
     "WinogradConv3d",

@@ -1,8 +1,8 @@
 """Save and load networks with Winograd layers: safetensors, no pickle, the structure beside the tensors.
 
 The file's metadata holds one JSON text under "lrw": format version, and for each Winograd layer its kind, channels,
-tile (with origin and points), padding, kept columns, rank and whether it is rectified. `load` rebuilds those layers
-inside a plain network.
+tile (with origin and points), padding, kept columns (by block), rank and whether it is rectified. `load` rebuilds those
+layers inside a plain network.
 """
 
 import json
@@ -21,14 +21,19 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.geometry import Geometry
 from lrw.layers import named_layers, replace_layers
-from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradConv3d, WinogradLayer
+from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d, WinogradLayer
 from lrw.version import __version__
 from lrw_kernels.winograd import Tile, kept_positions
 
 FORMAT = 1
 # What reading a damaged or foreign file with torch's restricted unpickler or safetensors may raise.
 UNREADABLE = (SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError, struct.error)
-_KINDS = {"winograd": WinogradConv3d, "lowrank": LowRankWinogradConv3d, "compressed": CompressedConv3d}
+_KINDS = {
+    "winograd": WinogradConv3d,
+    "lowrank": LowRankWinogradConv3d,
+    "compressed": CompressedConv3d,
+    "grouped": GroupedConv3d,
+}
 
 
 def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
@@ -155,6 +160,7 @@ def _describe(layer: WinogradLayer) -> dict[str, Any]:
         "rectified": layer.geometry.rectified,
         "bias": layer.bias is not None,
         "rank": layer.rank if isinstance(layer, LowRankWinogradConv3d) else None,
+        "blocks": layer.blocks if isinstance(layer, GroupedConv3d) else None,
     }
 
 
@@ -178,6 +184,9 @@ def _rebuild(d: dict[str, Any], old: nn.Module, name: str) -> WinogradLayer:
         return CompressedConv3d(
             d["in_channels"], d["out_channels"], geometry, bias=d["bias"], backend=backend, **tensor
         )
+    if d["kind"] == "grouped":
+        blocks = [(int(channels), kept_positions(kept, tile) if kept else ()) for channels, kept in d["blocks"]]
+        return GroupedConv3d(d["in_channels"], blocks, geometry, bias=d["bias"], backend=backend, **tensor)
     layer = WinogradConv3d(d["in_channels"], d["out_channels"], tile.kernel_size, padding=pads, tile=tile,
                            bias=d["bias"], rectified=rectified, backend=backend, **tensor)  # fmt: skip
     return layer if d["rank"] is None else LowRankWinogradConv3d.of(layer, d["rank"])

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from lrw import checks
 from lrw.layers import input_sizes, replace_layers, winograd_layers
-from lrw.nn import CompressedConv3d, WinogradLayer
+from lrw.nn import WinogradLayer
+from lrw.nn.grouped import compressed, output_blocks
 from lrw_kernels.winograd import direct_cost, winograd_cost
 from lrw_kernels.winograd.tile import Triple
 
@@ -47,16 +48,17 @@ class CompressionReport:
 def compress(net: nn.Module, example_input: Tensor | None = None, *, inplace: bool = False) -> nn.Module:
     """A copy of `net` (or `net` itself, `inplace`) that stores and computes only the kept columns, updates folded in.
 
-    Computes the same function as the masked network. `.report` counts columns, bytes and, with an `example_input`
-    [N, C, D, H, W], multiplies. Raises ValueError, with nothing changed, for non-finite weights or a network without
-    Winograd layers.
+    Layers pruned in blocks of 16 output channels or more store and compute each block's columns; those pruned in other
+    patterns all columns of which anything is kept, with zeros. Computes the same function as the masked network.
+    `.report` counts columns, bytes and, with an `example_input` [N, C, D, H, W], multiplies. Raises ValueError, with
+    nothing changed, for non-finite weights or a network without Winograd layers.
     """
     checks.check_unwrapped(net)
     checks.check_finite(net)
     layers = winograd_layers(net)
     sizes = {} if example_input is None else input_sizes(net, example_input)
     report = CompressionReport(tuple(measure(name, layer, sizes.get(name)) for name, layer in layers.items()))
-    new: dict[str, nn.Module] = {name: CompressedConv3d.of(layer) for name, layer in layers.items()}
+    new: dict[str, nn.Module] = {name: compressed(layer) for name, layer in layers.items()}
     result = replace_layers(net if inplace else deepcopy(net), new)
     result.report = report  # type: ignore[assignment]
     return result
@@ -67,17 +69,18 @@ def measure(name: str, layer: WinogradLayer, input_size: Triple | None) -> Layer
     geometry, pairs = layer.geometry, layer.in_channels * layer.out_channels
     r_d, r_h, r_w = geometry.tile.kernel_size
     multiplies = direct = None
+    blocks = [(channels, kept) for channels, kept in output_blocks(layer) if kept]
     if input_size is not None:
-        output = geometry.output_size(input_size)
-        cost = winograd_cost(geometry.tile, layer.in_channels, layer.out_channels, output, kept=geometry.positions)
-        multiplies = cost.multiplies
+        output, tile = geometry.output_size(input_size), geometry.tile
+        costs = [winograd_cost(tile, layer.in_channels, channels, output, kept=kept) for channels, kept in blocks]
+        multiplies = sum(cost.multiplies for cost in costs)
         direct = direct_cost(geometry.tile.kernel_size, layer.in_channels, layer.out_channels, output).multiplies
     return LayerSize(
         name=name,
         tile=geometry.tile.name,
         columns=geometry.tile.positions,
         kept=geometry.columns,
-        stored=geometry.columns * pairs,
+        stored=sum(len(kept) * layer.in_channels * channels for channels, kept in blocks),
         dense=geometry.tile.positions * pairs,
         spatial=r_d * r_h * r_w * pairs,
         itemsize=layer.weights().element_size(),

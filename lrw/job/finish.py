@@ -19,7 +19,7 @@ from lrw.job.report import ExportRow, LayerRow, Report
 from lrw.job.state import JobState, plain
 from lrw.job.training import evaluate
 from lrw.layers import evaluating, input_sizes, named_layers, winograd_layers
-from lrw.nn import CompressedConv3d, LowRankWinogradConv3d, WinogradLayer
+from lrw.nn import LowRankWinogradConv3d, WinogradLayer
 from lrw.timing import interleaved
 from lrw_kernels.winograd.tile import Triple
 
@@ -110,7 +110,7 @@ def _trainable(layer: WinogradLayer) -> int:
 
 def _export(config: JobConfig, compressed: nn.Module, sizes: dict[str, Triple], reporter: Reporter) -> ExportRow | None:
     """Lower the compressed layer of most multiplies (or the named one) and, where the tools are there, run it."""
-    layers = named_layers(compressed, CompressedConv3d)
+    layers = named_layers(compressed, WinogradLayer)
     if config.export == "none":
         return None
     name = config.export if config.export != "largest" else max(layers, key=lambda n: _work(n, layers[n], sizes[n]))
@@ -125,7 +125,7 @@ def _export(config: JobConfig, compressed: nn.Module, sizes: dict[str, Triple], 
     return ExportRow(name, config.target, str(built.header), library, built.note, check, difference)
 
 
-def _check_exported(built: "Artifacts", layer: CompressedConv3d, config: JobConfig) -> tuple[str, float | None]:
+def _check_exported(built: "Artifacts", layer: WinogradLayer, config: JobConfig) -> tuple[str, float | None]:
     """(what came of running the library here, largest difference from torch over the largest output)."""
     from lrw_kernels.aarch64 import missing_tools, run_layer
 

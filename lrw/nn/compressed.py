@@ -29,6 +29,7 @@ class CompressedConv3d(WinogradLayer):
         backend: str = "auto",
         **tensor: Any,
     ) -> None:
+        geometry = replace(geometry, kept=geometry.positions, fixed=True)
         super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, **tensor)
         self.weight = nn.Parameter(torch.zeros(geometry.columns, in_channels, out_channels, **tensor))
         self.register_buffer("kept", torch.tensor(geometry.positions, device=tensor.get("device")))
@@ -37,11 +38,10 @@ class CompressedConv3d(WinogradLayer):
     def of(cls, layer: WinogradLayer) -> "CompressedConv3d":
         """The compressed form of any Winograd layer; computes the same function."""
         weight = layer.weights().detach()
-        geometry = replace(layer.geometry, kept=layer.geometry.positions, fixed=True)
         new = cls(
             layer.in_channels,
             layer.out_channels,
-            geometry,
+            layer.geometry,
             bias=layer.bias is not None,
             backend=layer.backend,
             device=weight.device,
