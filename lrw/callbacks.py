@@ -29,6 +29,8 @@ def lightning_callback(*, score: int = 100, every: int = 50, **options: Any) -> 
 
         def on_fit_start(self, trainer: Any, pl_module: nn.Module) -> None:
             pruner = ColumnPruner(pl_module, **options)
+            if self._restored is None and self.schedule is not None:  # a second fit goes on
+                self._restored = self.schedule.pruner.state_dict()
             if self._restored is not None:
                 pruner.load_state_dict(self._restored)
             self.schedule = PruningSchedule(pruner, score=score, every=every)
@@ -37,7 +39,9 @@ def lightning_callback(*, score: int = 100, every: int = 50, **options: Any) -> 
 
         def on_before_optimizer_step(self, trainer: Any, pl_module: nn.Module, optimizer: Any) -> None:
             assert self.schedule is not None
-            self.schedule.step()
+            scaler = getattr(trainer.precision_plugin, "scaler", None)
+            if self.schedule.pruner.ready:  # no gradient came where this optimizer trains other parts
+                self.schedule.step(1.0 if scaler is None else scaler.get_scale())
 
         def on_fit_end(self, trainer: Any, pl_module: nn.Module) -> None:
             assert self.schedule is not None

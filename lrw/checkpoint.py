@@ -21,7 +21,14 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.geometry import Geometry
 from lrw.layers import named_layers, replace_layers
-from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d, WinogradLayer
+from lrw.nn import (
+    CompressedConv3d,
+    GroupedConv3d,
+    LowRankWinogradConv3d,
+    MovedReLU,
+    WinogradConv3d,
+    WinogradLayer,
+)
 from lrw.version import __version__
 from lrw_kernels.winograd import Tile, kept_positions
 
@@ -44,7 +51,9 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
     net = _unwrapped(net)
     checks.check_finite(net)
     layers = {_plain(name): _describe(layer) for name, layer in named_layers(net, WinogradLayer).items()}
-    metadata = {"lrw": json.dumps({"format": FORMAT, "version": __version__, "layers": layers})}
+    moved = [_plain(name) for name in named_layers(net, MovedReLU)]
+    described = {"format": FORMAT, "version": __version__, "layers": layers, "moved_relus": moved}
+    metadata = {"lrw": json.dumps(described)}
     plain = {"device": "cpu", "memory_format": torch.contiguous_format, "copy": True}
     tensors = {_plain(name): tensor.detach().to(**plain) for name, tensor in net.state_dict().items()}
     target = Path(path)
@@ -62,8 +71,9 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
 def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
     """The network saved at `path`: a copy of `skeleton` (the plain network's architecture) with its Winograd layers.
 
-    A skeleton that already has Winograd layers must agree with the file in tile, origin and padding. Raises ValueError
-    for a file that is not lrw's, of another format version, or that does not fit; FileNotFoundError where none is.
+    A skeleton that already has Winograd layers must agree with the file in tile, origin and padding. ReLUs that moved
+    into layers (`lrw.rectify`) go from the copy. Raises ValueError for a file that is not lrw's, of another format
+    version, or that does not fit; FileNotFoundError where none is.
     """
     description, tensors = read(path)
     net = deepcopy(skeleton)
@@ -76,6 +86,10 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
             new[name] = _rebuild(layer, modules[name], name)
         except (KeyError, TypeError, IndexError) as error:
             raise ValueError(f"path: {path} describes layer {name!r} in a way this version cannot read") from error
+    for name in description.get("moved_relus", []):
+        if not isinstance(modules.get(name), nn.ReLU | nn.Identity):
+            raise ValueError(f"skeleton: {name!r} is no nn.ReLU, which {path} has moved into the layer behind it")
+        new[name] = MovedReLU()
     net = replace_layers(net, new)
     fill(net, tensors, f"skeleton: does not fit {path}")
     return net

@@ -1,5 +1,7 @@
 """Fold and cut every Winograd layer of a network down to its kept columns."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 
 from lrw import checks
 from lrw.layers import input_sizes, replace_layers, winograd_layers
-from lrw.nn import WinogradLayer
+from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.nn.grouped import compressed, output_blocks
 from lrw_kernels.winograd import direct_cost, winograd_cost
 from lrw_kernels.winograd.tile import Triple
@@ -57,11 +59,25 @@ def compress(net: nn.Module, example_input: Tensor | None = None, *, inplace: bo
     checks.check_finite(net)
     layers = winograd_layers(net)
     sizes = {} if example_input is None else input_sizes(net, example_input)
-    report = CompressionReport(tuple(measure(name, layer, sizes.get(name)) for name, layer in layers.items()))
-    new: dict[str, nn.Module] = {name: compressed(layer) for name, layer in layers.items()}
+    with _kept_only(layers.values()):
+        report = CompressionReport(tuple(measure(name, layer, sizes.get(name)) for name, layer in layers.items()))
+        new: dict[str, nn.Module] = {name: compressed(layer) for name, layer in layers.items()}
     result = replace_layers(net if inplace else deepcopy(net), new)
     result.report = report  # type: ignore[assignment]
     return result
+
+
+@contextmanager
+def _kept_only(layers: Iterable[WinogradLayer]) -> Iterator[None]:
+    """Layers whose dropped columns are computed for a pruner do without, for now."""
+    computing = [layer for layer in layers if isinstance(layer, WinogradConv3d) and layer.computes_all]
+    for layer in computing:
+        layer.compute_all(False)
+    try:
+        yield
+    finally:
+        for layer in computing:
+            layer.compute_all(True)
 
 
 def measure(name: str, layer: WinogradLayer, input_size: Triple | None) -> LayerSize:

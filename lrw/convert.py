@@ -114,4 +114,7 @@ def _projected(layer: WinogradLayer) -> tuple[nn.Conv3d, float]:
     conv.weight.copy_(taps.view(shape).permute(4, 3, 0, 1, 2))
     if conv.bias is not None and layer.bias is not None:
         conv.bias.copy_(layer.bias)
+    conv.weight.requires_grad_(layer.trains_weights)
+    if conv.bias is not None and layer.bias is not None:
+        conv.bias.requires_grad_(layer.bias.requires_grad)
     return conv.train(layer.training), sqrt(left / all_of_it) if all_of_it > 0 else 0.0

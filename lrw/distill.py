@@ -5,6 +5,8 @@ from torch import Tensor
 
 from lrw import checks
 
+IGNORED = -100  # torch's label for what does not count
+
 
 def distillation_loss(
     logits: Tensor,
@@ -17,12 +19,15 @@ def distillation_loss(
 ) -> Tensor:
     """(1 - weight) cross-entropy with `labels` + weight T^2 KL(teacher || network), both softened by T = `temperature`.
 
-    logits and teacher [N, classes, ...], labels [N, ...]. No gradient goes to the teacher. Raises ValueError for a
-    weight outside 0..1 and a temperature of 0 or below. Source: Hinton, Vinyals, Dean, arXiv 1503.02531; defaults are
+    logits and teacher [N, classes, ...], labels [N, ...], of which -100 are left out of both parts, as cross-entropy
+    does. No gradient goes to the teacher. Raises ValueError for shapes that differ, a weight outside 0..1 and a
+    temperature of 0 or below. Source: Hinton, Vinyals, Dean, arXiv 1503.02531; defaults are
     ours.
     """
     checks.check_distillation(weight, temperature)
+    if logits.shape != teacher.shape:
+        raise ValueError(f"teacher: shape {list(teacher.shape)}; accepted is that of the logits, {list(logits.shape)}")
     hard = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     student, target = ((x / temperature).log_softmax(1) for x in (logits, teacher.detach()))
-    soft = F.kl_div(student, target, reduction="none", log_target=True).sum(1).mean()
+    soft = F.kl_div(student, target, reduction="none", log_target=True).sum(1)[labels != IGNORED].mean()
     return (1 - weight) * hard + weight * temperature**2 * soft

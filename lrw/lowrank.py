@@ -76,8 +76,11 @@ class TrainingSize:
 def training_size(net: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingSize:
     """Count `net`'s parameters, their gradients and what `optimizer` keeps for them, before or after its first step.
 
-    What an optimizer keeps is found by letting a copy of it take a step on small stand-ins.
+    What an optimizer keeps is found by letting a copy of it take a step on small stand-ins. Raises ValueError for
+    LBFGS, which keeps a history of steps.
     """
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("optimizer: LBFGS keeps a history of steps; accepted are those whose state has one size")
     trained = [p for p in net.parameters() if p.requires_grad]
     gradients = sum(p.numel() * p.element_size() for p in trained)
     trainable, total = count_parameters(net)

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.backends import composed
 from lrw.layers import look_at_inputs, replace_layers
-from lrw.nn import WinogradLayer
+from lrw.nn import MovedReLU, WinogradLayer
 
 
 def rectify(net: nn.Module, relus: Mapping[str, str]) -> nn.Module:
     """Move ReLUs of `net` into the domain of the Winograd layers that follow them, in place; returns `net`.
 
     `relus` is layer name -> name of the nn.ReLU module whose work the layer takes over (pooling may lie between); that
-    becomes nn.Identity. Raises ValueError, with nothing changed, for names that are not such modules.
+    becomes an identity, which `lrw.save` remembers too. A plain state_dict does not say that layers are rectified.
+    Raises ValueError, with nothing changed, for names that are not such modules.
     """
     checks.check_unwrapped(net)
     modules = dict(net.named_modules())
@@ -31,7 +32,7 @@ def rectify(net: nn.Module, relus: Mapping[str, str]) -> nn.Module:
     for name in relus:
         layer = modules[name]
         layer.geometry = replace(layer.geometry, rectified=True)
-    return replace_layers(net, {relu: nn.Identity() for relu in relus.values()})
+    return replace_layers(net, {relu: MovedReLU() for relu in relus.values()})
 
 
 def activation_density(net: nn.Module, example_input: Tensor) -> dict[str, float]:

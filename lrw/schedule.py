@@ -1,7 +1,7 @@
 """When training scores, cuts and stops scoring: one recipe for plain loops and for trainers."""
 
 from lrw import checks
-from lrw.pruning import ColumnPruner
+from lrw.pruning import ColumnPruner, NotFinite
 
 
 class PruningSchedule:
@@ -21,12 +21,19 @@ class PruningSchedule:
         checks.check_count(every, "every")
         self.pruner, self.score, self.every = pruner, score, every
 
-    def step(self) -> bool:
-        """Score what the last backward pass said; cut where a cut is due. Raises as `ColumnPruner.observe` does."""
+    def step(self, scale: float = 1.0) -> bool:
+        """Score what the last backward pass said; cut where a cut is due.
+
+        scale: what the loss was multiplied with (`GradScaler.get_scale()`); a pass that overflowed is passed over, as
+        the scaler does. Raises as `ColumnPruner.observe` does.
+        """
         pruner = self.pruner
         if pruner.done:
             return False
-        pruner.observe()
+        try:
+            pruner.observe(scale)
+        except NotFinite:
+            return False
         if pruner.observations < self.score + self.every * pruner.stage:
             return False
         pruner.prune()

@@ -49,6 +49,7 @@ class CompressedConv3d(WinogradLayer):
         )
         with torch.no_grad():
             new.weight.copy_(weight)
+        new.weight.requires_grad_(layer.trains_weights)
         return new._take_bias(layer)
 
     def weights(self) -> Tensor:

@@ -54,6 +54,7 @@ class GroupedConv3d(WinogradLayer):
             for stored, (channels, kept) in zip(new.weight, new.blocks, strict=True):
                 stored.copy_(weight[[places[p] for p in kept], :, first : first + channels])
                 first += channels
+        new.weight.requires_grad_(layer.trains_weights)
         return new._take_bias(layer)
 
     def weights(self) -> Tensor:

@@ -60,6 +60,11 @@ class WinogradLayer(nn.Module):
             self.observer(self, u)
         return domain_conv3d(input, u, self.bias, self._layer, self.backend)
 
+    @property
+    def trains_weights(self) -> bool:
+        """Whether anything its weights are made of is trained."""
+        return any(p.requires_grad for p in self.parameters() if p is not self.bias)
+
     def _take_bias(self, other: nn.Module) -> Self:
         """Copy `other`'s bias, whether it is trained, and its mode; returns self."""
         if self.bias is not None and isinstance(other.bias, Tensor):
@@ -77,3 +82,7 @@ class WinogradLayer(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "observer": None}
+
+
+class MovedReLU(nn.Identity):
+    """Where a ReLU was that a Winograd-ReLU layer computes now (`lrw.rectify`)."""

@@ -16,8 +16,8 @@ class LowRankWinogradConv3d(WinogradConv3d):
     """A Winograd layer trained through two small matrices only (Qin, Lin et al., arXiv 2301.11180).
 
     U = weight + sum_s Gc[:, s] Gr[s] on the kept columns; `weight` [T, Cin, Cout] is frozen, `Gr` [s, Cin, Cout] and
-    `Gc` [T, s] are trainable (the paper's factors transposed, so that they are GEMM-shaped). One factor starts at
-    zero, so that step 0 is the given layer bit for bit. That start is ours; the paper's is not known.
+    `Gc` [T, s] are trainable (the paper's factors transposed, so that they are GEMM-shaped). Unless asked
+    otherwise one factor starts at zero, so that step 0 is the given layer bit for bit. The paper's start is not known.
     """
 
     Gr: nn.Parameter
@@ -25,7 +25,7 @@ class LowRankWinogradConv3d(WinogradConv3d):
 
     @classmethod
     def of(cls, layer: WinogradConv3d, rank: int, init: str = "gc_zero") -> "LowRankWinogradConv3d":
-        """`layer` with a low-rank update of `rank` (1 to T); its tensors are shared, `weight` is frozen.
+        """`layer` with a low-rank update of `rank` (1 to T); its parameters are shared, `weight` is frozen.
 
         init "gc_zero" (Gr random, Gc zero), "gr_zero" (the other way) or "principal" (the factors take over the base's
         `rank` largest singular directions, the frozen rest is a tensor of its own; equal up to rounding, not bit for
@@ -36,14 +36,14 @@ class LowRankWinogradConv3d(WinogradConv3d):
             raise ValueError(f"init: {init!r}; accepted are {', '.join(INITS)}")
         new = cls.__new__(cls)
         nn.Module.__init__(new)
-        new.__dict__.update(
-            {**layer.__getstate__(), "_parameters": layer._parameters.copy(), "_buffers": layer._buffers.copy()}
-        )
+        buffers = {name: None if b is None else b.clone() for name, b in layer._buffers.items()}
+        new.__dict__.update({**layer.__getstate__(), "_parameters": layer._parameters.copy(), "_buffers": buffers})
+        new.compute_all(False)
         new.weight.requires_grad_(False)
         gr = layer.weight.new_empty(rank, layer.in_channels, layer.out_channels)
         gc = layer.weight.new_empty(layer.geometry.tile.positions, rank)
         if init == "principal":
-            _split_principal(layer.weight.detach(), gr, gc)
+            _split_principal(layer.weight.detach() * layer.mask, gr, gc)
             new.weight = nn.Parameter(layer.weight.detach() - torch.einsum("ts,sio->tio", gc, gr), requires_grad=False)
         else:  # the random factor is of size one per product, so that the other's learning rate means what it says
             for factor, zero in ((gr, init == "gr_zero"), (gc, init == "gc_zero")):
@@ -52,12 +52,14 @@ class LowRankWinogradConv3d(WinogradConv3d):
         return new
 
     def merged(self) -> WinogradConv3d:
-        """The layer with the update added to its weights, all of them trainable; computes the same function."""
+        """The layer with the update added to its weights, all of them trainable; the same function up to rounding."""
         new = WinogradConv3d.__new__(WinogradConv3d)
         nn.Module.__init__(new)
         factors = ("Gr", "Gc")
         parameters = {name: p for name, p in self._parameters.items() if name not in factors}
-        new.__dict__.update({**self.__getstate__(), "_parameters": parameters, "_buffers": self._buffers.copy()})
+        buffers = {name: None if b is None else b.clone() for name, b in self._buffers.items()}
+        new.__dict__.update({**self.__getstate__(), "_parameters": parameters, "_buffers": buffers})
+        new.compute_all(False)
         new.weight = nn.Parameter(
             torch.einsum("ts,sio->tio", self.Gc.detach(), self.Gr.detach()) + self.weight.detach()
         )
@@ -76,9 +78,15 @@ class LowRankWinogradConv3d(WinogradConv3d):
 
 
 def _split_principal(weight: Tensor, gr: Tensor, gc: Tensor) -> None:
-    """Fill Gr [s, Cin, Cout] and Gc [T, s] with the best approximation of `weight` [T, Cin, Cout] of their rank."""
+    """Fill Gr [s, Cin, Cout] and Gc [T, s] with the best approximation of `weight` [T, Cin, Cout] of their rank.
+
+    Where `weight` has fewer directions than that, Gc is zero and Gr random, as with "gc_zero".
+    """
     flat, rank = weight.flatten(1).double(), len(gr)
     values, vectors = torch.linalg.eigh(flat @ flat.T)  # [T, T] however many channels; singular values squared, rising
-    left, roots = vectors[:, -rank:], values[-rank:].clamp_min(0).sqrt().sqrt()
-    gc.copy_(left * roots)
-    gr.copy_((left.T @ flat / roots.clamp_min(1e-30)[:, None]).view_as(gr))
+    left, squares = vectors[:, -rank:], values[-rank:]
+    there = squares > torch.finfo(weight.dtype).eps * float(values[-1].clamp_min(0))
+    roots = torch.where(there, squares, 1.0).sqrt().sqrt()
+    nn.init.normal_(gr, std=1 / sqrt(rank))
+    gc.copy_(left * roots * there)
+    gr[there] = (left.T @ flat / roots[:, None]).view_as(gr).to(gr.dtype)[there]

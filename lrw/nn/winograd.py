@@ -73,7 +73,10 @@ class WinogradConv3d(WinogradLayer):
         return layer._take_bias(conv)
 
     def keep(self, kept: Sequence[int]) -> None:
-        """Compute only the `kept` positions (rising) from now on. Raises ValueError naming what is wrong with them."""
+        """Compute only the `kept` positions (rising) from now on, with all their weights, whatever was dropped before.
+
+        Raises ValueError naming what is wrong with them.
+        """
         positions = kept_positions(kept, self.geometry.tile)
         mask = torch.zeros(self.geometry.tile.positions, 1, 1, dtype=torch.bool)
         mask[list(positions)] = True
@@ -121,6 +124,10 @@ class WinogradConv3d(WinogradLayer):
             self._shape_mask(mask.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._follow_mask()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.compute_all(False)  # who wanted that watches the original
 
     def stored(self) -> Tensor:
         """U [K, Cin, Cout]: the computed rows, with what single weights are dropped still in them."""

@@ -2,7 +2,7 @@
 
 from lrw.pruning.granularity import COLUMN, WEIGHT, Granularity
 from lrw.pruning.native import NativePruner
-from lrw.pruning.pruner import ColumnPruner
+from lrw.pruning.pruner import ColumnPruner, NotFinite
 from lrw.pruning.scores import SCORES
 from lrw.pruning.selection import SCOPES, select_global, select_per_layer
 from lrw.pruning.spatial import SpatialPruner
@@ -16,6 +16,7 @@ __all__ = [
     "ColumnPruner",
     "Granularity",
     "NativePruner",
+    "NotFinite",
     "SpatialPruner",
     "keep_nonzero",
     "prune_weights",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lrw.nn import WinogradConv3d
-from lrw.pruning.weights import whole_mask, winograd_convs
+from lrw.pruning.weights import keep_all, whole_mask, winograd_convs
 from lrw_kernels.winograd import output_norms
 
 
@@ -24,6 +24,9 @@ class NativePruner:
             if not value > 0:
                 raise ValueError(f"{name}: {value!r}; accepted is a number above 0")
         self.layers = winograd_convs(net)
+        for name, layer in self.layers.items():
+            if not layer.weight.requires_grad:
+                raise ValueError(f"net: the weights of {name!r} are frozen; this method trains and prunes them all")
         self.threshold, self.factor = threshold, factor
         for layer in self.layers.values():
             layer.compute_all()
@@ -32,21 +35,27 @@ class NativePruner:
     def step(self) -> dict[str, float]:
         """Prune once; returns the share of weights that are not zero, by layer.
 
-        Raises RuntimeError where the weights have no gradient: before a backward pass, or if they are frozen.
+        Raises RuntimeError where the weights have no gradient yet.
         """
         for name, layer in self.layers.items():
             if layer.weight.grad is None:
                 raise RuntimeError(f"step: the weights of {name!r} have no gradient; call it after loss.backward()")
         for layer in self.layers.values():
             layer.weight.masked_fill_(self._small(layer), 0)
-        return {name: float((layer.weight != 0).double().mean()) for name, layer in self.layers.items()}
+        return {name: float(mask.double().mean()) for name, mask in self._nonzero().items()}
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Make masks of the zeros and stop computing columns that are gone."""
+        """Make masks of the zeros and stop computing columns that are gone.
+
+        Raises ValueError, with nothing changed, where a layer has come to be all zero.
+        """
+        keep_all(self.layers, self._nonzero())
         for layer in self.layers.values():
-            layer.keep_weights(whole_mask(layer) & (layer.weight != 0))
             layer.compute_all(False)
+
+    def _nonzero(self) -> dict[str, Tensor]:
+        return {name: whole_mask(layer) & (layer.weight != 0) for name, layer in self.layers.items()}
 
     def _small(self, layer: WinogradConv3d) -> Tensor:
         u, du = layer.weight, layer.weight.grad

@@ -43,18 +43,22 @@ class SpatialPruner:
     def prune(self, share: float) -> dict[str, float]:
         """Mask the groups of smallest largest tap, by a threshold for each layer, and apply; returns the share reached.
 
-        Thresholds are found by bisection, to within 1e-4 where the groups allow it. Raises ValueError for a share
-        outside [0, 1).
+        Thresholds are found by bisection, to within 1e-4 where the groups allow it. Raises ValueError,
+        with nothing changed, for a share outside [0, 1) or one that would empty a layer.
         """
         checks.check_share(share, "share")
+        masks: dict[str, Tensor] = {}
         for name, conv in self.layers.items():
             taps, groups = _pairs(conv.weight.detach().abs() * self.masks[name]), self._groups(name)
 
             def reached(threshold: float, taps: Tensor = taps, groups: Tensor = groups) -> float:
                 return _zeros(_kept(taps, groups, threshold), groups)
 
-            kept = _kept(taps, groups, bisect(reached, share, float(taps.max())))
-            self.masks[name] &= kept.view_as(conv.weight)
+            kept = _kept(taps, groups, bisect(reached, share, float(taps.max()))).view_as(conv.weight)
+            masks[name] = self.masks[name] & kept
+            if not bool(masks[name].any()):
+                raise ValueError(f"share: {share} would leave {name!r} without a single tap")
+        self.masks = masks
         self.apply()
         return self.zeros()
 

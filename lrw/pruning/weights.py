@@ -5,7 +5,7 @@ Yu, Park, Naumov (arXiv 1901.02132): |U| F, F the importance of a position; grad
 The layers' masks hold what is dropped; nothing else has to be saved.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -36,13 +36,21 @@ def prune_weights(
     if unknown:
         raise ValueError(f"spare: names {unknown[0]!r}, which is no WinogradConv3d; accepted are {', '.join(layers)}")
     chosen = {name: layer for name, layer in layers.items() if name not in spare}
-    for name, share in weight_density(net).items():
-        if name in chosen and share < 1 - sparsity:
-            raise ValueError(f"sparsity: {sparsity}; {name!r} keeps {share:.4g} of its weights already")
-    masks = {name: _largest(layer, 1 - sparsity, measure) for name, layer in chosen.items()}
-    for name, mask in masks.items():
-        chosen[name].keep_weights(mask)
+    for name, layer in chosen.items():
+        kept = int(whole_mask(layer).sum())
+        if kept < _count(layer, 1 - sparsity):
+            raise ValueError(f"sparsity: {sparsity}; {name!r} keeps {kept} weights already, fewer than that")
+    keep_all(chosen, {name: _largest(layer, 1 - sparsity, measure) for name, layer in chosen.items()})
     return weight_density(net)
+
+
+def keep_all(layers: Mapping[str, WinogradConv3d], masks: Mapping[str, Tensor]) -> None:
+    """Give each layer its mask. Raises ValueError, with nothing changed, where one would keep no weight."""
+    for name, mask in masks.items():
+        if not bool(mask.any()):
+            raise ValueError(f"net: {name!r} would keep no weight at all; a layer keeps at least one")
+    for name, mask in masks.items():
+        layers[name].keep_weights(mask)
 
 
 def weight_density(net: nn.Module) -> dict[str, float]:
@@ -54,11 +62,11 @@ def keep_nonzero(net: nn.Module) -> dict[str, float]:
     """Drop the weights of every WinogradConv3d that are exactly zero; returns the share kept, by name.
 
     After `to_winograd` of a network whose taps were masked (`SpatialPruner`) those are the coefficients that depend on
-    masked taps only.
+    masked taps only. Raises ValueError, with nothing changed, where a layer is all zero.
     """
-    for layer in winograd_convs(net).values():
-        with torch.no_grad():
-            layer.keep_weights(whole_mask(layer) & (_all_weights(layer) != 0))
+    layers = winograd_convs(net)
+    with torch.no_grad():
+        keep_all(layers, {n: whole_mask(layer) & (_all_weights(layer) != 0) for n, layer in layers.items()})
     return weight_density(net)
 
 
@@ -67,9 +75,11 @@ def scale_gradients(net: nn.Module, exponent: float = EXPONENT) -> None:
     """Divide the gradient of every trained WinogradConv3d weight by (F / min F)^exponent, before the optimizer's step.
 
     Without it the learning rate that suits one position explodes another (the authors' code: exponent 1.5). Raises
-    RuntimeError where there are no gradients yet.
+    RuntimeError where there are no gradients yet, ValueError where no such weight is trained.
     """
     layers = {name: layer for name, layer in winograd_convs(net).items() if layer.weight.requires_grad}
+    if not layers:
+        raise ValueError("net: trains no WinogradConv3d weights; low-rank factors have no position to scale by")
     for name, layer in layers.items():
         if layer.weight.grad is None:
             raise RuntimeError(f"scale_gradients: {name!r} has no gradient; call it after loss.backward()")
@@ -117,5 +127,10 @@ def _largest(layer: WinogradConv3d, share: float, measure: str) -> Tensor:
     size = size.masked_fill(~whole_mask(layer), -1.0)  # dropped ones come last, behind zeros
     order = size.flatten().argsort(descending=True, stable=True)
     mask = torch.zeros(size.numel(), dtype=torch.bool, device=size.device)
-    mask[order[: max(1, round(share * size.numel()))]] = True
+    mask[order[: _count(layer, share)]] = True
     return mask.view_as(size)
+
+
+def _count(layer: WinogradConv3d, share: float) -> int:
+    """How many weights a `share` of a layer is."""
+    return max(1, round(share * whole_mask(layer).numel()))

@@ -126,3 +126,43 @@ def test_training_size_is_what_the_optimizer_comes_to_hold(optimizer: Any, kept:
     assert size.optimizer_bytes == sum(t.numel() * t.element_size() for t in held)
     assert lrw.training_size(net, chosen) == size
     assert f"{size.optimizer_bytes:,} bytes" in str(size)
+
+
+@pytest.mark.parametrize(("cin", "cout", "rank"), [(1, 4, 40), (8, 8, 64)])
+def test_principal_factors_stay_small_where_directions_run_out(cin: int, cout: int, rank: int) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv3d(cin, cout, 3, padding=1)
+    layer = LowRankWinogradConv3d.of(WinogradConv3d.from_conv3d(conv), rank, "principal")
+    assert float(layer.Gr.detach().abs().max()) < 10
+    x = torch.randn(1, cin, 6, 6, 6)
+    torch.testing.assert_close(layer(x), conv(x), rtol=1e-3, atol=1e-4)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = layer(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[2] < losses[0]
+    with torch.no_grad():
+        conv.weight.zero_()
+    empty = LowRankWinogradConv3d.of(WinogradConv3d.from_conv3d(conv), 3, "principal")
+    assert bool((empty.Gc == 0).all())
+    assert bool((empty.Gr != 0).any()), "or it would never train"
+
+
+def test_principal_factors_are_those_of_what_is_kept() -> None:
+    torch.manual_seed(0)
+    pruned = WinogradConv3d(6, 6, padding=1)
+    pruned.keep(range(10, 15))
+    layer = LowRankWinogradConv3d.of(pruned, 5, "principal")
+    rest = layer.weight[10:15]
+    assert float(rest.norm()) < 1e-4 * float(pruned.weight[10:15].norm())
+    assert layer.mask is not pruned.mask
+
+
+def test_an_optimizer_without_a_fixed_state_is_refused() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    with pytest.raises(ValueError, match="optimizer: LBFGS"):
+        lrw.training_size(net, torch.optim.LBFGS(net.parameters()))

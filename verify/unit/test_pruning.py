@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import lrw
+from lrw.pruning import Granularity, prune_weights, weight_density
 from lrw_kernels.winograd import winograd_cost
 from verify.unit.small_nets import X, pruned_net, small_net, trained
 
@@ -130,3 +131,97 @@ def test_pruning_out_of_turn_is_refused() -> None:
     pruner.prune()
     with pytest.raises(RuntimeError, match="all 1 stages are done"):
         pruner.prune()
+
+
+def test_what_was_dropped_before_stays_dropped() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    prune_weights(net, 0.6)
+    before = net[0].mask.clone()
+    pruner = lrw.ColumnPruner(net, 0.25)
+    trained(net, pruner, 1)
+    pruner.prune()
+    assert bool((net[0].mask <= before).all())
+    assert weight_density(net)["0"] <= 0.4
+
+
+def test_a_pruner_notices_that_layers_were_replaced() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = lrw.ColumnPruner(net, 0.5)
+    trained(net, pruner, 1)
+    lrw.add_low_rank(net, 2)
+    for call in (pruner.prune, pruner.observe):
+        with pytest.raises(RuntimeError, match="'0' is another layer now"):
+            call()
+    assert net[0].geometry.columns == 64
+
+
+def test_an_old_pruner_leaves_a_newer_one_alone() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    old, new = lrw.ColumnPruner(net), lrw.ColumnPruner(net)
+    net(X).sum().backward()
+    with pytest.raises(RuntimeError, match="another pruner watches it"):
+        old.observe()
+    old.detach()
+    new.observe()
+    net.requires_grad_(False)
+    frozen = lrw.ColumnPruner(net)
+    with pytest.raises(RuntimeError, match="its weights are frozen"):
+        frozen.observe()
+
+
+def test_masks_that_change_between_the_passes_do_not_mix_columns_up() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = lrw.ColumnPruner(net, 0.5)
+    loss = net(X).square().sum()
+    net[0].keep(range(30, 37))
+    loss.backward()
+    pruner.observe()
+    assert bool((pruner.scores["0"] > 0).all()), "what was computed was scored"
+
+
+@pytest.mark.parametrize(("cin", "cout", "blocks"), [(5, 5, (4, 4)), (8, 8, (3, None)), (8, 6, (None, 4))])
+@pytest.mark.parametrize("scope", ["layer", "global", "multiplies"])
+def test_uneven_blocks_keep_the_share_of_weights(
+    cin: int, cout: int, blocks: tuple[int | None, int | None], scope: str
+) -> None:
+    torch.manual_seed(0)
+    net = lrw.to_winograd(torch.nn.Sequential(torch.nn.Conv3d(cin, cout, 3, padding=1)), 2)
+    x = torch.randn(1, cin, 6, 6, 6)
+    pruner = lrw.ColumnPruner(net, 0.5, granularity=Granularity(*blocks), scope=scope, example_input=x)
+    net(x).square().sum().backward()
+    pruner.observe()
+    pruner.prune()
+    assert weight_density(net)["0"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_computing_what_is_dropped_ends_with_the_pruner() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = lrw.ColumnPruner(net, 0.75, stages=3, regrow=True)
+    trained(net, pruner, 1)
+    pruner.prune()
+    kept = int(net[0].mask.sum())
+    assert net[0].geometry.columns == 64
+    small = lrw.compress(net)
+    assert (small[0].geometry.columns, net[0].geometry.columns) == (kept, 64)
+    assert f"{kept} of 64 columns" in str(small.report)
+    torch.testing.assert_close(small(X), net(X))
+    assert copy.deepcopy(net)[0].geometry.columns == kept
+    pruner.detach()
+    pruner.load_state_dict(pruner.state_dict())
+    assert net[0].geometry.columns == kept
+
+
+def test_passes_that_overflow_are_not_counted_and_scales_are_taken_out() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = lrw.ColumnPruner(net, 0.5)
+    schedule = lrw.PruningSchedule(pruner, score=2)
+    (net(X).square().sum() * float("inf")).backward()
+    assert not schedule.step()
+    assert pruner.observations == 0
+    (net(X).square().sum() * 1024).backward()
+    schedule.step(1024.0)
+    scaled = pruner.scores["0"].clone()
+    other = lrw.ColumnPruner(net, 0.5)
+    net(X).square().sum().backward()
+    other.observe()
+    torch.testing.assert_close(scaled, other.scores["0"])

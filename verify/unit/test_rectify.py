@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import lrw
-from lrw.nn import WinogradConv3d
+from lrw.nn import MovedReLU, WinogradConv3d
 from lrw_kernels.winograd import Tile, direct_cost, winograd_cost
 
 
@@ -62,15 +62,18 @@ def network() -> nn.Sequential:
 def test_relus_move_into_the_domain_and_stay_there(tmp_path: object) -> None:
     x = torch.randn(1, 2, 8, 8, 8)
     net = lrw.rectify(lrw.to_winograd(network(), 2), {"3": "1", "5": "4"})
-    assert [type(net[i]) for i in (1, 4)] == [nn.Identity, nn.Identity]
+    assert [type(net[i]) for i in (1, 4)] == [MovedReLU, MovedReLU]
     assert "Winograd-ReLU" in repr(net[3])
     expected = net(x)
     skeleton = network()
-    skeleton[1], skeleton[4] = nn.Identity(), nn.Identity()
     assert torch.equal(lrw.load(lrw.save(net, f"{tmp_path}/net.safetensors"), skeleton)(x), expected)
     torch.testing.assert_close(lrw.compress(net)(x), expected)
     low = lrw.add_low_rank(net, 3)
     torch.testing.assert_close(low(x), expected)
+    other = network()
+    other[1] = nn.Tanh()
+    with pytest.raises(ValueError, match="skeleton: '1' is no nn.ReLU"):
+        lrw.load(f"{tmp_path}/net.safetensors", other)
     net[5].keep(range(5, 30))
     cut = net(x)
     assert not torch.allclose(cut, expected)

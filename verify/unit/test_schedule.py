@@ -152,3 +152,15 @@ def test_distillation_mixes_labels_and_teacher() -> None:
     for wrong in ({"weight": 1.5}, {"temperature": 0.0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             lrw.distillation_loss(logits, teacher, labels, **wrong)
+
+
+def test_labels_that_do_not_count_do_not_count_in_either_part() -> None:
+    torch.manual_seed(0)
+    logits, teacher = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 4)
+    labels = torch.tensor([[0, -100, 2, 1], [-100, -100, 1, 0]])
+    lrw.distillation_loss(logits, teacher, labels, weight=0.5).backward()
+    assert logits.grad is not None
+    assert bool((logits.grad.transpose(1, 2)[labels == -100] == 0).all())
+    assert bool((logits.grad.transpose(1, 2)[labels != -100] != 0).all())
+    with pytest.raises(ValueError, match="teacher: shape"):
+        lrw.distillation_loss(logits, teacher[:1], labels)

@@ -67,7 +67,7 @@ def test_pruning_again_only_drops_more() -> None:
     assert weight_density(net)["0"] == 1
     assert weight_density(net)["2"] == pytest.approx(0.4, abs=0.01)
     for wrong, words in (
-        ({"sparsity": 0.5}, "keeps 0.4"),
+        ({"sparsity": 0.5}, "weights already, fewer than that"),
         ({"sparsity": 1.0}, "sparsity"),
         ({"sparsity": 0.7, "measure": "size"}, "measure: 'size'"),
         ({"sparsity": 0.7, "spare": ["9"]}, "spare: names '9'"),
@@ -210,3 +210,41 @@ def test_spatial_pruning_trains_resumes_and_converts() -> None:
         pruner.load_state_dict({})
     with pytest.raises(ValueError, match="spare: names 'x'"):
         SpatialPruner(net, 2, spare=["x"])
+
+
+def test_pruning_to_the_same_share_again_changes_nothing() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    first = prune_weights(net, 1 / 3)
+    assert prune_weights(net, 1 / 3) == first
+
+
+def test_layers_are_never_emptied_and_never_half_of_them_changed() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = NativePruner(net, threshold=1e6)
+    net(X).sum().backward()
+    assert pruner.step() == {"0": 0.0, "2": 0.0}
+    before = weight_density(net)
+    for finish in (pruner.finish, lambda: keep_nonzero(net)):
+        with pytest.raises(ValueError, match="'0' would keep no weight"):
+            finish()
+    assert weight_density(net) == before
+    spatial = SpatialPruner(small_net(), 2)
+    with pytest.raises(ValueError, match="would leave '.' without a single tap"):
+        spatial.prune(0.999)
+    assert set(spatial.zeros().values()) == {0.0}
+
+
+def test_methods_that_need_the_weights_refuse_frozen_ones() -> None:
+    net = lrw.add_low_rank(lrw.to_winograd(small_net(), 2), 2)
+    with pytest.raises(ValueError, match="weights of '0' are frozen"):
+        NativePruner(net)
+    with pytest.raises(ValueError, match="trains no WinogradConv3d weights"):
+        scale_gradients(net)
+
+
+def test_native_shares_count_masks_too() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    net[0].keep(range(20))
+    pruner = NativePruner(net, threshold=1e-12)
+    net(X).sum().backward()
+    assert pruner.step()["0"] == 20 / 64
