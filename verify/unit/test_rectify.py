@@ -72,7 +72,7 @@ def test_relus_move_into_the_domain_and_stay_there(tmp_path: object) -> None:
     torch.testing.assert_close(low(x), expected)
     other = network()
     other[1] = nn.Tanh()
-    with pytest.raises(ValueError, match="skeleton: '1' is no nn.ReLU"):
+    with pytest.raises(ValueError, match=r"skeleton: '1' is no nn\.ReLU"):
         lrw.load(f"{tmp_path}/net.safetensors", other)
     net[5].keep(range(5, 30))
     cut = net(x)
