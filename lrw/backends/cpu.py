@@ -178,7 +178,8 @@ def _channels_last(x: Tensor, p: problem.Problem) -> Tensor:
 
 def _like(y: Tensor, x: Tensor, p: problem.Problem) -> Tensor:
     """y [N, D, H, W, C], in memory with channels first where those of x came so."""
-    if _has_last(x) or KINDS[x.dtype] != p.element or y.numel() == 0:
+    came_first = x.permute(0, 4, 1, 2, 3).is_contiguous()  # as one channel does that also lies last
+    if (_has_last(x) and not came_first) or KINDS[x.dtype] != p.element or y.numel() == 0:
         return y
     first = _empty((y.shape[0], y.shape[4], *y.shape[1:4]), y.dtype)
     shape = (y.shape[0], y[0, ..., 0].numel(), y.shape[4])
