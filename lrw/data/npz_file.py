@@ -2,7 +2,8 @@
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,21 +30,11 @@ def names(path: Path) -> list[str]:
         return []
 
 
-class opened:
+@contextmanager
+def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     """`with opened(path) as archive:` the archive, and the file closed whatever it turns out to be."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")  # here: np.load, given a path, leaves it open when the archive is broken
-
-    def __enter__(self) -> np.lib.npyio.NpzFile:
-        try:
-            archive = np.load(self._file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-        except BaseException:
-            self._file.close()
-            raise
-        return archive
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    with path.open("rb") as file:  # here: np.load, given a path, leaves it open when the archive is broken
+        archive = np.load(file, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError("it holds a single array")
+        yield archive

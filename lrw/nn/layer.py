@@ -14,7 +14,7 @@ Observer = Callable[["WinogradLayer", Tensor], None]
 
 
 class WinogradLayer(nn.Module):
-    """What the three layers share: channels, geometry, bias, backend and the forward pass.
+    """What all Winograd layers share: channels, geometry, bias, backend and the forward pass.
 
     `observer`, where set, is called with each forward pass's transformed weights [K, Cin, Cout] while gradients are
     recorded; a pruner watches through it. It is neither copied nor pickled with the module.

@@ -36,11 +36,11 @@ class ColumnPruner:
         loss.backward(); pruner.observe(); optimizer.step()      # any number of times
         pruner.prune()                                           # once, or once per stage
 
-    sparsity: share of columns (of their weights, where they are divided) to drop, of
-    multiplies in scope "multiplies"; 0 <= sparsity < 1. granularity: blocks of
-    channels that columns are divided into; by default they are whole. score: a name in `SCORES`. scope: "layer" drops
-    the same share in each layer, "global" ranks scores across layers, "multiplies" ranks score per multiply across
-    layers down to a budget and needs an `example_input` [N, C, D, H, W] to count them. stages: more than 1 cut
+    sparsity: share of columns (of their weights, where they are divided) to drop, of multiplies in scope "multiplies";
+    0 <= sparsity < 1. granularity: blocks of channels that columns are divided into; by default they are whole. score:
+    a name in `SCORES`. scope: "layer" drops the same share in each layer, "global" ranks scores across layers,
+    "multiplies" ranks score per multiply across layers down to a budget and needs an `example_input`
+    [N, C, D, H, W] to count them. stages: more than 1 cut
     gradually, on a cubic schedule. floor: columns a layer keeps at least (or by layer name). decay: factor on the past
     at each observation, 1 sums plainly. regrow: whatever was dropped competes again at the next stage; until the last
     it is computed, as zeros. Under torch.distributed scores are summed over ranks, the first rank's choice holds, and
