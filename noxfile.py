@@ -69,6 +69,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def evidence(session: nox.Session) -> None:
+    """Train every method on real volumes and write docs/evidence.md; arguments after -- go to `bench.evidence`."""
+    install(session, extras="data,plot")
+    session.run("python", "-m", "bench.evidence", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the wheel and check that it holds lrw and lrw_kernels and nothing else at the top."""
     session.install("build")

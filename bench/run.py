@@ -8,11 +8,8 @@ CSV with commit, date, machine and versions.
 
 import argparse
 import csv
-import platform
-import subprocess
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
@@ -25,6 +22,7 @@ from torch.utils import mkldnn
 
 from bench import stages, training
 from bench.cases import CASES, Case
+from bench.certificate import machine, today
 from lrw import backends
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d, transform_weight
@@ -46,7 +44,7 @@ def main() -> int:
         )
         return 2
     rows: list[dict[str, Any]] = []
-    print(_machine())
+    print(machine())
     for case in chosen:
         tile = _tile(arguments.tile, case)
         try:
@@ -176,14 +174,8 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['case']:16s} {row['tile']:16s} {columns}  {torch_ms}  {ours}{products}"
 
 
-def _machine() -> str:
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    commit = described.stdout.strip() or "unknown"
-    return f"commit {commit} | {platform.machine()}, {torch.get_num_threads()} threads | torch {torch.__version__}"
-
-
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    certificate = {"machine": _machine(), "date": datetime.now(UTC).date().isoformat()}
+    certificate = {"machine": machine(), "date": today()}
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0], *certificate])
         writer.writeheader()

@@ -49,7 +49,7 @@ def train_epoch(
     net.train()
     total = 0.0
     for step, (images, labels) in enumerate(batches):
-        rate = learning_rate * _schedule((epoch * len(batches) + step + 1) / (epochs * len(batches)))
+        rate = learning_rate * schedule((epoch * len(batches) + step + 1) / (epochs * len(batches)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         loss = loss_of(images, net(images), labels)
@@ -80,7 +80,8 @@ def _auc(score: Tensor, label: Tensor) -> float | None:
     return float(roc_auc_score(label.numpy(), score.numpy()))
 
 
-def _schedule(progress: float) -> float:
+def schedule(progress: float) -> float:
+    """Learning rate over its peak after a share of the steps: a linear rise, then a cosine to zero."""
     if progress < WARM_UP:
         return progress / WARM_UP
     return 0.5 * (1 + cos(pi * (progress - WARM_UP) / (1 - WARM_UP)))

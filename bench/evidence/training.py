@@ -1,0 +1,52 @@
+"""The training loop that all methods share; only what they hang into it differs."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from bench.evidence.tasks import Task
+from lrw.job.training import schedule
+
+REST = 1e-3  # learning rate of what is no Winograd layer, after conversion
+
+
+def train(
+    net: nn.Module,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    batch: int,
+    seed: int,
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    after_backward: Callable[[], None] = lambda: None,
+    after_step: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Train on `loss_of(images, logits, labels)`: learning rates rise linearly, fall as a cosine, order follows `seed`.
+
+    `after_step(progress)` with the share of the steps that are done.
+    """
+    torch.manual_seed(seed)
+    steps = epochs * sum(1 for _ in task.volumes.batches("train", batch, seed=0))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(min(1.0, (step + 1) / steps)))
+    net.train()
+    done = 0
+    for epoch in range(epochs):
+        for images, labels in _batches(task, batch, 1000 * seed + epoch):
+            loss = loss_of(images, net(images), labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            after_backward()
+            optimizer.step()
+            scheduler.step()
+            done += 1
+            after_step(done / steps)
+
+
+def _batches(task: Task, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """An epoch, each batch mirrored along axes drawn at random where the task allows it."""
+    generator = torch.Generator().manual_seed(seed)
+    for images, labels in task.volumes.batches("train", batch, seed=seed):
+        axes = [axis for axis in (-3, -2, -1) if task.flips and torch.rand((), generator=generator) < 0.5]
+        yield images.flip(axes), labels.flip(axes) if labels.dim() > 1 else labels
