@@ -6,17 +6,11 @@ failed, 2 wrong arguments, 130 stopped by Ctrl-C.
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from os import cpu_count
 from pathlib import Path
-from time import perf_counter
 
-import torch
-
-from bench.evidence import chain, latency, page, rows
+from bench.evidence import latency, page, pool, rows
 from bench.evidence.chain import DENSE, Job
 from bench.evidence.settings import SETTINGS, Setting
 from bench.evidence.tasks import missing
@@ -28,53 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run what is asked for."""
     arguments = _arguments(argv)
     setting = SETTINGS[arguments.setting]
-    if arguments.only in (None, "train"):
-        failed = _train(arguments, setting)
-        if failed:
-            return 1
+    if arguments.only in (None, "train") and not pool.train(
+        _jobs(arguments, setting), arguments.csv, arguments.workers
+    ):
+        return 1
     if arguments.only in (None, "time"):
         latency.measure(arguments.csv, arguments.latency, setting, arguments.data, arguments.folder)
     if arguments.only in (None, "page") and arguments.csv == rows.RESULTS:
         page.write()
     return 0
-
-
-def _train(arguments: argparse.Namespace, setting: Setting) -> bool:
-    """Dense networks first, then everything that starts from them; returns whether anything failed."""
-    done = {row.chain for row in rows.read(arguments.csv)} if arguments.csv.exists() else set()
-    jobs = _jobs(arguments, setting)
-    dense = [job for job in jobs if job.method == DENSE]
-    # A dense network that is in the table but not in the folder is trained again: the methods start from it.
-    todo = [job for job in dense if job.chain not in done or not job.network(0.0).exists()]
-    with ProcessPoolExecutor(arguments.workers, get_context("spawn"), _single_thread) as pool:
-        try:
-            if _all(pool, todo, arguments.csv, done):
-                return True
-            return _all(pool, [j for j in jobs if j.method != DENSE and j.chain not in done], arguments.csv, done)
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(pool._processes.values()):
-                process.terminate()
-            raise
-
-
-def _all(pool: ProcessPoolExecutor, jobs: list[Job], table: Path, done: set[tuple[str, str, str, int]]) -> bool:
-    begin, failed = perf_counter(), False
-    futures: dict[Future[list[rows.Row]], Job] = {pool.submit(chain.run, job): job for job in jobs}
-    for count, future in enumerate(as_completed(futures), 1):
-        job = futures[future]
-        where = f"{count}/{len(jobs)} {perf_counter() - begin:6.0f} s  {job.task} {job.method} seed {job.seed}:"
-        error = future.exception()
-        if error is not None:
-            failed = True
-            print(where, "failed", file=sys.stderr)
-            traceback.print_exception(error)
-            continue
-        found = future.result()
-        if job.chain not in done:
-            rows.append(table, found)
-        print(where, f"{found[0].metric}", *(f"{row.value:.3f}" for row in found), flush=True)
-    return failed
 
 
 def _jobs(arguments: argparse.Namespace, setting: Setting) -> list[Job]:
@@ -89,10 +45,6 @@ def _jobs(arguments: argparse.Namespace, setting: Setting) -> list[Job]:
             methods = (DENSE, *(m for m in setting.methods[task] if m in (arguments.methods or [m])))
             jobs += [Job(setting.name, task, method, seed, arguments.data, arguments.folder) for method in methods]
     return jobs
-
-
-def _single_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

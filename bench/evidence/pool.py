@@ -1,0 +1,56 @@
+"""Chains side by side: a process each, of one thread, which on small networks does more than two threads on one."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+
+import torch
+
+from bench.evidence import chain, rows
+from bench.evidence.chain import DENSE, Job
+
+
+def train(jobs: Sequence[Job], table: Path, workers: int) -> bool:
+    """Run the `jobs` that `table` does not hold yet, dense networks first; rows are added chain by chain.
+
+    Returns whether all went well; the error of a chain that did not is printed, the others go on.
+    """
+    done = {row.chain for row in rows.read(table)} if table.exists() else set()
+    # A dense network that is in the table but not in the folder is trained again: the methods start from it.
+    dense = [job for job in jobs if job.method == DENSE and not (job.chain in done and job.network(0.0).exists())]
+    methods = [job for job in jobs if job.method != DENSE and job.chain not in done]
+    with ProcessPoolExecutor(workers, get_context("spawn"), _single_thread) as pool:
+        try:
+            return _run(pool, dense, table, done) and _run(pool, methods, table, done)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
+
+
+def _run(pool: ProcessPoolExecutor, jobs: list[Job], table: Path, done: set[tuple[str, str, str, int]]) -> bool:
+    begin, well = perf_counter(), True
+    futures: dict[Future[list[rows.Row]], Job] = {pool.submit(chain.run, job): job for job in jobs}
+    for count, future in enumerate(as_completed(futures), 1):
+        job = futures[future]
+        where = f"{count}/{len(jobs)} {perf_counter() - begin:6.0f} s  {job.task} {job.method} seed {job.seed}:"
+        error = future.exception()
+        if error is not None:
+            print(where, "failed", file=sys.stderr)
+            traceback.print_exception(error)
+            well = False
+            continue
+        found = future.result()
+        if job.chain not in done:
+            rows.append(table, found)
+        print(where, f"{found[0].metric}", *(f"{row.value:.3f}" for row in found), flush=True)
+    return well
+
+
+def _single_thread() -> None:
+    torch.set_num_threads(1)
