@@ -113,9 +113,10 @@ class ColumnPruner:
         def observer(layer: WinogradLayer, u: Tensor) -> None:
             name = names.get(id(layer))
             if name is not None:  # None: a copy of the layer that took the observer along
-                stored = self.layers[name].stored() if self.regrow else u
+                # Detached here, not in the hook: a hook that holds the tensor it hangs on keeps it for good.
+                stored = (self.layers[name].stored() if self.regrow else u).detach()
                 positions = layer.geometry.positions
-                u.register_hook(lambda du: _collect(seen, name, _Seen(positions, stored.detach(), du)))
+                u.register_hook(lambda du: _collect(seen, name, _Seen(positions, stored, du)))
 
         self._observer: Observer | None = observer
         for layer in self.layers.values():

@@ -1,6 +1,7 @@
 """Pruning: scores follow their rule, stages only drop, the budget is kept, and a pruner resumes."""
 
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -225,3 +226,20 @@ def test_passes_that_overflow_are_not_counted_and_scales_are_taken_out() -> None
     net(X).square().sum().backward()
     other.observe()
     torch.testing.assert_close(scaled, other.scores["0"])
+
+
+def test_scoring_keeps_no_weights_of_past_passes() -> None:
+    net = lrw.add_low_rank(lrw.to_winograd(small_net(), 2), 3)
+    pruner = lrw.ColumnPruner(net, 0.5)
+    formed: list[weakref.ref[torch.Tensor]] = []
+    watch = net[0].observer
+
+    def noting(layer: object, u: torch.Tensor) -> None:
+        formed.append(weakref.ref(u))
+        watch(layer, u)
+
+    net[0].observer = noting
+    for _ in range(3):
+        net(X).square().sum().backward()
+        pruner.observe()
+    assert [ref() for ref in formed] == [None] * 3
