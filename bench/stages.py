@@ -48,7 +48,7 @@ def stages(case: Case, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Ca
     for name in ("whole", "transforms"):
         p = problem(case, geometry)
         if name == "transforms":
-            conv.prepared(p, conv.FORWARD).products.positions = 0
+            conv.prepared(p, conv.FORWARD).products[0].positions = 0
         panels = Memory.of(p.weight_bytes)
         layout.pack(u.data_ptr(), panels.address, tuple(u.shape), p.machine, "float32", transposed=False, workers=1)
         runs[name] = _run(p, source, panels, target, (x, y))

@@ -17,6 +17,7 @@ from lrw.backends import Prepared
 from lrw.geometry import Layer
 from lrw.operators import compute_dtype
 from lrw.unchanged import PLAIN, Derived, is_plain
+from lrw_kernels.winograd import Block
 
 
 class Call(NamedTuple):
@@ -74,6 +75,26 @@ def convolve(call: Call, u: Tensor, layer: Layer, *, relu: bool, backend: str, n
     if key is not None:
         _SHORT.get(call.weights, key, shorten)
     return operators.forward(x, u, bias, residual, relu, *arguments)  # what the dispatcher would call, 0.2 ms later
+
+
+def convolve_blocks(
+    x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, layer: Layer, blocks: tuple[Block, ...], backend: str
+) -> Tensor | None:
+    """One pass over blocks of output channels, with kept positions among the layer's; None where there is no such way.
+
+    That is where gradients are wanted, too, and for arguments that are not as they should be: block by block they are
+    computed, or refused.
+    """
+    if torch.compiler.is_compiling() or layer.rectified:
+        return None
+    if not all(_is_quiet(Call(x, u, bias, None, None, ())) for u in weights):
+        return None
+    dtypes = (x.dtype, compute_dtype(x.dtype))
+    fitting = x.dim() == 5 and x.numel() > 0 and x.shape[1] == weights[0].shape[1]
+    if not fitting or not all(t.dtype in dtypes for t in (*weights, *(() if bias is None else (bias,)))):
+        return None
+    size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
+    return operators.forward_blocks(x, weights, bias, layer, blocks, backend) if min(size) > 0 else None
 
 
 def _is_quiet(call: Call) -> bool:

@@ -17,6 +17,7 @@ from lrw import backends
 from lrw.backends import composed
 from lrw.backends.epilogue import Epilogue
 from lrw.geometry import Geometry, Layer, geometry
+from lrw_kernels.winograd import Block
 
 _LAYER = "str tile, int[] padding, int[]? kept, bool fixed, str backend"
 
@@ -75,6 +76,15 @@ def forward(
     epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
     with without_autocast(x.device):
         return _owned(_outer(run.forward(_inner(x), u, layer, epilogue), x))
+
+
+def forward_blocks(
+    x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, layer: Layer, blocks: tuple[Block, ...], backend: str
+) -> Tensor | None:
+    """Blocks of output channels in one pass, for tensors that need no dispatch; None where a backend has none."""
+    run = backends.backend(backend, x.device)
+    y = run.forward_blocks(_inner(x), weights, bias, _geometry(layer.tile, layer.padding, layer.kept, True), blocks)
+    return None if y is None else _owned(_outer(y, x))
 
 
 def rectified_forward(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str) -> Tensor:

@@ -4,7 +4,7 @@ A backend is a module with `forward`, `input_grad`, `weight_grad` and `refusal` 
 never falls back: it computes or raises. `"auto"` picks by device and dtype and `choose` says what and why.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
+from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
 Prepared = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Tensor]  # x, U, bias, residual -> y
@@ -28,6 +29,12 @@ class Backend(Protocol):
     def prepare(self, x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Prepared | None:
         """`forward` for tensors of these forms and this U as it is now, but on [N, C, D, H, W]; None where that would
         save nothing. It must not keep U alive."""
+
+    def forward_blocks(
+        self, x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, geometry: Geometry, blocks: tuple[Block, ...]
+    ) -> Tensor | None:
+        """`forward` for blocks of output channels that keep positions of their own, among the geometry's, with weights
+        of their own [K_i, Cin, channels_i]; None where that is no better than block by block."""
 
     def input_grad(self, dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
         """dX [N, D, H, W, Cin]."""

@@ -4,7 +4,8 @@ Activations are taken as they come where their channels are contiguous (channels
 transposed on the way in and out, by kernels too. Half precision is widened and rounded inside the transforms.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from math import prod
 from typing import Any
 
@@ -18,6 +19,7 @@ from lrw.unchanged import Derived
 from lrw_kernels.cpu import conv, layout, problem
 from lrw_kernels.cpu.arena import ARENA, Memory
 from lrw_kernels.cpu.machine import Machine, host, supported
+from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
 PANELS: Derived[Memory] = Derived()
@@ -43,9 +45,8 @@ def forward(
         residual = None if epilogue.residual is None else _channels_last(epilogue.residual, p).contiguous()
         bias = None if epilogue.bias is None else _padded_bias(epilogue.bias, p)
         added = problem.Epilogue(_address(bias), _address(residual), epilogue.relu)
-        _with_panels(
-            u, p, lambda panels: conv.forward(p, _activations(last), panels, _activations(y), added), adjoint=False
-        )
+        with _panels(u, p) as panels:
+            conv.forward(p, _activations(last), panels, _activations(y), added)
     return _like(y, x, p)
 
 
@@ -73,8 +74,24 @@ class PreparedForward:
         source = problem.Activations(x.data_ptr(), self._source)
         target = problem.Activations(y.data_ptr(), self._target)
         epilogue = problem.Epilogue(_address(padded), _address(residual), self._relu)
-        self._pass.run(source, target, self._panels.address, epilogue)
+        self._pass.run(source, target, (self._panels.address,), epilogue)
         return y
+
+
+def forward_blocks(
+    x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, geometry: Geometry, blocks: tuple[Block, ...]
+) -> Tensor:
+    """Y of blocks of output channels in one pass over x."""
+    cin, cout = weights[0].shape[1], sum(channels for channels, _ in blocks)
+    p = _problem(x, _sizes(x), cin, cout, geometry, None, blocks)
+    y = _empty((x.shape[0], *p.output_size, p.cout), x.dtype)
+    last = _channels_last(x, p)
+    padded = None if bias is None else _padded_bias(bias, p, more=p.machine.lanes(p.element))
+    parts = zip(weights, p.parts, strict=True)
+    with ExitStack() as stack:
+        panels = [stack.enter_context(_panels(u, q)) if q.kept else 0 for u, (q, _) in parts]
+        conv.forward(p, _activations(last), panels, _activations(y), problem.Epilogue(_address(padded)))
+    return _like(y, x, p)
 
 
 def input_grad(
@@ -86,9 +103,8 @@ def input_grad(
     dx = _empty((dy.shape[0], *input_size, p.cin), dy.dtype).zero_()
     if dy.numel() > 0:
         last = _channels_last(dy, p)  # by name: an address keeps no tensor alive
-        _with_panels(
-            u, p, lambda panels: conv.input_grad(p, _activations(last), panels, _activations(dx)), adjoint=True
-        )
+        with _panels(u, p, adjoint=True) as panels:
+            conv.input_grad(p, _activations(last), panels, _activations(dx))
     return _like(dx, dy, p)
 
 
@@ -107,8 +123,9 @@ def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine |
 
 
 def _problem(
-    activations: Tensor, input_size: Triple, cin: int, cout: int, geometry: Geometry, machine: Machine | None
-) -> problem.Problem:
+    activations: Tensor, input_size: Triple, cin: int, cout: int, geometry: Geometry, machine: Machine | None,
+    blocks: tuple[Block, ...] | None = None,
+) -> problem.Problem:  # fmt: skip
     return problem.of(
         str(geometry.tile),
         geometry.padding,
@@ -120,6 +137,7 @@ def _problem(
         KINDS[activations.dtype],
         machine or host(),
         torch.get_num_threads(),
+        blocks,
     )
 
 
@@ -135,17 +153,18 @@ def _sizes(x: Tensor) -> Triple:
     return int(x.shape[1]), int(x.shape[2]), int(x.shape[3])
 
 
-def _with_panels(u: Tensor, p: problem.Problem, run: Callable[[int], None], *, adjoint: bool) -> None:
-    """run(address of U, or of U^T, in panels): in those that are kept, or in some for now."""
+@contextmanager
+def _panels(u: Tensor, p: problem.Problem, *, adjoint: bool = False) -> Iterator[int]:
+    """The address of U, or of U^T, in panels: in those that are kept, or in some for now."""
     kept = _kept_panels(u, p, adjoint=adjoint)
     if kept is not None:
-        run(kept.address)
+        yield kept.address
         return
     size = p.adjoint_weight_bytes if adjoint else p.weight_bytes
     with ARENA.borrow(size) as panels:
         if (p.cin if adjoint else p.cout) % p.machine.lanes(p.element):
             panels.clear(size)
-        run(_pack(u, p, panels, adjoint=adjoint).address)
+        yield _pack(u, p, panels, adjoint=adjoint).address
 
 
 def _kept_panels(u: Tensor, p: problem.Problem, *, adjoint: bool) -> Memory | None:
@@ -210,9 +229,9 @@ def _last_strides(channels: int, size: Triple, dtype: torch.dtype) -> tuple[Sequ
     return (n, 1, d, h, w), (n * dtype.itemsize, d * dtype.itemsize, h * dtype.itemsize, w * dtype.itemsize)
 
 
-def _padded_bias(bias: Tensor, p: problem.Problem) -> Tensor:
-    """[Cout] rounded up to whole vectors, in the arithmetic's dtype."""
-    missing = -p.cout % p.machine.lanes(p.element)
+def _padded_bias(bias: Tensor, p: problem.Problem, more: int = 0) -> Tensor:
+    """[Cout] rounded up to whole vectors and `more`, in the arithmetic's dtype."""
+    missing = -p.cout % p.machine.lanes(p.element) + more
     if missing == 0 and bias.dtype == _element(p) and bias.is_contiguous():
         return bias
     return pad(bias.detach().to(_element(p)), (0, missing))

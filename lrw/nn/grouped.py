@@ -7,22 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrw.dispatch import convolve_blocks
 from lrw.geometry import Geometry
 from lrw.nn.compressed import CompressedConv3d
 from lrw.nn.layer import WinogradLayer
 from lrw.nn.winograd import WinogradConv3d
 from lrw.ops import domain_conv3d
-from lrw_kernels.winograd import kept_positions
+from lrw_kernels.winograd import Block, kept_positions
 
-Block = tuple[int, tuple[int, ...]]  # output channels, kept positions (perhaps none)
 LEAST = 16  # output channels of a block worth products of its own: a vector
 
 
 class GroupedConv3d(WinogradLayer):
     """Kept columns for each block of output channels: `blocks` (channels, kept), `weight[i]` [K_i, Cin, channels_i].
 
-    Made by `lrw.compress` of layers pruned in blocks. Each block is computed as a compressed layer of its own on the
-    same input; a block without columns is its bias alone. The weights can be trained further.
+    Made by `lrw.compress` of layers pruned in blocks. Inference on a CPU is one pass with one input transform; else
+    each block is computed as a compressed layer of its own on the same input. A block without columns is its bias
+    alone. The weights can be trained further.
     """
 
     def __init__(
@@ -68,6 +69,10 @@ class GroupedConv3d(WinogradLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
+        y = convolve_blocks(input, tuple(self.weight), self.bias, self._layer, self.blocks, self.backend)
+        return self._block_by_block(input) if y is None else y
+
+    def _block_by_block(self, input: Tensor) -> Tensor:
         biases = [None] * len(self.blocks) if self.bias is None else self.bias.split([n for n, _ in self.blocks])
         parts = []
         for part, u, bias in zip(self._parts, self.weight, biases, strict=True):

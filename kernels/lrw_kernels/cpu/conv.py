@@ -6,17 +6,19 @@ contiguous channels, of any of the kinds in `vector.BYTES`, transformed weights 
 
 import ctypes
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil, prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lrw_kernels.cpu import library, records, threads
 from lrw_kernels.cpu.arena import ARENA
 from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.plan import Plan, Size, lane_count, panel_count, plan, with_rows
-from lrw_kernels.cpu.problem import NOTHING, Activations, Epilogue, Problem
+from lrw_kernels.cpu.problem import NOTHING, Activations, Epilogue, Part, Problem
 from lrw_kernels.cpu.side import Side
 from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile
@@ -24,19 +26,21 @@ from lrw_kernels.winograd import Tile
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
 
 
-def forward(p: Problem, x: Activations, weights: int, y: Activations, epilogue: Epilogue = NOTHING) -> None:
-    """Y [N, D', H', W', Cout] of x and U in panels."""
-    prepared(p, FORWARD).run(x, y, weights, epilogue)
+def forward(
+    p: Problem, x: Activations, weights: int | Sequence[int], y: Activations, epilogue: Epilogue = NOTHING
+) -> None:
+    """Y [N, D', H', W', Cout] of x and U in panels; of a problem in blocks the address of each block's."""
+    prepared(p, FORWARD).run(x, y, (weights,) if isinstance(weights, int) else weights, epilogue)
 
 
 def input_grad(p: Problem, dy: Activations, weights: int, dx: Activations) -> None:
     """dX, added to what dx holds, of dY and U^T in panels."""
-    prepared(p, INPUT_GRAD).run(dy, dx, weights)
+    prepared(p, INPUT_GRAD).run(dy, dx, (weights,))
 
 
 def weight_grad(p: Problem, x: Activations, dy: Activations, du: int) -> None:
     """dU [K, rows, columns]; rows and columns padded to whole vectors."""
-    prepared(p, WEIGHT_GRAD).run(x, dy, du)
+    prepared(p, WEIGHT_GRAD).run(x, dy, (du,))
 
 
 def prepared(p: Problem, way: str) -> "Pass":
@@ -50,8 +54,9 @@ def prepared(p: Problem, way: str) -> "Pass":
 class Pass:
     """A forward pass or a gradient with everything settled but the addresses of its buffers.
 
-    Between two transforms of tiles the products of all positions: gather, products, scatter; for the weights' gradient
-    two gathers, then products. Any number of threads may run one pass at once.
+    Between two transforms of tiles the products of all positions: gather, products, scatter, the latter two for each
+    block of output channels; for the weights' gradient two gathers, then products. Any number of threads may run one
+    pass at once.
     """
 
     def __init__(self, p: Problem, way: str) -> None:
@@ -59,19 +64,31 @@ class Pass:
         steps, outputs = (p.cout, p.cin) if way == INPUT_GRAD else (p.cin, p.cout)
         self.size = _size(p, steps, outputs)
         self.plan = _plan(self.size, p, way)
-        self.blocks = self.plan.path == "blocks"
-        self.sides = _sides(self)
-        self.products = _gradient_products(self) if way == WEIGHT_GRAD else _products(self, steps)
-        self._zeros = np.zeros(self.size.vectors_out * p.machine.lanes(p.element), p.element)
+        self.by_tiles = self.plan.path == "blocks"
+        self.parts = p.parts if way == FORWARD else (Part(p, 0),)
+        self.offsets = [(part.first * BYTES[p.kind], part.first * BYTES[p.element]) for part in self.parts]
+        self.source, self.targets = _sides(self)
+        self.v_tables = [_planes(self, part.problem) for part in self.parts]
+        if way == WEIGHT_GRAD:
+            self.products = [_gradient_products(self)]
+        else:
+            self.products = [_products(self, index, steps) for index in range(len(self.parts))]
+        self._zeros = np.zeros((self.size.vectors_out + 1) * p.machine.lanes(p.element), p.element)
         self.no_bias = self._zeros.ctypes.data
-        self.v_bytes, self.m_bytes = (_round(side.bytes) for side in self.sides)
-        domain, each = self.v_bytes + self.m_bytes, _round(max(side.scratch for side in self.sides))
-        self.each = each + domain if self.blocks else each
-        self.scratch = self.each * p.threads + (0 if self.blocks else domain)
+        self.v_bytes, self.m_bytes = (_round(max(side.bytes for side in s)) for s in ([self.source], self.targets))
+        scratch = max(side.scratch for side in (self.source, *self.targets))
+        domain, each = self.v_bytes + self.m_bytes, _round(scratch)
+        self.each = each + domain if self.by_tiles else each
+        self.scratch = self.each * p.threads + (0 if self.by_tiles else domain)
         self._idle: deque[_Job] = deque()
 
-    def run(self, first: Activations, second: Activations, weights: int, epilogue: Epilogue = NOTHING) -> None:
-        """Compute, on buffers that are this problem's: from `first` to `second`, or `weights` from both."""
+    def run(
+        self, first: Activations, second: Activations, weights: Sequence[int], epilogue: Epilogue = NOTHING
+    ) -> None:
+        """Compute, on buffers that are this problem's: from `first` to `second`, or `weights` from both.
+
+        `weights` has an address for each of `parts`.
+        """
         try:
             job = self._idle.pop()
         except IndexError:
@@ -93,16 +110,18 @@ class _Job:
         self._owner = owner
         self.regions: list[records.Region] = []
         self._firsts: list[Any] = []
-        self._seconds: list[Any] = []
-        self._products: list[Any] = []
-        self._blocks = records.Blocks()
-        if owner.blocks:
-            self._add_blocks()
+        self._seconds: list[tuple[Any, ...]] = []  # by part
+        self._products: list[tuple[Any, ...]] = []
+        self._tile_blocks = records.Blocks()
+        if owner.by_tiles:
+            self._add_tile_blocks()
         else:
             for base in range(0, owner.size.tiles, owner.plan.tiles):
                 self._add_positions(base, min(owner.plan.tiles, owner.size.tiles - base))
 
-    def point(self, first: Activations, second: Activations, weights: int, epilogue: Epilogue, scratch: int) -> None:
+    def point(
+        self, first: Activations, second: Activations, weights: Sequence[int], epilogue: Epilogue, scratch: int
+    ) -> None:
         """Fill in the addresses."""
         owner = self._owner
         v = scratch + owner.each * owner.problem.threads
@@ -110,47 +129,52 @@ class _Job:
         for record in self._firsts:
             record.data, record.domain = first.address, v
             record.stride_n, record.stride_d, record.stride_h, record.stride_w = first.strides
-        for record in self._seconds:
-            record.data, record.domain = second.address, m
-            record.stride_n, record.stride_d, record.stride_h, record.stride_w = second.strides
-            record.bias, record.residual, record.relu = bias, epilogue.residual, epilogue.relu
-        for record in self._products:
-            record.weights, record.v, record.m = weights, v, m
+        for of_parts in self._seconds:
+            for record, (at, bias_at) in zip(of_parts, owner.offsets, strict=True):
+                record.data, record.domain = second.address + at, m
+                record.stride_n, record.stride_d, record.stride_h, record.stride_w = second.strides
+                record.bias, record.relu = bias + bias_at, epilogue.relu
+                record.residual = epilogue.residual + at if epilogue.residual else 0
+        for of_parts in self._products:
+            for record, address in zip(of_parts, weights, strict=True):
+                record.weights, record.v, record.m = address, v, m
         for region in self.regions:
             region.scratch = scratch
-        target = owner.sides[1]
-        if target.spare and not owner.blocks and owner.way != WEIGHT_GRAD:
-            ctypes.memset(m + target.spare_at, 0, target.plane)
+        if not owner.by_tiles and owner.way != WEIGHT_GRAD:
+            ctypes.memset(m, 0, owner.targets[0].spare)
 
-    def _add_blocks(self) -> None:
-        owner, job = self._owner, self._blocks
-        gather, scatter, products = self._copies()
-        job.gather, job.products, job.scatter = gather.address, products.address, scatter.address
+    def _add_tile_blocks(self) -> None:
+        owner, job = self._owner, self._tile_blocks
+        gather, scatters, products = self._copies()
+        job.gather, job.groups = gather.address, len(products)
+        job.products, job.scatter = products[0].address, scatters[0].address
         job.all_tiles, job.tiles, job.panels = owner.size.tiles, owner.plan.tiles, owner.plan.panels
         job.m_at, job.scratch_at = owner.v_bytes, owner.v_bytes + owner.m_bytes
-        target = owner.sides[1]
-        if target.spare:
-            job.zero_at, job.zero_bytes = owner.v_bytes + target.spare_at, target.plane
+        job.zero_at, job.zero_bytes = owner.v_bytes, owner.targets[0].spare
         self._add_region("blocks", job, ceil(owner.size.tiles / owner.plan.tiles))
 
     def _add_positions(self, base: int, tiles: int) -> None:
         owner = self._owner
-        first, second, products = self._copies()
-        products.tiles, products.add = tiles, base > 0 and owner.way == WEIGHT_GRAD
+        first, seconds, all_products = self._copies()
         self._add_transform(first, base, tiles)
-        if owner.way == WEIGHT_GRAD:
-            self._add_transform(second, base, tiles)
-        self._add_region("products", products, products.positions * ceil(products.panels / products.split))
-        if owner.way != WEIGHT_GRAD:
-            self._add_transform(second, base, tiles, whole=owner.way == INPUT_GRAD)
+        for second, products in zip(seconds, all_products, strict=True):
+            products.tiles, products.add = tiles, base > 0 and owner.way == WEIGHT_GRAD
+            if owner.way == WEIGHT_GRAD:
+                self._add_transform(second, base, tiles)
+            self._add_region("products", products, products.positions * ceil(products.panels / products.split))
+            if owner.way != WEIGHT_GRAD:
+                self._add_transform(second, base, tiles, whole=owner.way == INPUT_GRAD)
 
-    def _copies(self) -> tuple[Any, Any, Any]:
-        first, second = (side.record.copy() for side in self._owner.sides)
-        products = self._owner.products.copy()
+    def _copies(self) -> tuple[Any, tuple[Any, ...], tuple[Any, ...]]:
+        """Records of the first side, and of each part's second side and products, these one after the other."""
+        owner = self._owner
+        first = owner.source.record.copy()
+        seconds = records.row([side.record for side in owner.targets])
+        products = records.row(owner.products)
         self._firsts.append(first)
-        self._seconds.append(second)
+        self._seconds.append(seconds)
         self._products.append(products)
-        return first, second, products
+        return first, seconds, products
 
     def _add_transform(self, record: Any, base: int, tiles: int, *, whole: bool = False) -> None:
         """A side's tiles base..base + tiles, in runs of a grid row; `whole` shares out samples and channels only."""
@@ -174,32 +198,41 @@ def _plan(size: Size, p: Problem, way: str) -> Plan:
     return replace(chosen, scatter_vectors=min(chosen.scatter_vectors, ceil(size.vectors_out / p.threads)))
 
 
-def _sides(owner: Pass) -> tuple[Side, Side]:
+def _sides(owner: Pass) -> tuple[Side, list[Side]]:
     p, plan, vectors_in, vectors_out = owner.problem, owner.plan, owner.size.vectors_in, owner.size.vectors_out
     tables = ("A", "B") if owner.way == INPUT_GRAD else ("B", "A")
     first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors)
     if owner.way == WEIGHT_GRAD:
-        return first, Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors)
-    pixels = p.batch * prod(p.output_size) * p.cout * BYTES[p.kind]
-    streamed = pixels > p.machine.l3 * 3 // 4 and p.cout % p.machine.lanes(p.element) == 0
-    backward = owner.way == INPUT_GRAD
-    if owner.blocks:
+        return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors)]
+    backward, lanes, pixel = owner.way == INPUT_GRAD, p.machine.lanes(p.element), p.cout * BYTES[p.kind]
+    large = p.batch * prod(p.output_size) * pixel > p.machine.l3 * 3 // 4
+    streamed = large and not backward and all(part.problem.cout % lanes == 0 for part in owner.parts)
+    if len(owner.parts) > 1:  # planes of one size, so that all blocks find their zeros at one place
+        vectors_out = max(lane_count(part.problem.cout, p.machine, p.element) for part in owner.parts)
+    if owner.by_tiles:
         vectors_out = min(vectors_out, plan.panels * p.machine.vectors)
-    second = Side(
-        p, "scatter", tables[1], plan, vectors_out, plan.scatter_vectors,
-        accumulate=backward, streamed=streamed and not backward,
-    )  # fmt: skip
-    return first, second
+    options = {"pixel": 0 if backward else pixel, "accumulate": backward, "streamed": streamed}
+    parts = [part.problem for part in owner.parts]
+    return first, [Side(q, "scatter", tables[1], plan, vectors_out, plan.scatter_vectors, **options) for q in parts]
 
 
-def _products(owner: Pass, steps: int) -> records.Products:
-    p, vectors = owner.problem, owner.size.vectors_out
+def _planes(owner: Pass, p: Problem) -> npt.NDArray[np.int64]:
+    """Where the positions a part keeps lie in V, which has those of all parts."""
+    if p.kept == owner.problem.kept:
+        return owner.source.planes
+    there = range(Tile.parse(p.tile).positions) if owner.problem.kept is None else owner.problem.kept
+    return owner.source.planes[np.searchsorted(there, p.kept or ())]
+
+
+def _products(owner: Pass, index: int, steps: int) -> records.Products:
+    p, target = owner.parts[index].problem, owner.targets[index]
+    vectors = owner.size.vectors_out if len(owner.parts) == 1 else lane_count(p.cout, p.machine, p.element)
     line, rows, machine = p.machine.vector_bytes, owner.plan.rows, with_rows(p.machine, owner.plan.rows)
     return records.Products(
-        v_plane=owner.sides[0].plane,
+        v_table=owner.v_tables[index].ctypes.data,
         v_panel=owner.size.vectors_in * rows * line,
-        m_plane=owner.sides[1].plane,
-        m_panel=owner.sides[1].record.panel,
+        m_table=target.planes.ctypes.data,
+        m_panel=target.record.panel,
         m_vector=rows * line,
         weights_plane=steps * vectors * line,
         weights_panel=steps * machine.vectors * line,
@@ -218,9 +251,9 @@ def _gradient_products(owner: Pass) -> records.Products:
     line, rows = p.machine.vector_bytes, min(8, p.machine.lanes(p.element))
     padded = size.vectors_in * p.machine.lanes(p.element)
     return records.Products(
-        v_plane=owner.sides[0].plane,
+        v_table=owner.v_tables[0].ctypes.data,
         v_panel=size.vectors_in * owner.plan.rows * line,
-        m_plane=owner.sides[1].plane,
+        m_table=owner.targets[0].planes.ctypes.data,
         m_panel=size.vectors_out * owner.plan.rows * line,
         weights_plane=padded * size.vectors_out * line,
         panels=padded // rows,

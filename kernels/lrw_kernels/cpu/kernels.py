@@ -193,7 +193,7 @@ def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
 
     def products(job, position, tiles, first, last, v, m):
         p = products_at(job)
-        a_position, c = v + position * p.v_plane, m + position * p.m_plane
+        a_position, c = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
         weights, whole = p.weights + position * p.weights_plane, p.vectors // vectors
         for panel in range(first, last):
             is_wide = panel < whole
@@ -234,8 +234,9 @@ def weight_grad_kernel(wide: Micro, narrow: Micro) -> Kernel:
         row_bytes = p.vectors * line
         for block in range(first, last):
             row = block * rows
-            a = v + position * p.v_plane + (row // lanes) * tile_rows * line + (row % lanes) * size
-            b, c = m + position * p.m_plane, p.weights + position * p.weights_plane + row * row_bytes
+            a_position, b = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
+            a = a_position + (row // lanes) * tile_rows * line + (row % lanes) * size
+            c = p.weights + position * p.weights_plane + row * row_bytes
             vector = 0
             while vector < p.vectors:
                 if p.vectors - vector >= vectors:

@@ -1,19 +1,21 @@
 """What is computed: a layer on activations of one size, the buffers it reads and writes, what follows it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.plan import lane_count
-from lrw_kernels.winograd import Tile
+from lrw_kernels.winograd import Block, Tile
 from lrw_kernels.winograd.tile import Triple
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A layer on activations of one size. `kind` is their dtype, `element` that of the arithmetic and the weights;
-    `fixed` says that the kept set will not change, so that code for just this set pays."""
+    `fixed` says that the kept set will not change, so that code for just this set pays. `blocks` of output channels,
+    where given, keep positions of their own, all of them among `kept`; only the forward pass knows them."""
 
     tile: str
     padding: Triple
@@ -27,12 +29,24 @@ class Problem:
     element: str
     machine: Machine
     threads: int
+    blocks: tuple[Block, ...] | None = None
     passes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # by `conv.prepared`
 
     @cached_property
     def columns(self) -> int:
         """K."""
         return Tile.parse(self.tile).positions if self.kept is None else len(self.kept)
+
+    @cached_property
+    def parts(self) -> tuple["Part", ...]:
+        """The blocks as problems of their own, or the whole as one."""
+        if self.blocks is None:
+            return (Part(self, 0),)
+        firsts = accumulate((channels for channels, _ in self.blocks), initial=0)
+        return tuple(
+            Part(replace(self, cout=channels, kept=kept, fixed=False, blocks=None), first)
+            for (channels, kept), first in zip(self.blocks, firsts, strict=False)
+        )
 
     @cached_property
     def output_size(self) -> Triple:
@@ -53,6 +67,13 @@ class Problem:
         return self.columns * steps * lane_count(outputs, self.machine, self.element) * self.machine.vector_bytes
 
 
+class Part(NamedTuple):
+    """A run of output channels that keep the same positions; `first` is the first of them."""
+
+    problem: Problem
+    first: int
+
+
 @lru_cache(maxsize=1024)
 def of(
     tile: str,
@@ -65,10 +86,11 @@ def of(
     kind: str,
     machine: Machine,
     threads: int,
+    blocks: tuple[Block, ...] | None = None,
 ) -> Problem:
     """The problem of these values, one object for all calls; `channels` are (Cin, Cout)."""
     element = "float64" if kind == "float64" else "float32"
-    return Problem(tile, padding, kept, fixed, batch, input_size, *channels, kind, element, machine, threads)
+    return Problem(tile, padding, kept, fixed, batch, input_size, *channels, kind, element, machine, threads, blocks)
 
 
 class Activations(NamedTuple):

@@ -3,6 +3,8 @@
 As in `kernels.py`, each function makes the Python function of one kernel, all in int64.
 """
 
+from ctypes import sizeof
+
 from lrw_kernels.cpu.intrinsics import (
     ARRIVED_OFFSET,
     NEXT_OFFSET,
@@ -21,6 +23,7 @@ from lrw_kernels.cpu.intrinsics import (
 )
 from lrw_kernels.cpu.kernels import Kernel, clear, helper
 from lrw_kernels.cpu.micro import Micro
+from lrw_kernels.cpu.records import Products, Side
 from lrw_kernels.cpu.vector import BYTES
 
 
@@ -75,10 +78,11 @@ def products_range() -> Kernel:
 
 def blocks_range() -> Kernel:
     """Items are blocks of tiles, each from input to output: V and M stay in this thread's scratch, and in its cache."""
+    products_bytes, side_bytes = sizeof(Products), sizeof(Side)
 
     def blocks(job, begin, end, scratch):
         k = blocks_at(job)
-        gather, products, scatter = side_at(k.gather), products_at(k.products), side_at(k.scatter)
+        gather = side_at(k.gather)
         v, m, rest = scratch, scratch + k.m_at, scratch + k.scratch_at
         clear(scratch + k.zero_at, k.zero_bytes)
         for block in range(begin, end):
@@ -87,12 +91,15 @@ def blocks_range() -> Kernel:
             for first in range(0, gather.vectors, gather.split):
                 last = min(gather.vectors, first + gather.split)
                 transform_tiles(gather, k.gather, base, 0, tiles, first, last, v, rest)
-            for first in range(0, products.panels, k.panels):
-                last = min(products.panels, first + k.panels)
-                for position in range(products.positions):
-                    call_products(products.kernel, k.products, position, tiles, first, last, v, m)
-                begin_vector, end_vector = first_vector(products, first), first_vector(products, last)
-                transform_tiles(scatter, k.scatter, base, 0, tiles, begin_vector, end_vector, m, rest)
+            for group in range(k.groups):
+                to_products, to_scatter = k.products + group * products_bytes, k.scatter + group * side_bytes
+                products, scatter = products_at(to_products), side_at(to_scatter)
+                for first in range(0, products.panels, k.panels):
+                    last = min(products.panels, first + k.panels)
+                    for position in range(products.positions):
+                        call_products(products.kernel, to_products, position, tiles, first, last, v, m)
+                    begin_vector, end_vector = first_vector(products, first), first_vector(products, last)
+                    transform_tiles(scatter, to_scatter, base, 0, tiles, begin_vector, end_vector, m, rest)
 
     return blocks
 

@@ -4,6 +4,7 @@ ctypes structures, because filling one in is what a call costs before any work i
 """
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,23 +52,25 @@ class Side(Record):
 class Products(Record):
     """The products of all positions.
 
-    V and M with the bytes from position to position and from panel to panel, `m_vector` from vector to vector; packed
-    weights likewise; `steps` the length of the sum, `tiles` of the block, `panels` of weights, of which a work item
-    takes `split`; `vectors` of C in all, `panel_vectors` in a wide panel. `add`: whether dU is added to what is there.
+    V and M with tables of where the positions lie in them, the bytes from panel to panel, `m_vector` from vector to
+    vector; packed weights likewise, `weights_plane` from position to position; `steps` the length of the sum, `tiles`
+    of the block, `panels` of weights, of which a work item takes `split`; `vectors` of C in all, `panel_vectors` in a
+    wide panel. `add`: whether dU is added to what is there.
     """
 
     _fields_ = _fields(
-        "v v_plane v_panel m m_plane m_panel m_vector weights weights_plane weights_panel "
+        "v v_table v_panel m m_table m_panel m_vector weights weights_plane weights_panel "
         "steps tiles panels split vectors panel_vectors positions add kernel"
     )
 
 
 class Blocks(Record):
-    """A whole convolution, block by block of `tiles` tiles, each block by one thread: input transform, then products
-    and output transform for `panels` of weights at a time. V lies at the start of the thread's scratch, M from `m_at`
-    on, the transforms' own scratch from `scratch_at`; `zero_bytes` from `zero_at` are zeroed first."""
+    """A whole convolution, block by block of `tiles` tiles, each block by one thread: input transform, then for each of
+    `groups` of output channels (whose records lie one after the other) products and output transform, `panels` of
+    weights at a time. V lies at the start of the thread's scratch, M from `m_at` on, the transforms' own scratch from
+    `scratch_at`; `zero_bytes` from `zero_at` are zeroed first."""
 
-    _fields_ = _fields("gather products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
+    _fields_ = _fields("gather groups products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
 
 
 class Region(Record):
@@ -84,6 +87,12 @@ class Matrix(Record):
         "source target source_outer target_outer source_row target_row rows columns row_chunk column_chunk "
         "target_i target_j"
     )
+
+
+def row(records: Sequence[Record]) -> tuple[Any, ...]:
+    """Copies of records of one kind that lie one after the other."""
+    array = (type(records[0]) * len(records))(*records)
+    return tuple(array)
 
 
 def layout(record: type[Record]) -> np.dtype:  # type: ignore[type-arg]

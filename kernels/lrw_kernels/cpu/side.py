@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.arena import Memory
@@ -13,14 +12,17 @@ from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
 from lrw_kernels.cpu.problem import Problem
 from lrw_kernels.cpu.program import Program
 from lrw_kernels.cpu.vector import BYTES
-from lrw_kernels.winograd import Tile, kept_positions
+from lrw_kernels.winograd import Tile
 
 
 class Side:
     """Between activations and the domain. `way` and `table` are the program's; `vectors` of channels lie in a panel of
-    the domain, `split` of them a work item takes."""
+    the domain, `split` of them a work item takes; `pixel` is the bytes from one activation to the next where that is
+    more than the problem's channels."""
 
-    def __init__(self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, **options: Any) -> None:
+    def __init__(
+        self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, *, pixel: int = 0, **options: Any
+    ) -> None:
         tile, of_input = Tile.parse(p.tile), table == "B"
         channels, size = (p.cin, p.input_size) if of_input else (p.cout, p.output_size)
         start = tile.starts(p.padding) if of_input else tile.starts()
@@ -29,12 +31,10 @@ class Side:
         adders = p.machine.spare_adders
         self.program = Program(way, table, p.tile, p.element, lanes, p.kind, kept, spare_adders=adders, **options)
         self.plane = plane_bytes(plan.tiles, plan.rows, vectors, p.machine.vector_bytes)
-        # Positions that are not kept share one more plane: where gathers drop theirs, and of zeros for scatters.
-        self.spare = p.kept is not None and not p.fixed
-        self.bytes = self.plane * (p.columns + self.spare)
-        self.spare_at = self.plane * p.columns
-        self.table = self._offsets(p, tile)
-        pixel = channels * BYTES[p.kind]
+        # Positions that are not kept share a plane before the others: where gathers drop theirs, of zeros for scatters.
+        self.spare = self.plane if p.kept is not None and not p.fixed else 0
+        self._place(p, tile)
+        pixel = max(pixel, channels * BYTES[p.kind])
         self._outside = Memory.of(max(LINE, self.program.patch[2] * (pixel + p.machine.vector_bytes)))
         self.scratch = self.program.scratch_bytes(split) + self._outside.size
         self.record = records.Side(
@@ -53,12 +53,14 @@ class Side:
             kernel=library.transform(self.program),
         )
 
-    def _offsets(self, p: Problem, tile: Tile) -> npt.NDArray[np.int64]:
-        if p.kept is None or p.fixed:
-            return np.arange(p.columns, dtype=np.int64) * self.plane
-        table = np.full(tile.positions, self.spare_at, np.int64)
-        table[list(kept_positions(p.kept, tile))] = np.arange(p.columns) * self.plane
-        return table
+    def _place(self, p: Problem, tile: Tile) -> None:
+        """`planes` [K], where the kept positions lie, `table`, where the program's do, and the `bytes` of all."""
+        self.planes = self.spare + np.arange(p.columns, dtype=np.int64) * self.plane
+        self.bytes = self.spare + self.plane * p.columns
+        self.table = self.planes
+        if self.spare:
+            self.table = np.zeros(tile.positions, np.int64)
+            self.table[list(p.kept or ())] = self.planes
 
 
 def _axes(name: str, values: Sequence[int]) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """The maths of Winograd convolution: exact transforms, tiles, columns, cost and error (pure Python and NumPy)."""
 
-from lrw_kernels.winograd.columns import kept_positions
+from lrw_kernels.winograd.columns import Block, kept_positions
 from lrw_kernels.winograd.cost import Cost, cheapest_tile, column_cost, direct_cost, winograd_cost
 from lrw_kernels.winograd.error import domain_error, importance, output_gram, output_norms, spatial_error
 from lrw_kernels.winograd.points import default_points
@@ -9,6 +9,7 @@ from lrw_kernels.winograd.tile import Tile
 from lrw_kernels.winograd.transform import Transform
 
 __all__ = [
+    "Block",
     "Cost",
     "Tile",
     "Transform",

@@ -6,6 +6,9 @@ from operator import index
 
 from lrw_kernels.winograd.tile import Tile
 
+Block = tuple[int, tuple[int, ...]]
+"""Output channels that keep the same positions (perhaps none): how many they are, and which."""
+
 
 def kept_positions(kept: Iterable[int] | None, tile: Tile) -> tuple[int, ...]:
     """`kept` as a checked, sorted tuple of positions; None keeps all T.

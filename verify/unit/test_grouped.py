@@ -1,0 +1,162 @@
+"""Blocks of output channels in one pass: what block by block gives, on every path, and who takes which way."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lrw.backends import cpu
+from lrw.geometry import Geometry
+from lrw.nn import GroupedConv3d, grouped
+from lrw_kernels.cpu import conv, problem
+from lrw_kernels.winograd import Block, Tile, domain_error
+
+EPS = 2.0**-23
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[GroupedConv3d, Tensor]:
+    """A layer of one to four blocks, some without a column, and an input: channels first or last, small or larger."""
+    tile = Tile.of(draw(st.sampled_from([2, (1, 2, 4), (2, 3, 2)])), draw(st.sampled_from([3, (1, 3, 3)])))
+    seed = draw(st.integers(0, 2**20))
+    rng = np.random.default_rng(seed)
+
+    def block() -> Block:
+        share = draw(st.sampled_from([0.0, 0.2, 0.5, 1.0]))
+        kept = rng.choice(tile.positions, round(share * tile.positions), replace=False)
+        return draw(st.integers(1, 40)), tuple(sorted(int(p) for p in kept))
+
+    blocks = [block() for _ in range(draw(st.integers(1, 4)))]
+    if not any(kept for _, kept in blocks):
+        blocks.append((3, (0,)))
+    return layer_of(blocks, tile, draw(st.integers(1, 20)), seed, bias=draw(st.booleans())), torch.randn(
+        draw(st.integers(1, 2)), 1, *(draw(st.integers(1, 12)) for _ in range(3))
+    )
+
+
+def layer_of(blocks: list[Block], tile: Tile, cin: int, seed: int, *, bias: bool = True) -> GroupedConv3d:
+    padding = tuple(r // 2 for r in tile.kernel_size)
+    layer = GroupedConv3d(cin, blocks, Geometry(tile, padding), bias=bias, backend="cpu").requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for p in layer.parameters():
+        p.copy_(torch.randn(p.shape, generator=generator))
+    return layer
+
+
+def in_one_pass(layer: GroupedConv3d, x: Tensor) -> Tensor:
+    """By the one pass, or not at all: with panels made for the call, made to be kept, and kept."""
+    weights = tuple(layer.weight)
+    first, second, third = (
+        grouped.convolve_blocks(x, weights, layer.bias, layer.geometry.arguments, layer.blocks, "cpu") for _ in range(3)
+    )
+    assert first is not None
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+    return first
+
+
+def assert_right(layer: GroupedConv3d, y: Tensor, x: Tensor) -> None:
+    """Against float64 block by block, within the bound of each block."""
+    exact = layer.double()._block_by_block(x.double())
+    layer.to(x.dtype)
+    at = 0
+    for u, (channels, kept) in zip(layer.weight, layer.blocks, strict=True):
+        error = (y[:, at : at + channels].double() - exact[:, at : at + channels]).abs().max()
+        norms = u.norm(dim=1).amax(dim=1).numpy() if kept else np.zeros(1)
+        largest = float(x.abs().max())
+        bound = domain_error(layer.geometry.tile, kept, norms, largest, layer.in_channels, EPS) if kept else 0.0
+        rounding = 0.0 if layer.bias is None else EPS * float(layer.bias.abs().max() + exact.abs().max())
+        assert float(error) <= bound + rounding
+        at += channels
+
+
+@settings(max_examples=8)  # each compiles an input transform
+@given(layers(), st.booleans(), st.integers(1, 2))
+def test_one_pass_gives_what_the_blocks_give(
+    drawn: tuple[GroupedConv3d, Tensor], channels_last: bool, threads: int
+) -> None:
+    layer, x = drawn
+    x = x.expand(-1, layer.in_channels, -1, -1, -1).contiguous()
+    x = torch.randn_like(x)
+    if channels_last:
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        y = in_one_pass(layer, x)
+    finally:
+        torch.set_num_threads(before)
+    assert y.is_contiguous(memory_format=torch.channels_last_3d if channels_last else torch.contiguous_format) or (
+        1 in y.shape
+    )
+    assert_right(layer, y, x)
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "widths"),
+    [("blocks", (4, 24, 24), (32, 16)), ("positions", (2, 7, 7), (40, 64)), ("positions", (2, 7, 7), (16, 5, 16))],
+)
+def test_both_paths_of_the_kernels_know_blocks(path: str, size: tuple[int, int, int], widths: tuple[int, ...]) -> None:
+    tile = Tile.of(2)
+    blocks = [(width, tuple(range(i, 64, 3 + i))) for i, width in enumerate(widths)]
+    layer = layer_of(blocks, tile, 64, 1)
+    x = torch.randn(1, 64, *size)
+    y = in_one_pass(layer, x)
+    p = problem.of(str(tile), (1, 1, 1), layer.geometry.kept, True, 1, size, (64, sum(widths)), "float32",
+                   cpu.host(), torch.get_num_threads(), layer.blocks)  # fmt: skip
+    assert conv.prepared(p, conv.FORWARD).plan.path == path
+    assert_right(layer, y, x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_dtypes_are_computed_too(dtype: torch.dtype) -> None:
+    layer = layer_of([(16, (0, 5, 9)), (24, tuple(range(64)))], Tile.of(2), 8, 2).to(dtype)
+    x = torch.randn(1, 8, 6, 6, 6).to(dtype)
+    assert in_one_pass(layer, x).dtype == dtype
+    torch.testing.assert_close(in_one_pass(layer, x), layer._block_by_block(x))
+
+
+def test_changed_weights_are_seen_in_any_block() -> None:
+    layer = layer_of([(16, (0, 5, 9)), (24, (1, 5))], Tile.of(2), 8, 3)
+    x = torch.randn(1, 8, 6, 6, 6)
+    before = [layer(x) for _ in range(3)][-1]
+    for u in layer.weight:
+        u.mul_(2)
+        after = layer(x)
+        torch.testing.assert_close(after, layer._block_by_block(x))
+        assert not torch.equal(after, before)
+        before = after
+
+
+def test_gradients_and_other_backends_go_block_by_block() -> None:
+    layer = layer_of([(16, (0, 5, 9)), (24, (1, 5))], Tile.of(2), 8, 4)
+    x = torch.randn(1, 8, 6, 6, 6)
+    for _ in range(3):
+        expected = layer(x)
+    wanted = x.clone().requires_grad_()
+    layer(wanted).sum().backward()
+    assert wanted.grad is not None
+    layer.backend = "torch"
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-4)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_wrong_is_named_on_later_calls_too() -> None:
+    layer = layer_of([(16, (0, 5, 9)), (24, (1, 5))], Tile.of(2), 8, 5)
+    x = torch.randn(1, 8, 6, 6, 6)
+    for _ in range(3):
+        layer(x)
+    for wrong, message in (
+        (x[:, :5], "input: 5 channels"),
+        (x.double(), "dtype"),
+        (x[0], "input: shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            layer(wrong)
+    layer.backend = "nosuch"
+    with pytest.raises(ValueError, match="backend"):
+        layer(x)
+    assert layer_of([(16, (0, 5))], Tile.of(2), 8, 6)(x[:0]).shape == (0, 16, 6, 6, 6)
