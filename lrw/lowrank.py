@@ -16,13 +16,14 @@ from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
 PROBE = 16  # numbers of a stand-in
 
 
-def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str = "gc_zero") -> nn.Module:
+def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str = "principal") -> nn.Module:
     """Give every WinogradConv3d of `net`, in place, a low-rank update of `rank` (or rank by layer name); returns `net`.
 
-    Transformed weights are frozen; everything else stays trainable. At step 0 the network is the given one bit for bit
-    (with init "principal", see `LowRankWinogradConv3d.of`, up to rounding).
+    Transformed weights are frozen; everything else stays trainable. At step 0 the network is the given one: up to
+    rounding with init "principal" (the factors take over the base's largest directions, which retrains better than a
+    start at zero: docs/evidence.md), bit for bit with "gc_zero" and "gr_zero", see `LowRankWinogradConv3d.of`.
     Raises ValueError, with nothing changed, for ranks outside 1..T, unknown layer names, non-finite weights, or a
-    network without WinogradConv3d layers. Rank 8 as the default is ours, the paper's is not known.
+    network without WinogradConv3d layers. The defaults are ours, the paper's are not known.
     """
     checks.check_unwrapped(net)
     layers = {n: m for n, m in named_layers(net, WinogradConv3d).items() if not isinstance(m, LowRankWinogradConv3d)}
