@@ -1,7 +1,8 @@
 """Train every method on every task, time what came of it, write the page: `nox -s evidence`.
 
-What is done already (chains in the CSV) is not done again: an interrupted run goes on. Exit codes: 0 done, 1 a chain
-failed, 2 wrong arguments, 130 stopped by Ctrl-C.
+Networks, tables, page and figures go to one folder. Chains that its table holds are not trained again: an interrupted
+run goes on, another folder starts over. Exit codes: 0 done, 1 a chain failed, 2 wrong arguments or no data, 130 stopped
+by Ctrl-C.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from os import cpu_count
 from pathlib import Path
 
-from bench.evidence import latency, page, pool, rows
+from bench.evidence import latency, page, pool
 from bench.evidence.chain import DENSE, Job
 from bench.evidence.settings import SETTINGS, Setting
 from bench.evidence.tasks import missing
@@ -21,15 +22,21 @@ ROOT = Path(__file__).parents[2]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is asked for."""
     arguments = _arguments(argv)
-    setting = SETTINGS[arguments.setting]
-    if arguments.only in (None, "train") and not pool.train(
-        _jobs(arguments, setting), arguments.csv, arguments.workers
-    ):
+    setting, folder = SETTINGS[arguments.setting], arguments.folder
+    table, times = folder / "evidence.csv", folder / "evidence_latency.csv"
+    jobs = _jobs(arguments, setting)
+    if not jobs:
+        print("evidence: no task has its data", file=sys.stderr)
+        return 2
+    folder.mkdir(parents=True, exist_ok=True)
+    if arguments.only in (None, "train") and not pool.train(jobs, table, arguments.workers):
         return 1
+    if not table.exists():
+        print(f"evidence: no table {table} yet; train first", file=sys.stderr)
+        return 2
     if arguments.only in (None, "time"):
-        latency.measure(arguments.csv, arguments.latency, setting, arguments.data, arguments.folder)
-    if arguments.only in (None, "page") and arguments.csv == rows.RESULTS:
-        page.write()
+        latency.measure(table, times, setting, arguments.data, folder)
+    print(page.write(table, times, folder))
     return 0
 
 
@@ -43,7 +50,8 @@ def _jobs(arguments: argparse.Namespace, setting: Setting) -> list[Job]:
             continue
         for seed in range(arguments.seeds or setting.seeds):
             methods = (DENSE, *(m for m in setting.methods[task] if m in (arguments.methods or [m])))
-            jobs += [Job(setting.name, task, method, seed, arguments.data, arguments.folder) for method in methods]
+            where = arguments.data, arguments.folder, arguments.device
+            jobs += [Job(setting.name, task, method, seed, *where) for method in methods]
     return jobs
 
 
@@ -58,19 +66,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=known, metavar="METHOD", help="only these")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N - 1; 3 unless told")
     parser.add_argument("--workers", type=int, default=cpu_count() or 1, metavar="N", help="chains at a time")
+    parser.add_argument("--device", default="cpu", help="where networks are trained: cpu, cuda, cuda:1, ...")
     parser.add_argument("--data", type=Path, default=near, metavar="DIR", help="where the volumes are")
     parser.add_argument(
-        "--folder", type=Path, default=ROOT / "evidence-run", metavar="DIR", help="for trained networks"
+        "--folder", type=Path, default=Path("evidence-run"), metavar="DIR", help="where everything is written"
     )
-    parser.add_argument("--csv", type=Path, default=rows.RESULTS, metavar="FILE", help="where rows are added")
-    parser.add_argument("--latency", type=Path, default=latency.RESULTS, metavar="FILE", help="where times go")
-    parser.add_argument("--only", choices=("train", "time", "page"), help="one part of the work")
+    parser.add_argument("--only", choices=("train", "time", "page"), help="one part of the work, and the page")
     arguments = parser.parse_args(argv)
     for name in ("seeds", "workers"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             parser.error(f"--{name}: {value}; accepted are whole numbers from 1")
-    arguments.folder.mkdir(parents=True, exist_ok=True)
     return arguments
 
 

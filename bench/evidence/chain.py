@@ -1,5 +1,6 @@
 """One chain: a dense network, or one method on it at rising rates; every network is saved, loaded back and measured."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -25,7 +26,8 @@ DENSE_RATE = 3e-3
 
 @dataclass(frozen=True)
 class Job:
-    """A chain by name: what a process is asked to do. `folder` takes the networks, `data` holds the files."""
+    """A chain by name: what a process is asked to do. `folder` takes the networks, `data` holds the files; training is
+    on `device`, what is measured on the CPU."""
 
     setting: str
     task: str
@@ -33,6 +35,7 @@ class Job:
     seed: int
     data: Path
     folder: Path
+    device: str = "cpu"
 
     @property
     def chain(self) -> tuple[str, str, str, int]:
@@ -57,6 +60,7 @@ def run(job: Job) -> list[Row]:
 
 def _train_dense(job: Job, learnt: Task, net: nn.Module) -> Row:
     begin, stretch = perf_counter(), SETTINGS[job.setting].stretches[job.task]
+    net.to(job.device)
     train(
         net,
         learnt,
@@ -66,7 +70,7 @@ def _train_dense(job: Job, learnt: Task, net: nn.Module) -> Row:
         seed=job.seed,
         loss_of=_loss(learnt, 0.0, net),
     )
-    save(net, job.network(0.0))
+    save(net.cpu(), job.network(0.0))
     trainable, total = count_parameters(net)
     size = job.network(0.0).stat().st_size
     return _row(job, learnt, net, 0.0, 1.0, (trainable, 0, total), size, 0, begin)
@@ -75,7 +79,7 @@ def _train_dense(job: Job, learnt: Task, net: nn.Module) -> Row:
 def _train_chain(job: Job, learnt: Task, dense: nn.Module, method: Method) -> list[Row]:
     stretch, rows = SETTINGS[job.setting].stretches[job.task], []
     torch.manual_seed(100 + job.seed)
-    net = method.start(dense)
+    net, teacher = method.start(dense).to(job.device), deepcopy(dense).to(job.device)
     for index, removed in enumerate((0.0, *REMOVED)):
         begin = perf_counter()
         if removed:
@@ -89,11 +93,11 @@ def _train_chain(job: Job, learnt: Task, dense: nn.Module, method: Method) -> li
             epochs=stretch.retrain if removed else stretch.score,
             batch=stretch.batch,
             seed=10 * (1 + index) + job.seed,
-            loss_of=_loss(learnt, method.distill, dense),
+            loss_of=_loss(learnt, method.distill, teacher),
             after_backward=lambda net=net: method.after_backward(net),
             after_step=lambda progress, net=net: method.after_step(net, progress),
         )
-        rows.append(_measured(job, learnt, dense, net, removed, method.density(net), begin))
+        rows.append(_measured(job, learnt, dense, deepcopy(net).cpu(), removed, method.density(net), begin))
     return rows
 
 

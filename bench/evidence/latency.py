@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from bench.certificate import machine, today
 from bench.evidence import rows
-from bench.evidence.chain import DENSE, Job
-from bench.evidence.settings import REMOVED, SETTINGS, Setting
+from bench.evidence.chain import Job
+from bench.evidence.settings import MAIN, REMOVED, SETTINGS, Setting
 from bench.evidence.tasks import Task, task
 from lrw.checkpoint import load
 from lrw.compress import compress
@@ -23,7 +23,6 @@ from lrw.layers import named_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.timing import interleaved
 
-RESULTS = Path(__file__).parents[1] / "results" / "evidence_latency.csv"
 WIDE = {"digits": 64, "adrenal": 64, "hippocampus": 32}
 SEED = 0
 SECONDS = 4.0  # for one method's networks together
@@ -49,12 +48,15 @@ class Timing:
 
 
 def measure(table: Path, out: Path, setting: Setting, data: Path, folder: Path) -> None:
-    """Time all methods in `table` whose networks are in `folder`; writes `out` anew, whole."""
+    """Time the main methods in `table` whose networks are in `folder`; writes `out` anew, whole.
+
+    The others keep as many columns, at other positions: they would take the same time.
+    """
     known = [row for row in rows.read(table) if row.setting == setting.name and row.seed == SEED]
     timings = []
     for name in dict.fromkeys(row.task for row in known):
         learnt = task(name, setting, data, SEED)
-        for method in dict.fromkeys(row.method for row in known if row.task == name and row.method != DENSE):
+        for method in (m for m in MAIN if any((row.task, row.method) == (name, m) for row in known)):
             job = Job(setting.name, name, method, SEED, data, folder)
             if not all(job.network(removed).exists() for removed in REMOVED):
                 print(f"{name} {method}: its networks are not in {folder}, not timed")

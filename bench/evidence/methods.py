@@ -93,7 +93,7 @@ class Columns(Method):
         super().__init__(tile)
         self.rank, self.init, self.score = rank, init, score
         self.granularity, self.distill = granularity, distill
-        self.rate = 2e-3 if rank is None else 5e-3
+        self.rate = 2e-3 if rank is None or tile > 2 else 5e-3
         self._pruner: ColumnPruner | None = None
 
     def start(self, dense: nn.Module) -> nn.Module:

@@ -1,4 +1,7 @@
-"""docs/evidence.md out of committed results: tables, figures and claims, nothing typed in by hand."""
+"""The page out of results: tables, figures and claims, nothing typed in by hand.
+
+`bench.report` makes docs/evidence.md out of those committed.
+"""
 
 from pathlib import Path
 from statistics import mean
@@ -11,8 +14,6 @@ from bench.evidence.methods import METHODS
 from bench.evidence.rows import Row, select
 from bench.evidence.settings import FULL, REMOVED, SETTINGS, SMALL, Setting
 
-DOCS = Path(__file__).parents[2] / "docs"
-PAGE = DOCS / "evidence.md"
 ABOUT = {
     "digits": "moving digits, 40 classes, C3D (embedded data: anyone can repeat it)",
     "adrenal": "AdrenalMNIST3D at 28^3, C3D; published AUC of ResNet-18 + 3D is 0.827 (MedMNIST v2, Sci Data 10:41)",
@@ -20,33 +21,34 @@ ABOUT = {
 }
 
 
-def write() -> Path:
-    """Draw the figures and write the page."""
-    known = rows.read(rows.RESULTS)
+def write(table: Path, times: Path, folder: Path) -> Path:
+    """Write evidence.md and its figures into `folder`, out of rows and (where they were taken) times; returns it."""
+    known = rows.read(table)
     for task in tasks(known):
-        figures.draw(known, task, DOCS / "figures" / f"evidence_{task}.png")
-    PAGE.write_text(text())
-    return PAGE
+        figures.draw(known, task, folder / "figures" / f"evidence_{task}.png")
+    page = folder / "evidence.md"
+    page.write_text(text(table, times))
+    return page
 
 
-def text() -> str:
+def text(table: Path, times: Path) -> str:
     """The page."""
-    known = rows.read(rows.RESULTS)
-    timings = latency.read(latency.RESULTS) if latency.RESULTS.exists() else []
+    known = rows.read(table)
+    timings = latency.read(times) if times.exists() else []
     setting = SETTINGS[known[0].setting]
     parts = [_head(setting), _claims(known, timings)]
     parts += [_task(setting, known, timings, task) for task in tasks(known)]
-    return "\n\n".join([*parts, _methods(known), _certificates()]) + "\n"
+    return "\n\n".join([*parts, _methods(known), _certificate(table)]) + "\n"
 
 
 def _head(setting: Setting) -> str:
     seeds = ", ".join(map(str, range(setting.seeds)))
     return f"""# Evidence
 
-Made by `nox -s evidence` (setting "{setting.name}", networks of width {setting.width}, seeds {seeds}) from
-`bench/results/evidence.csv` and `evidence_latency.csv`; this page and its figures are written by
-`bench/evidence/page.py`. `nox -s evidence -- --setting full` trains networks {FULL.width // SMALL.width} times as wide,
-at full resolution, several times as long; it wants a GPU.
+Made by `nox -s evidence` (setting "{setting.name}", networks of width {setting.width}, seeds {seeds}) out of
+`evidence.csv` and `evidence_latency.csv`; this page and its figures are written by `bench/evidence/page.py`.
+`nox -s evidence -- --setting full --device cuda` trains networks {FULL.width // SMALL.width} times as wide, at full
+resolution, several times as long.
 
 Every method starts from the same dense network of its seed, trains for a stretch, is cut to {_share(REMOVED[0])}
 removed, retrained, cut further, and so on through {", ".join(map(_share, REMOVED[1:]))}; all stretches are as long for
@@ -120,8 +122,8 @@ def _methods(known: list[Row]) -> str:
     return "\n".join([*lines, *(f"- {name}: {entry.about}" for name, entry in METHODS.items() if name in there)])
 
 
-def _certificates() -> str:
-    lines = [", ".join((s["versions"], s["date"], f"commit {s['commit']}")) for s in rows.stamps(rows.RESULTS)]
+def _certificate(table: Path) -> str:
+    lines = [", ".join((s["versions"], s["date"], f"commit {s['commit']}")) for s in rows.stamps(table)]
     return "\n".join(["## Certificate", "", *(f"- {line}" for line in lines)])
 
 

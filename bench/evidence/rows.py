@@ -45,7 +45,6 @@ class Row:
         return self.setting, self.task, self.method, self.seed
 
 
-RESULTS = Path(__file__).parents[1] / "results" / "evidence.csv"
 CERTIFICATE = ("commit", "versions", "date")
 
 

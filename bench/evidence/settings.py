@@ -49,7 +49,7 @@ SMALL = Setting(
     methods={
         "digits": (*MAIN, *LEVERS, *SCORES, *LARGE_TILE),
         "adrenal": (*MAIN, "distilled"),
-        "hippocampus": (*MAIN, "distilled"),
+        "hippocampus": MAIN,
     },
 )
 FULL = Setting(

@@ -28,12 +28,14 @@ def train(
     `after_step(progress)` with the share of the steps that are done.
     """
     torch.manual_seed(seed)
+    device = next(net.parameters()).device
     steps = epochs * sum(1 for _ in task.volumes.batches("train", batch, seed=0))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(min(1.0, (step + 1) / steps)))
     net.train()
     done = 0
     for epoch in range(epochs):
-        for images, labels in _batches(task, batch, 1000 * seed + epoch):
+        for batch_of in _batches(task, batch, 1000 * seed + epoch):
+            images, labels = (t.to(device) for t in batch_of)
             loss = loss_of(images, net(images), labels)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
