@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from os import cpu_count
 from pathlib import Path
 
+import torch
+
 from bench.evidence import latency, page, pool
 from bench.evidence.chain import DENSE, Job
 from bench.evidence.settings import SETTINGS, Setting
@@ -77,6 +79,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             parser.error(f"--{name}: {value}; accepted are whole numbers from 1")
+    try:
+        torch.empty(1, device=arguments.device)
+    except (RuntimeError, AssertionError) as error:  # torch raises either for a device that is not there
+        parser.error(f"--device: {arguments.device!r}: {str(error).splitlines()[0]}")
     return arguments
 
 

@@ -9,8 +9,8 @@ from bench.evidence.claims import spread
 from bench.evidence.rows import Row, select
 from bench.evidence.settings import LEVERS, MAIN, REMOVED
 
-COLOURS = ("#1f6f8b", "#b5651d", "#4b8b3b", "#8b1f5c", "#6b6b6b", "#c9a227", "#27408b", "#999999")
-MARKS = "os^Dv<>P"
+COLOURS = ("#1f6f8b", "#b5651d", "#4b8b3b", "#8b1f5c", "#6b6b6b", "#c9a227", "#27408b", "#999999", "#d2691e")
+MARKS = "os^Dv<>PX"
 
 
 def draw(rows: list[Row], task: str, path: Path) -> Path:

@@ -12,7 +12,7 @@ from bench.evidence.claims import claims, spread, tasks
 from bench.evidence.latency import WIDE, Timing
 from bench.evidence.methods import METHODS
 from bench.evidence.rows import Row, select
-from bench.evidence.settings import FULL, REMOVED, SETTINGS, SMALL, Setting
+from bench.evidence.settings import FULL, MAIN, REMOVED, SETTINGS, SMALL, Setting
 
 ABOUT = {
     "digits": "moving digits, 40 classes, C3D (embedded data: anyone can repeat it)",
@@ -34,8 +34,9 @@ def write(table: Path, times: Path, folder: Path) -> Path:
 def text(table: Path, times: Path) -> str:
     """The page."""
     known = rows.read(table)
-    timings = latency.read(times) if times.exists() else []
-    setting = SETTINGS[known[0].setting]
+    setting = SETTINGS[known[-1].setting]  # the one of the last run, where there are several
+    known = [row for row in known if row.setting == setting.name]
+    timings = [t for t in latency.read(times) if t.setting == setting.name] if times.exists() else []
     parts = [_head(setting), _claims(known, timings)]
     parts += [_task(setting, known, timings, task) for task in tasks(known)]
     return "\n\n".join([*parts, _methods(known), _certificate(table)]) + "\n"
@@ -85,15 +86,15 @@ def _task(setting: Setting, known: list[Row], timings: list[Timing], task: str) 
             f"Cost of one network at batch 1; width {setting.width} is what was trained, width {WIDE[task]} has its",
             "patterns; dense is the faster of torch's layouts of that network, all columns are those before cuts.",
             "",
-            _costs(own, timings, task, setting.width, methods),
+            _costs(own, timings, task, setting.width),
         ]
     )
 
 
-def _costs(own: list[Row], timings: list[Timing], task: str, width: int, methods: list[str]) -> str:
+def _costs(own: list[Row], timings: list[Timing], task: str, width: int) -> str:
     counts = ("kept", "trainable", "of them in the domain", "stored bytes", "multiplies")
     head = _table_head("method", "removed", *counts, "ms", f"width {WIDE[task]}: ms", "dense ms", "all columns ms")
-    there = [(m, r) for m in methods for r in REMOVED if select(own, task, m, r)]
+    there = [(m, r) for m in MAIN for r in REMOVED if select(own, task, m, r)]
     return "\n".join([head, *(_cost(own, timings, task, width, m, r) for m, r in there)])
 
 

@@ -1,5 +1,6 @@
 """Chains side by side: a process each, of one thread, which on small networks does more than two threads on one."""
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ def train(jobs: Sequence[Job], table: Path, workers: int) -> bool:
     # A dense network that is in the table but not in the folder is trained again: the methods start from it.
     dense = [job for job in jobs if job.method == DENSE and not (job.chain in done and job.network(0.0).exists())]
     methods = [job for job in jobs if job.method != DENSE and job.chain not in done]
-    with ProcessPoolExecutor(workers, get_context("spawn"), _single_thread) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         try:
             return _run(pool, dense, table, done) and _run(pool, methods, table, done)
         except KeyboardInterrupt:
@@ -52,5 +53,6 @@ def _run(pool: ProcessPoolExecutor, jobs: list[Job], table: Path, done: set[tupl
     return well
 
 
-def _single_thread() -> None:
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends the others
     torch.set_num_threads(1)

@@ -48,7 +48,7 @@ SMALL = Setting(
     },
     methods={
         "digits": (*MAIN, *LEVERS, *SCORES, *LARGE_TILE),
-        "adrenal": (*MAIN, "distilled"),
+        "adrenal": MAIN,
         "hippocampus": MAIN,
     },
 )
