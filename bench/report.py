@@ -1,4 +1,4 @@
-"""Tables for the README out of committed results: `python -m bench.report` writes them between their markers."""
+"""Tables for the README, and docs/evidence.md, out of committed results: `python -m bench.report` writes them."""
 
 import csv
 import re
@@ -6,14 +6,20 @@ import sys
 from pathlib import Path
 from statistics import geometric_mean
 
+from bench.evidence import claims, latency, page
+from bench.evidence import rows as evidence
+
 RESULTS = Path(__file__).parent / "results"
+EVIDENCE, LATENCY = RESULTS / "evidence.csv", RESULTS / "evidence_latency.csv"
 README = Path(__file__).parents[1] / "README.md"
+DOCS = Path(__file__).parents[1] / "docs"
 Rows = list[dict[str, str]]
 
 
 def main() -> int:
-    """Rewrite the README's tables."""
+    """Rewrite the README's tables and the page of evidence."""
     README.write_text(updated(README.read_text()))
+    page.write(EVIDENCE, LATENCY, DOCS)
     return 0
 
 
@@ -48,6 +54,14 @@ def cpu_table(rows: Rows) -> str:
     return "\n".join([*lines, "", _certificate(rows)])
 
 
+def evidence_table(rows: Rows) -> str:
+    """The claims and their answers; `rows` are those of the committed table."""
+    answered = claims.claims(evidence.read(EVIDENCE), latency.read(LATENCY))
+    lines = [f"| {claim.text} | {claim.answer} |" for claim in answered]
+    stamp = f"Small networks, three seeds; commit {rows[-1]['commit']}, {rows[-1]['date']}."
+    return "\n".join(["| claim | |", "| --- | --- |", *lines, "", stamp])
+
+
 def training_table(rows: Rows) -> str:
     """A training step by layer."""
     lines = ["| layer | tile | torch ms | lrw ms | |", "| --- | --- | --- | --- | --- |"]
@@ -62,7 +76,7 @@ def _certificate(rows: Rows) -> str:
     return f"{rows[0]['machine']}, {rows[0]['date']}."
 
 
-TABLES = {"cpu": cpu_table, "cpu_training": training_table}
+TABLES = {"cpu": cpu_table, "cpu_training": training_table, "evidence": evidence_table}
 
 if __name__ == "__main__":
     sys.exit(main())

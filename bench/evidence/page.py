@@ -130,6 +130,8 @@ def _certificate(table: Path) -> str:
 
 def _value(found: list[Row]) -> str:
     values = [row.value for row in found]
+    if len(values) == 1:
+        return f"{values[0]:.4f} (one seed)"
     return f"{mean(values):.4f} ± {spread(values):.4f}" if values else ""
 
 
