@@ -58,7 +58,8 @@ def evidence_table(rows: Rows) -> str:
     """The claims and their answers; `rows` are those of the committed table."""
     answered = claims.claims(evidence.read(EVIDENCE), latency.read(LATENCY))
     lines = [f"| {claim.text} | {claim.answer} |" for claim in answered]
-    stamp = f"Small networks, three seeds; commit {rows[-1]['commit']}, {rows[-1]['date']}."
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in rows))
+    stamp = f"Small networks, {1 + max(int(row['seed']) for row in rows)} seeds at most; commits {commits}."
     return "\n".join(["| claim | |", "| --- | --- |", *lines, "", stamp])
 
 

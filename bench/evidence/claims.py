@@ -128,12 +128,10 @@ def layers_save_time() -> Claim:
         time, multiplies = (float(row[k]) / float(whole[row["case"]][k]) for k in ("lrw_ms", "multiplies"))
         saved.setdefault(row["share"], []).append((1 - time) / (1 - multiplies))
     return Claim(
-        f"{_SAVED}: columns, single layers, F(4,3)",
+        f"{_SAVED}: columns, single layers",
         all(mean(shares) >= OF_SAVING for shares in saved.values()),
         "share of the saving, layers of nox -s bench: "
-        + ", ".join(
-            f"{1 - float(s):.0%} removed {mean(v):.0%} ({min(v):.0%} to {max(v):.0%})" for s, v in saved.items()
-        ),
+        + ", ".join(_of_rate(1 - float(share), shares) for share, shares in saved.items()),
     )
 
 
