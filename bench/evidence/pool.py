@@ -28,8 +28,9 @@ def train(jobs: Sequence[Job], table: Path, workers: int) -> bool:
         try:
             return _run(pool, dense, table, done) and _run(pool, methods, table, done)
         except KeyboardInterrupt:
+            processes = list(pool._processes.values())  # shutdown forgets them
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(pool._processes.values()):
+            for process in processes:
                 process.terminate()
             raise
 
