@@ -4,9 +4,8 @@ One contraction, three sets of free indices, as in `lrw_kernels.reference.conv`;
 contiguous channels, of any of the kinds in `vector.BYTES`, transformed weights in panels (`layout.pack`).
 """
 
-import ctypes
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import ceil, prod
 from typing import Any
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from lrw_kernels.cpu import library, records, threads
 from lrw_kernels.cpu.arena import ARENA
+from lrw_kernels.cpu.library import Kernel
 from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.plan import Plan, Size, lane_count, panel_count, plan, with_rows
 from lrw_kernels.cpu.problem import NOTHING, Activations, Epilogue, Part, Problem
@@ -24,6 +24,12 @@ from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
+Place = Callable[[Kernel], int]
+
+
+def here(kernel: Kernel) -> int:
+    """A kernel's address in this process."""
+    return kernel.address
 
 
 def forward(
@@ -56,11 +62,11 @@ class Pass:
 
     Between two transforms of tiles the products of all positions: gather, products, scatter, the latter two for each
     block of output channels; for the weights' gradient two gathers, then products. Any number of threads may run one
-    pass at once.
+    pass at once. `place` gives kernels their addresses.
     """
 
-    def __init__(self, p: Problem, way: str) -> None:
-        self.problem, self.way = p, way
+    def __init__(self, p: Problem, way: str, place: Place = here) -> None:
+        self.problem, self.way, self.place = p, way, place
         steps, outputs = (p.cout, p.cin) if way == INPUT_GRAD else (p.cin, p.cout)
         self.size = _size(p, steps, outputs)
         self.plan = _plan(self.size, p, way)
@@ -73,14 +79,14 @@ class Pass:
             self.products = [_gradient_products(self)]
         else:
             self.products = [_products(self, index, steps) for index in range(len(self.parts))]
-        self._zeros = np.zeros((self.size.vectors_out + 1) * p.machine.lanes(p.element), p.element)
-        self.no_bias = self._zeros.ctypes.data
+        self.zeros = np.zeros((self.size.vectors_out + 1) * p.machine.lanes(p.element), p.element)
+        self.no_bias = self.zeros.ctypes.data
         self.v_bytes, self.m_bytes = (_round(max(side.bytes for side in s)) for s in ([self.source], self.targets))
         scratch = max(side.scratch for side in (self.source, *self.targets))
         domain, each = self.v_bytes + self.m_bytes, _round(scratch)
         self.each = each + domain if self.by_tiles else each
         self.scratch = self.each * p.threads + (0 if self.by_tiles else domain)
-        self._idle: deque[_Job] = deque()
+        self._idle: deque[Job] = deque()
 
     def run(
         self, first: Activations, second: Activations, weights: Sequence[int], epilogue: Epilogue = NOTHING
@@ -92,7 +98,7 @@ class Pass:
         try:
             job = self._idle.pop()
         except IndexError:
-            job = _Job(self)
+            job = Job(self)
         memory = ARENA.take(self.scratch)
         try:
             job.point(first, second, weights, epilogue, memory.address)
@@ -103,7 +109,7 @@ class Pass:
         self._idle.append(job)
 
 
-class _Job:
+class Job:
     """The records of a pass, filled in but for addresses, and its parallel regions in order; for one run at a time."""
 
     def __init__(self, owner: Pass) -> None:
@@ -112,10 +118,11 @@ class _Job:
         self._firsts: list[Any] = []
         self._seconds: list[tuple[Any, ...]] = []  # by part
         self._products: list[tuple[Any, ...]] = []
-        self._tile_blocks = records.Blocks()
+        self._tile_blocks, self._clear = records.Blocks(), records.Clear()
         if owner.by_tiles:
             self._add_tile_blocks()
         else:
+            self._add_clear()
             for base in range(0, owner.size.tiles, owner.plan.tiles):
                 self._add_positions(base, min(owner.plan.tiles, owner.size.tiles - base))
 
@@ -140,8 +147,13 @@ class _Job:
                 record.weights, record.v, record.m = address, v, m
         for region in self.regions:
             region.scratch = scratch
-        if not owner.by_tiles and owner.way != WEIGHT_GRAD:
-            ctypes.memset(m, 0, owner.targets[0].spare)
+        self._clear.data = m
+
+    @property
+    def rows(self) -> list[Sequence[records.Record]]:
+        """All records but the regions, in rows that lie one after the other."""
+        rows: list[Sequence[records.Record]] = [[first] for first in self._firsts]
+        return [*rows, *self._seconds, *self._products, [self._tile_blocks], [self._clear]]
 
     def _add_tile_blocks(self) -> None:
         owner, job = self._owner, self._tile_blocks
@@ -152,6 +164,12 @@ class _Job:
         job.m_at, job.scratch_at = owner.v_bytes, owner.v_bytes + owner.m_bytes
         job.zero_at, job.zero_bytes = owner.v_bytes, owner.targets[0].spare
         self._add_region("blocks", job, ceil(owner.size.tiles / owner.plan.tiles))
+
+    def _add_clear(self) -> None:
+        size = self._owner.targets[0].spare
+        if size > 0 and self._owner.way != WEIGHT_GRAD:
+            self._clear.size = size
+            self._add_region("clear", self._clear, 1)
 
     def _add_positions(self, base: int, tiles: int) -> None:
         owner = self._owner
@@ -185,7 +203,7 @@ class _Job:
         self._add_region("transform", record, ceil(tiles / run) * ceil(record.vectors / record.split))
 
     def _add_region(self, name: str, job: records.Record, items: int) -> None:
-        kernel = library.work_range(name)
+        kernel = self._owner.place(library.work_range(name))
         region = records.Region(kernel=kernel, job=job.address, items=items, chunk=1, scratch_bytes=self._owner.each)
         self.regions.append(region)
 
@@ -201,19 +219,23 @@ def _plan(size: Size, p: Problem, way: str) -> Plan:
 def _sides(owner: Pass) -> tuple[Side, list[Side]]:
     p, plan, vectors_in, vectors_out = owner.problem, owner.plan, owner.size.vectors_in, owner.size.vectors_out
     tables = ("A", "B") if owner.way == INPUT_GRAD else ("B", "A")
-    first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors)
+    pixel_in = BYTES[p.kind] * (p.pixels[0] if p.pixels else 0)
+    first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors, owner.place, pixel=pixel_in)
     if owner.way == WEIGHT_GRAD:
-        return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors)]
-    backward, lanes, pixel = owner.way == INPUT_GRAD, p.machine.lanes(p.element), p.cout * BYTES[p.kind]
+        return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors, owner.place)]
+    backward, lanes = owner.way == INPUT_GRAD, p.machine.lanes(p.element)
+    pixel = BYTES[p.kind] * (p.pixels[1] if p.pixels else p.cout)
     large = p.batch * prod(p.output_size) * pixel > p.machine.l3 * 3 // 4
-    streamed = large and not backward and all(part.problem.cout % lanes == 0 for part in owner.parts)
+    whole = p.pixels is None and all(part.problem.cout % lanes == 0 for part in owner.parts)
+    streamed = large and whole and not backward
     if len(owner.parts) > 1:  # planes of one size, so that all blocks find their zeros at one place
         vectors_out = max(lane_count(part.problem.cout, p.machine, p.element) for part in owner.parts)
     if owner.by_tiles:
         vectors_out = min(vectors_out, plan.panels * p.machine.vectors)
     options = {"pixel": 0 if backward else pixel, "accumulate": backward, "streamed": streamed}
     parts = [part.problem for part in owner.parts]
-    return first, [Side(q, "scatter", tables[1], plan, vectors_out, plan.scatter_vectors, **options) for q in parts]
+    split = plan.scatter_vectors
+    return first, [Side(q, "scatter", tables[1], plan, vectors_out, split, owner.place, **options) for q in parts]
 
 
 def _planes(owner: Pass, p: Problem) -> npt.NDArray[np.int64]:
@@ -242,7 +264,7 @@ def _products(owner: Pass, index: int, steps: int) -> records.Products:
         vectors=vectors,
         panel_vectors=machine.vectors,
         positions=p.columns,
-        kernel=library.products(machine, p.element),
+        kernel=owner.place(library.products(machine, p.element)),
     )
 
 
@@ -261,7 +283,7 @@ def _gradient_products(owner: Pass) -> records.Products:
         vectors=size.vectors_out,
         panel_vectors=1,
         positions=p.columns,
-        kernel=library.weight_grad(with_rows(p.machine, owner.plan.rows), p.element),
+        kernel=owner.place(library.weight_grad(with_rows(p.machine, owner.plan.rows), p.element)),
     )
 
 

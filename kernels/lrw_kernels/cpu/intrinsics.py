@@ -19,9 +19,9 @@ from lrw_kernels.cpu.vector import BYTES, I64, Vectors
 
 Generate = Callable[[Any, Any, Any, Any], Any]
 LONG = types.int64
-SIDE, PRODUCTS, BLOCKS, REGION, MATRIX = (
+SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX = (
     from_dtype(records.layout(record))
-    for record in (records.Side, records.Products, records.Blocks, records.Region, records.Matrix)
+    for record in (records.Side, records.Products, records.Blocks, records.Clear, records.Region, records.Matrix)
 )
 
 
@@ -158,7 +158,7 @@ def _at(record: Any) -> Any:
     return at
 
 
-side_at, products_at, blocks_at, region_at, matrix_at = (
-    _at(record) for record in (SIDE, PRODUCTS, BLOCKS, REGION, MATRIX)
+side_at, products_at, blocks_at, clear_at, region_at, matrix_at = (
+    _at(record) for record in (SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX)
 )
 NEXT_OFFSET, ARRIVED_OFFSET = records.Region.next.offset, records.Region.arrived.offset

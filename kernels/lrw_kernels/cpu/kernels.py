@@ -1,8 +1,8 @@
 """The kernels as Numba functions over addresses: one tile's transform, one position's products.
 
-Each function here makes the Python function of one kernel; `compiled.py` compiles it. What differs between programs is
-in the literal text an intrinsic gets, everything about a call is in the records. All in int64: a kernel neither
-allocates nor raises, so that it also lowers to a library without a runtime.
+Each function here makes the Python function of one kernel, from texts and numbers; `library.py` names them. What
+differs between programs is in the literal text an intrinsic gets, everything about a call is in the records. All in
+int64: a kernel neither allocates nor raises, so that it also lowers to a library without a runtime.
 """
 
 from collections.abc import Callable
@@ -89,12 +89,14 @@ def _exchange(program: Program) -> Any:
     return exchange
 
 
-def gather_kernel(program: Program) -> Kernel:
+def gather_kernel(text: str) -> Kernel:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
-    Neighbouring patches overlap, and columns already transformed stay in scratch for the next tile.
+    Neighbouring patches overlap, and columns already transformed stay in scratch for the next tile. `text` is a
+    Program's.
     """
-    text, size, step_w, overlap = program.text, BYTES[program.kind], program.step, program.overlap
+    program = Program.parse(text)
+    size, step_w, overlap = BYTES[program.kind], program.step, program.overlap
     n_d, n_h, n_w = program.patch
     lanes, width, line = program.lanes, program.kind_bytes, program.vector_bytes
     rows_at, pad_rows_at, lines_at, lines_bytes = (
@@ -134,12 +136,14 @@ def gather_kernel(program: Program) -> Kernel:
     return gather
 
 
-def scatter_kernel(program: Program) -> Kernel:
+def scatter_kernel(text: str) -> Kernel:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
     `domain` begins with vector `first`. Rows outside are written behind the program's own scratch, and never read.
+    `text` is a Program's.
     """
-    text, size, accumulate, step_w = program.text, BYTES[program.kind], program.accumulate, program.step
+    program = Program.parse(text)
+    size, accumulate, step_w = BYTES[program.kind], program.accumulate, program.step
     n_d, n_h, n_w = program.patch
     lanes, width, line = program.lanes, program.kind_bytes, program.vector_bytes
     rows_at, pad_rows_at, residual_at = program.rows_at, program.pad_rows_at, program.residual_at
@@ -183,12 +187,13 @@ def scatter_kernel(program: Program) -> Kernel:
     return scatter
 
 
-def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
+def products_kernel(wide_text: str, narrow_text: str) -> Kernel:
     """(products, position, tiles, first, last, v, m): one position's M for panels first..last of weights.
 
     Panels are `wide` as long as there are vectors enough, then `narrow`, of one vector. `m` begins with panel `first`.
     """
-    wide_text, narrow_text, vectors, rows = wide.text, narrow.text, wide.vectors, wide.rows[0]
+    wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
+    vectors, rows = wide.vectors, wide.rows[0]
     line, wide_step, narrow_step, run = wide.a_row, wide.b_step, narrow.b_step, wide.run
 
     def products(job, position, tiles, first, last, v, m):
@@ -221,12 +226,13 @@ def products_kernel(wide: Micro, narrow: Micro) -> Kernel:
     return products
 
 
-def weight_grad_kernel(wide: Micro, narrow: Micro) -> Kernel:
+def weight_grad_kernel(wide_text: str, narrow_text: str) -> Kernel:
     """(products, position, tiles, first, last, v, m): one position's dU = or += V^T dM for blocks first..last of rows.
 
     `weights` is dU [positions, rows, vectors * lanes], row-major, rows and columns padded; `v` and `m` whole planes.
     """
-    wide_text, narrow_text, vectors, rows, tile_rows = wide.text, narrow.text, wide.vectors, wide.rows[0], wide.run
+    wide = Micro.parse(wide_text)
+    vectors, rows, tile_rows = wide.vectors, wide.rows[0], wide.run
     line, size, lanes = wide.a_step, wide.a_row, wide.lanes
 
     def weight_grad(job, position, tiles, first, last, v, m):

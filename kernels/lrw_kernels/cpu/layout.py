@@ -50,7 +50,7 @@ def pack(
                     "target_j": panel,
                 },
                 positions * -(-count // width),
-                library.matrix_range(machine, element, transposed=transposed),
+                library.matrix_range(element, lanes, transposed).address,
                 workers,
             )
 
@@ -77,7 +77,7 @@ def transpose(
             "target_j": CHUNK * rows * size,
         },
         outer * -(-columns // CHUNK),
-        library.matrix_range(machine, element, transposed=True),
+        library.matrix_range(element, machine.lanes(element), True).address,
         workers,
     )
 

@@ -1,60 +1,76 @@
-"""Every kernel by what it is for, as the address of compiled code. Kernels are made on first use."""
+"""Every kernel by what it is for. Kernels are made on first use: compiled here, or lowered ahead of time elsewhere."""
 
+import json
 from collections.abc import Callable
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib import import_module
-from typing import Any
 
 from lrw_kernels.cpu import compiled
 from lrw_kernels.cpu.machine import Machine
-from lrw_kernels.cpu.micro import Micro, forward_micro, weight_grad_micro
+from lrw_kernels.cpu.micro import forward_micro, weight_grad_micro
 from lrw_kernels.cpu.program import Program
 
-TRANSFORM, PRODUCTS, RANGE = 8, 7, 4  # arguments
+TRANSFORM, PRODUCTS, RANGE, WORK = 8, 7, 4, 1  # arguments
 
 
-def transform(program: Program) -> int:
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel as data: `maker`, "module.function" of this package, gives its Python function of `count` int64."""
+
+    maker: str
+    arguments: tuple[str | int | bool, ...]
+    count: int
+
+    @cached_property
+    def text(self) -> str:
+        """One line that says everything about it."""
+        return json.dumps([self.maker, *self.arguments])
+
+    def function(self) -> Callable[..., None]:
+        """The Python function; only here is Numba imported."""
+        module, _, name = self.maker.partition(".")
+        made: Callable[..., None] = getattr(import_module(f"lrw_kernels.cpu.{module}"), name)(*self.arguments)
+        return made
+
+    @property
+    def address(self) -> int:
+        """Where it lies in this process's memory, compiled for this machine."""
+        return compiled.address(self.text, self.count, self.function)
+
+
+def transform(program: Program) -> Kernel:
     """A gather or scatter kernel."""
-    return compiled.address(f"transform {program.text}", TRANSFORM, lambda: _make(f"{program.way}_kernel", program))
+    return Kernel(f"kernels.{program.way}_kernel", (program.text,), TRANSFORM)
 
 
-def products(machine: Machine, element: str) -> int:
+def products(machine: Machine, element: str) -> Kernel:
     """M = V U."""
-    return _micro_kernel("products_kernel", forward_micro, machine, element)
+    wide, narrow = (forward_micro(machine, element, vectors).text for vectors in (machine.vectors, 1))
+    return Kernel("kernels.products_kernel", (wide, narrow), PRODUCTS)
 
 
-def weight_grad(machine: Machine, element: str) -> int:
+def weight_grad(machine: Machine, element: str) -> Kernel:
     """dU += V^T dM."""
-    return _micro_kernel("weight_grad_kernel", weight_grad_micro, machine, element)
+    wide, narrow = (weight_grad_micro(machine, element, vectors).text for vectors in (machine.vectors, 1))
+    return Kernel("kernels.weight_grad_kernel", (wide, narrow), PRODUCTS)
 
 
 @lru_cache(maxsize=8)
-def work_range(name: str) -> int:
-    """The loop over a region's items: "transform", "products" or "blocks"."""
-    return compiled.address(f"{name}_range", RANGE, lambda: _make(f"{name}_range"))
+def work_range(name: str) -> Kernel:
+    """The loop over a region's items: "transform", "products", "blocks" or "clear"."""
+    return Kernel(f"ranges.{name}_range", (), RANGE)
 
 
-def matrix_range(machine: Machine, element: str, *, transposed: bool) -> int:
+@lru_cache(maxsize=16)
+def matrix_range(element: str, lanes: int, transposed: bool) -> Kernel:
     """Copies or transposes matrices."""
-    lanes = machine.lanes(element)
-    name = f"matrix {element} {lanes} {transposed}"
-    return compiled.address(name, RANGE, lambda: _make("matrix_range", element, lanes, transposed=transposed))
+    return Kernel("ranges.matrix_range", (element, lanes, transposed), RANGE)
 
 
-def peak(machine: Machine, element: str) -> int:
+def peak(machine: Machine, element: str) -> Kernel:
     """Nothing but fused multiply-adds: what products are measured against."""
-    micro = forward_micro(machine, element, machine.vectors)
-    return compiled.address(f"peak {micro.text}", RANGE, lambda: _make("peak_kernel", micro))
+    return Kernel("ranges.peak_kernel", (forward_micro(machine, element, machine.vectors).text,), RANGE)
 
 
-def _micro_kernel(name: str, micro: Callable[[Machine, str, int], Micro], machine: Machine, element: str) -> int:
-    wide, narrow = micro(machine, element, machine.vectors), micro(machine, element, 1)
-    return compiled.address(f"{name} {wide.text} {narrow.text}", PRODUCTS, lambda: _make(name, wide, narrow))
-
-
-def _make(name: str, *arguments: Any, **options: Any) -> Callable[..., None]:
-    """The Python function of a kernel; only here is Numba imported."""
-    modules = (import_module(f"lrw_kernels.cpu.{module}") for module in ("kernels", "ranges"))
-    maker = next(getattr(module, name) for module in modules if hasattr(module, name))
-    function: Callable[..., None] = maker(*arguments, **options)
-    return function
+WORK_KERNEL = Kernel("ranges.work_kernel", (), WORK)

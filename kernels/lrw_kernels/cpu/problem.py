@@ -15,7 +15,9 @@ from lrw_kernels.winograd.tile import Triple
 class Problem:
     """A layer on activations of one size. `kind` is their dtype, `element` that of the arithmetic and the weights;
     `fixed` says that the kept set will not change, so that code for just this set pays. `blocks` of output channels,
-    where given, keep positions of their own, all of them among `kept`; only the forward pass knows them."""
+    where given, keep positions of their own, all of them among `kept`; only the forward pass knows
+    them. `pixels`, where given, are the numbers from pixel to pixel of inputs and outputs, which then may be some of
+    wider activations' channels, and at any address."""
 
     tile: str
     padding: Triple
@@ -30,6 +32,7 @@ class Problem:
     machine: Machine
     threads: int
     blocks: tuple[Block, ...] | None = None
+    pixels: tuple[int, int] | None = None
     passes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # by `conv.prepared`
 
     @cached_property

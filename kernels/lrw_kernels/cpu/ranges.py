@@ -12,6 +12,7 @@ from lrw_kernels.cpu.intrinsics import (
     call_products,
     call_range,
     call_transform,
+    clear_at,
     copy_number,
     matrix_at,
     move_square,
@@ -22,7 +23,6 @@ from lrw_kernels.cpu.intrinsics import (
     take,
 )
 from lrw_kernels.cpu.kernels import Kernel, clear, helper
-from lrw_kernels.cpu.micro import Micro
 from lrw_kernels.cpu.records import Products, Side
 from lrw_kernels.cpu.vector import BYTES
 
@@ -104,7 +104,17 @@ def blocks_range() -> Kernel:
     return blocks
 
 
-def matrix_range(element: str, lanes: int, *, transposed: bool) -> Kernel:
+def clear_range() -> Kernel:
+    """One item: `records.Clear`."""
+
+    def clears(job, begin, end, scratch):
+        c = clear_at(job)
+        clear(c.data, c.size)
+
+    return clears
+
+
+def matrix_range(element: str, lanes: int, transposed: bool) -> Kernel:
     """Items are pieces of matrices, columns fastest: `records.MATRIX`."""
     size = BYTES[element]
 
@@ -147,9 +157,8 @@ def work_kernel() -> Kernel:
     return work
 
 
-def peak_kernel(micro: Micro) -> Kernel:
+def peak_kernel(text: str) -> Kernel:
     """(job, begin, end, scratch): fused multiply-adds in registers and nothing else; what a micro-kernel can reach."""
-    text = micro.text
 
     def peak(job, begin, end, scratch):
         for _ in range(begin, end):

@@ -5,13 +5,15 @@ ctypes structures, because filling one in is what a call costs before any work i
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 
 class Record(ctypes.Structure):
-    """Fields of one int64 each, zero until set."""
+    """Fields of one int64 each, zero until set; `addresses` names those that are one, or 0."""
+
+    addresses: ClassVar[tuple[str, ...]] = ()
 
     def set(self, **fields: int) -> None:
         """Set some fields."""
@@ -47,6 +49,7 @@ class Side(Record):
         "step_d step_h step_w channels vectors split shift run base tiles rows panel table domain zeros kernel "
         "bias residual relu"
     )
+    addresses = ("data", "table", "domain", "zeros", "kernel", "bias", "residual")
 
 
 class Products(Record):
@@ -62,6 +65,7 @@ class Products(Record):
         "v v_table v_panel m m_table m_panel m_vector weights weights_plane weights_panel "
         "steps tiles panels split vectors panel_vectors positions add kernel"
     )
+    addresses = ("v", "v_table", "m", "m_table", "weights", "kernel")
 
 
 class Blocks(Record):
@@ -71,12 +75,21 @@ class Blocks(Record):
     `scratch_at`; `zero_bytes` from `zero_at` are zeroed first."""
 
     _fields_ = _fields("gather groups products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
+    addresses = ("gather", "products", "scatter")
+
+
+class Clear(Record):
+    """`size` bytes to be zeroed, a multiple of 8."""
+
+    _fields_ = _fields("data size")
+    addresses = ("data",)
 
 
 class Region(Record):
     """A parallel region: `items` go out `chunk` at a time to whoever comes; every thread takes a slice of scratch."""
 
     _fields_ = _fields("kernel job items chunk scratch scratch_bytes arrived next")
+    addresses = ("kernel", "job", "scratch")
 
 
 class Matrix(Record):
@@ -87,6 +100,7 @@ class Matrix(Record):
         "source target source_outer target_outer source_row target_row rows columns row_chunk column_chunk "
         "target_i target_j"
     )
+    addresses = ("source", "target")
 
 
 def row(records: Sequence[Record]) -> tuple[Any, ...]:

@@ -1,12 +1,13 @@
 """One transform of a problem as kernels see it: which program, the record of its sizes, how much scratch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.arena import Memory
+from lrw_kernels.cpu.library import Kernel
 from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
 from lrw_kernels.cpu.problem import Problem
@@ -18,11 +19,12 @@ from lrw_kernels.winograd import Tile
 class Side:
     """Between activations and the domain. `way` and `table` are the program's; `vectors` of channels lie in a panel of
     the domain, `split` of them a work item takes; `pixel` is the bytes from one activation to the next where that is
-    more than the problem's channels."""
+    more than the problem's channels, `outside` the zeros it reads beyond the edges."""
 
     def __init__(
-        self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, *, pixel: int = 0, **options: Any
-    ) -> None:
+        self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, place: Callable[[Kernel], int], *,
+        pixel: int = 0, **options: Any,
+    ) -> None:  # fmt: skip
         tile, of_input = Tile.parse(p.tile), table == "B"
         channels, size = (p.cin, p.input_size) if of_input else (p.cout, p.output_size)
         start = tile.starts(p.padding) if of_input else tile.starts()
@@ -35,8 +37,8 @@ class Side:
         self.spare = self.plane if p.kept is not None and not p.fixed else 0
         self._place(p, tile)
         pixel = max(pixel, channels * BYTES[p.kind])
-        self._outside = Memory.of(max(LINE, self.program.patch[2] * (pixel + p.machine.vector_bytes)))
-        self.scratch = self.program.scratch_bytes(split) + self._outside.size
+        self.outside = Memory.of(max(LINE, self.program.patch[2] * (pixel + p.machine.vector_bytes)))
+        self.scratch = self.program.scratch_bytes(split) + self.outside.size
         self.record = records.Side(
             **_axes("size", size),
             **_axes("grid", tile.grid(p.output_size)),
@@ -49,8 +51,8 @@ class Side:
             rows=plan.rows,
             panel=vectors * plan.rows * p.machine.vector_bytes,
             table=self.table.ctypes.data,
-            zeros=self._outside.address,
-            kernel=library.transform(self.program),
+            zeros=self.outside.address,
+            kernel=place(library.transform(self.program)),
         )
 
     def _place(self, p: Problem, tile: Tile) -> None:

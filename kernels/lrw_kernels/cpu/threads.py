@@ -8,12 +8,12 @@ Without one (or in a forked child, where the runtime's threads are gone) the cal
 import ctypes
 import os
 import re
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lrw_kernels.cpu import compiled, records
+from lrw_kernels.cpu.library import WORK, WORK_KERNEL
 
 _RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so")
 _forked = False
@@ -39,19 +39,14 @@ def start(region: records.Region, threads: int) -> None:
     items, chunk = region.items, region.chunk
     parallel = _parallel() if threads > 1 and items > chunk and not _forked else None
     if parallel is None:
-        compiled.callable_at(_worker(), 1)(region.address)
+        compiled.callable_at(_worker(), WORK)(region.address)
     else:
         parallel(_worker(), region.address, min(threads, -(-items // chunk)), 0)
 
 
 @lru_cache(maxsize=1)
 def _worker() -> int:
-    def make() -> Callable[..., None]:
-        from lrw_kernels.cpu import ranges
-
-        return ranges.work_kernel()
-
-    return compiled.address("work", 1, make)
+    return WORK_KERNEL.address
 
 
 @lru_cache(maxsize=1)
