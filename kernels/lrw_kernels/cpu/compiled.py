@@ -93,7 +93,7 @@ def _environment() -> str:
     here = Path(__file__).parent
     digest = hashlib.sha256()
     for folder in (here, here.parent / "winograd"):
-        for source in sorted(folder.glob("*.py")):
+        for source in sorted(folder.rglob("*.py")):
             digest.update(source.read_bytes())
     features: Any = binding.get_host_cpu_features()
     versions = (version("numba"), version("llvmlite"), sys.version_info[:2])

@@ -25,7 +25,7 @@ SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX = (
 )
 
 
-def _does(emit: Callable[[Any, list[Any]], None]) -> Generate:
+def does(emit: Callable[[Any, list[Any]], None]) -> Generate:
     """Code generation for an intrinsic that returns nothing."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -35,7 +35,7 @@ def _does(emit: Callable[[Any, list[Any]], None]) -> Generate:
     return generate
 
 
-def _gives(emit: Callable[[Any, list[Any]], Any]) -> Generate:
+def gives(emit: Callable[[Any, list[Any]], Any]) -> Generate:
     """Code generation for an intrinsic that returns what `emit` does."""
     return lambda context, builder, signature, arguments: emit(builder, list(arguments))
 
@@ -48,28 +48,28 @@ def _vectors(builder: Any, p: Program) -> Vectors:
 def gather_columns(_, text, rows, step, at, first, last, start, stop, scratch):
     """See `patch.emit_columns`; `text` is a Program's."""
     p = Program.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 8), _does(lambda b, arguments: emit_columns(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 8), does(lambda b, arguments: emit_columns(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
 def gather_lines(_, text, start, domain, table, scratch):
     """See `patch.emit_lines`; `text` is a Program's."""
     p = Program.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 4), _does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 4), does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
 def scatter_tile(_, text, domain, table, rows, step, at, first, last, bias, residual, relu, scratch):
     """See `patch.emit_scatter`; `text` is a Program's."""
     p = Program.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 11), _does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 11), does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
 def multiply(_, text, a, b, c, left, steps, a_jump, b_jump, c_row, add, ahead):
     """See `micro.emit_micro`; `text` is a Micro's."""
     m = Micro.parse(text.literal_value)
-    emit = _gives(lambda builder, arguments: emit_micro(Vectors(builder, m.element, m.lanes), m, arguments[1:]))
+    emit = gives(lambda builder, arguments: emit_micro(Vectors(builder, m.element, m.lanes), m, arguments[1:]))
     return LONG(text, *(LONG,) * 10), emit
 
 
@@ -77,7 +77,7 @@ def multiply(_, text, a, b, c, left, steps, a_jump, b_jump, c_row, add, ahead):
 def spin(_, text, to):
     """See `micro.emit_peak`; `text` is a Micro's."""
     m = Micro.parse(text.literal_value)
-    emit = _does(lambda builder, arguments: emit_peak(Vectors(builder, m.element, m.lanes), m, arguments[1:]))
+    emit = does(lambda builder, arguments: emit_peak(Vectors(builder, m.element, m.lanes), m, arguments[1:]))
     return types.void(text, LONG), emit
 
 
@@ -90,7 +90,7 @@ def copy_number(_, kind, target, source):
         target, source = (b.inttoptr(address, number) for address in arguments[1:])
         b.store(b.load(source), target)
 
-    return types.void(kind, LONG, LONG), _does(emit)
+    return types.void(kind, LONG, LONG), does(emit)
 
 
 @intrinsic(prefer_literal=True)
@@ -105,44 +105,44 @@ def move_square(_, transposed, element, lanes, target, target_row, source, sourc
         for i, row in enumerate(v.transpose(rows) if flip else rows):
             v.store(row, b.add(to, b.mul(to_row, I64(i))))
 
-    return types.void(transposed, element, lanes, *(LONG,) * 4), _does(emit)
+    return types.void(transposed, element, lanes, *(LONG,) * 4), does(emit)
 
 
 @intrinsic
 def put(_, address, value):
     """Write one int64."""
-    return types.void(LONG, LONG), _does(lambda b, a: b.store(a[1], b.inttoptr(a[0], I64.as_pointer())))
+    return types.void(LONG, LONG), does(lambda b, a: b.store(a[1], b.inttoptr(a[0], I64.as_pointer())))
 
 
 @intrinsic
 def get(_, address):
     """Read one int64."""
-    return LONG(LONG), _gives(lambda b, a: b.load(b.inttoptr(a[0], I64.as_pointer())))
+    return LONG(LONG), gives(lambda b, a: b.load(b.inttoptr(a[0], I64.as_pointer())))
 
 
 @intrinsic
 def take(_, address, count):
     """Add `count` to the int64 at `address` in one step no thread can interrupt; returns what was there before."""
-    emit = _gives(lambda b, a: b.atomic_rmw("add", b.inttoptr(a[0], I64.as_pointer()), a[1], "acq_rel"))
+    emit = gives(lambda b, a: b.atomic_rmw("add", b.inttoptr(a[0], I64.as_pointer()), a[1], "acq_rel"))
     return LONG(LONG, LONG), emit
 
 
 @intrinsic
 def call_transform(_, function, side, tile, slot, count, first, last, domain, scratch):
     """Call a transform kernel by its address."""
-    return types.void(*(LONG,) * 9), _does(_call)
+    return types.void(*(LONG,) * 9), does(_call)
 
 
 @intrinsic
 def call_products(_, function, products, position, tiles, first, last, v, m):
     """Call a products kernel by its address."""
-    return types.void(*(LONG,) * 8), _does(_call)
+    return types.void(*(LONG,) * 8), does(_call)
 
 
 @intrinsic
 def call_range(_, function, job, begin, end, scratch):
     """Call a range kernel by its address."""
-    return types.void(*(LONG,) * 5), _does(_call)
+    return types.void(*(LONG,) * 5), does(_call)
 
 
 def _call(b: Any, arguments: list[Any]) -> None:
@@ -150,7 +150,9 @@ def _call(b: Any, arguments: list[Any]) -> None:
     b.call(b.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
 
 
-def _at(record: Any) -> Any:
+def reader(record: Any) -> Any:
+    """The intrinsic that reads records of one kind at their address."""
+
     @intrinsic
     def at(_, address):
         return record(LONG), lambda context, b, signature, a: b.inttoptr(a[0], context.get_value_type(record))
@@ -159,6 +161,6 @@ def _at(record: Any) -> Any:
 
 
 side_at, products_at, blocks_at, clear_at, region_at, matrix_at = (
-    _at(record) for record in (SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX)
+    reader(record) for record in (SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX)
 )
 NEXT_OFFSET, ARRIVED_OFFSET = records.Region.next.offset, records.Region.arrived.offset

@@ -29,7 +29,7 @@ class Kernel:
 
     def function(self) -> Callable[..., None]:
         """The Python function; only here is Numba imported."""
-        module, _, name = self.maker.partition(".")
+        module, _, name = self.maker.rpartition(".")
         made: Callable[..., None] = getattr(import_module(f"lrw_kernels.cpu.{module}"), name)(*self.arguments)
         return made
 

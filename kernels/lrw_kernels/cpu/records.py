@@ -30,7 +30,8 @@ class Record(ctypes.Structure):
         return ctypes.addressof(self)
 
 
-def _fields(names: str) -> list[tuple[str, type[ctypes.c_int64]]]:
+def fields(names: str) -> list[tuple[str, type[ctypes.c_int64]]]:
+    """A record's, from their names."""
     return [(name, ctypes.c_int64) for name in names.split()]
 
 
@@ -44,7 +45,7 @@ class Side(Record):
     first of the block's `tiles`. bias, residual and relu are the epilogue of an output transform.
     """
 
-    _fields_ = _fields(
+    _fields_ = fields(
         "data stride_n stride_d stride_h stride_w size_d size_h size_w grid_d grid_h grid_w start_d start_h start_w "
         "step_d step_h step_w channels vectors split shift run base tiles rows panel table domain zeros kernel "
         "bias residual relu"
@@ -61,7 +62,7 @@ class Products(Record):
     wide panel. `add`: whether dU is added to what is there.
     """
 
-    _fields_ = _fields(
+    _fields_ = fields(
         "v v_table v_panel m m_table m_panel m_vector weights weights_plane weights_panel "
         "steps tiles panels split vectors panel_vectors positions add kernel"
     )
@@ -74,21 +75,21 @@ class Blocks(Record):
     weights at a time. V lies at the start of the thread's scratch, M from `m_at` on, the transforms' own scratch from
     `scratch_at`; `zero_bytes` from `zero_at` are zeroed first."""
 
-    _fields_ = _fields("gather groups products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
+    _fields_ = fields("gather groups products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
     addresses = ("gather", "products", "scatter")
 
 
 class Clear(Record):
     """`size` bytes to be zeroed, a multiple of 8."""
 
-    _fields_ = _fields("data size")
+    _fields_ = fields("data size")
     addresses = ("data",)
 
 
 class Region(Record):
     """A parallel region: `items` go out `chunk` at a time to whoever comes; every thread takes a slice of scratch."""
 
-    _fields_ = _fields("kernel job items chunk scratch scratch_bytes arrived next")
+    _fields_ = fields("kernel job items chunk scratch scratch_bytes arrived next")
     addresses = ("kernel", "job", "scratch")
 
 
@@ -96,7 +97,7 @@ class Matrix(Record):
     """A matrix [outer, rows, columns] copied or transposed, piece by piece: a work item is `row_chunk` rows and
     `column_chunk` columns, whose result begins `target_i`, `target_j` bytes per piece further on."""
 
-    _fields_ = _fields(
+    _fields_ = fields(
         "source target source_outer target_outer source_row target_row rows columns row_chunk column_chunk "
         "target_i target_j"
     )

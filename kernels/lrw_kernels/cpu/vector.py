@@ -47,8 +47,8 @@ class Vectors:
     def fma(self, c: Fraction | Any, a: Any, b: Any) -> Any:
         """c a + b, rounded once; c is a number or a vector."""
         factor = self.constant(c) if isinstance(c, Fraction) else c
-        name = f"llvm.fma.v{self.lanes}f{8 * BYTES[self.element]}"
-        return self.builder.call(self._declare(name, ir.FunctionType(self.type, [self.type] * 3)), [factor, a, b])
+        kind = ir.FunctionType(self.type, [self.type] * 3)
+        return self.builder.call(self._declare(f"llvm.fma.{self._suffix}", kind), [factor, a, b])
 
     def at_least(self, a: Any, floor: Any) -> Any:
         """max(a, floor) that keeps NaN in a, as torch's ReLU does."""
@@ -57,11 +57,7 @@ class Vectors:
 
     def splat(self, scalar: Any) -> Any:
         """A vector of one scalar value."""
-        undefined = ir.Constant(self.type, ir.Undefined)
-        single = self.builder.insert_element(undefined, scalar, I32(0))
-        return self.builder.shuffle_vector(
-            single, undefined, ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
-        )
+        return self._splat(scalar, self.type)
 
     def load(self, address: Any, offset: int = 0, kind: str | None = None) -> Any:
         """A vector of `kind` (default: the element itself), widened."""
@@ -96,6 +92,34 @@ class Vectors:
         if streamed:
             instruction.set_metadata("nontemporal", self.builder.module.add_metadata([I32(1)]))
 
+    def between(self, begin: Any, end: Any) -> Any:
+        """The lanes from `begin` up to `end` (i64; not included), as a mask."""
+        wide = ir.VectorType(I32, self.lanes)
+        index = ir.Constant(wide, list(range(self.lanes)))
+        low, high = (self._splat(self.builder.trunc(bound, I32), wide) for bound in (begin, end))
+        above = self.builder.icmp_signed(">=", index, low)
+        return self.builder.and_(above, self.builder.icmp_signed("<", index, high))
+
+    def load_lanes(self, address: Any, mask: Any, other: float = 0.0) -> Any:
+        """A vector of the element type, of which memory outside `mask` is not touched: `other` stands there. No mask
+        is the whole vector."""
+        if mask is None:
+            return self.load(address)
+        pointer = self._pointer(self.type, address, 0)
+        kind = ir.FunctionType(self.type, [pointer.type, I32, mask.type, self.type])
+        call = self._declare(f"llvm.masked.load.{self._suffix}.p0", kind)
+        return self.builder.call(call, [pointer, I32(BYTES[self.element]), mask, self.constant(other)])
+
+    def store_lanes(self, value: Any, address: Any, mask: Any) -> None:
+        """Write the lanes in `mask`, or without one the whole vector."""
+        if mask is None:
+            self.store(value, address)
+            return
+        pointer = self._pointer(self.type, address, 0)
+        kind = ir.FunctionType(ir.VoidType(), [self.type, pointer.type, I32, mask.type])
+        call = self._declare(f"llvm.masked.store.{self._suffix}.p0", kind)
+        self.builder.call(call, [value, pointer, I32(BYTES[self.element]), mask])
+
     def prefetch(self, address: Any) -> None:
         """Ask for the cache line at the address, to be read, into the second level."""
         byte = ir.IntType(8).as_pointer()
@@ -114,6 +138,16 @@ class Vectors:
                     result[i], result[i + half] = self._shuffle(a, b, low), self._shuffle(a, b, high)
             half *= 2
         return result
+
+    @property
+    def _suffix(self) -> str:
+        return f"v{self.lanes}f{8 * BYTES[self.element]}"
+
+    def _splat(self, scalar: Any, kind: Any) -> Any:
+        undefined = ir.Constant(kind, ir.Undefined)
+        single = self.builder.insert_element(undefined, scalar, I32(0))
+        zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
+        return self.builder.shuffle_vector(single, undefined, zeros)
 
     def _shuffle(self, a: Any, b: Any, picks: Sequence[int]) -> Any:
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, self.lanes), list(picks)))
@@ -165,6 +199,45 @@ def counted_loop(
     builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
     builder.position_at_end(after)
     return results
+
+
+def loop(
+    builder: Any, count: Any, carried: Sequence[Any], body: Callable[[Any, list[Any]], Sequence[Any]]
+) -> list[Any]:
+    """`counted_loop` for a count that may be 0."""
+    before = builder.block
+    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    i = builder.phi(I64)
+    i.add_incoming(I64(0), before)
+    phis = [builder.phi(value.type) for value in carried]
+    for phi, value in zip(phis, carried, strict=True):
+        phi.add_incoming(value, before)
+    builder.cbranch(builder.icmp_signed("<", i, count), inside, after)
+    builder.position_at_end(inside)
+    results = body(i, list(phis))
+    i.add_incoming(builder.add(i, I64(1)), builder.block)
+    for phi, value in zip(phis, results, strict=True):
+        phi.add_incoming(value, builder.block)
+    builder.branch(head)
+    builder.position_at_end(after)
+    return phis
+
+
+def each_vector(
+    v: Vectors, count: Any, carried: Sequence[Any], body: Callable[[Any, Any, list[Any]], Sequence[Any]]
+) -> list[Any]:
+    """carried = body(offset, mask, carried) along `count` contiguous numbers, whole vectors first, without a mask; then
+    for those that are left. `offset` is in bytes."""
+    b = v.builder
+    whole = b.udiv(count, I64(v.lanes))
+    results = loop(b, whole, carried, lambda i, values: body(b.mul(i, I64(v.bytes)), None, values))
+    few, before = b.sub(count, b.mul(whole, I64(v.lanes))), b.block
+    with b.if_then(b.icmp_signed(">", few, I64(0))):
+        last = body(b.mul(whole, I64(v.bytes)), v.between(I64(0), few), results)
+        inside = b.block
+    return merge(b, [(results, before), (last, inside)])
 
 
 def merge(builder: Any, arms: Sequence[tuple[Sequence[Any], Any]]) -> list[Any]:

@@ -1,0 +1,174 @@
+"""Builders of convolution: by products, one step a group, or channel by channel."""
+
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+
+from lrw_kernels.cpu.library import RANGE, Kernel
+from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.cpu.micro import CHUNK, forward_micro
+from lrw_kernels.cpu.operators import records, taps
+from lrw_kernels.cpu.operators.step import FLOAT, ITEMS, Step, View, at, rounded, share_channels, strides
+from lrw_kernels.cpu.operators.taps import Array, Taps
+from lrw_kernels.cpu.plan import lane_count, panel_count, with_rows
+
+Triple = tuple[int, int, int]
+PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
+PLACE = 48  # bytes a pixel in scratch
+
+
+class Grid(NamedTuple):
+    """Output pixel o of an axis meets x at start + step * o + the offsets of the taps."""
+
+    start: Triple
+    step: Triple
+    taps: tuple[Taps, Taps, Taps]
+
+
+class Epilogue(NamedTuple):
+    """Bias [Cout], a residual like the output, ReLU."""
+
+    bias: Array | None = None
+    residual: View | None = None
+    relu: bool = False
+
+
+NOTHING = Epilogue()
+
+
+def direct(
+    x: View,
+    y: View,
+    weight: Array,
+    machine: Machine,
+    *,
+    stride: Triple = (1, 1, 1),
+    padding: Triple = (0, 0, 0),
+    dilation: Triple = (1, 1, 1),
+    groups: int = 1,
+    epilogue: Epilogue = NOTHING,
+) -> tuple[Step, ...]:
+    """Convolution of x by weight [kd, kh, kw, Cin / groups, Cout]."""
+    axes = [tuple((k, k * by) for k in range(n)) for n, by in zip(weight.shape[:3], dilation, strict=True)]
+    start = (-padding[0], -padding[1], -padding[2])
+    return convolution(x, y, weight, Grid(start, stride, (axes[0], axes[1], axes[2])), groups, epilogue, machine)
+
+
+def convolution(
+    x: View, y: View, weight: Array, grid: Grid, groups: int, epilogue: Epilogue, machine: Machine
+) -> tuple[Step, ...]:
+    """The steps of a convolution on any grid."""
+    cin, cout = weight.shape[3:]
+    if groups > 1 and cin == 1 and cout == groups:
+        return (depthwise_step(x, y, weight, grid, epilogue, machine),)
+    size, steps = cout // groups, []
+    for group in range(groups):
+        here = slice(group * size, (group + 1) * size)
+        bias, residual, relu = epilogue
+        part = Epilogue(None if bias is None else bias[here], residual and residual.some(group * size, size), relu)
+        source, target = x.some(group * cin, cin), y.some(group * size, size)
+        steps.append(direct_step(source, target, weight[..., here], grid, part, machine))
+    return tuple(steps)
+
+
+def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
+    """One group."""
+    cin, lanes = weight.shape[3], machine.lanes("float32")
+    pixel_floats = x.strides[3] // FLOAT
+    machine = with_rows(machine, 1) if y.pixels == 1 else machine
+    of = taps.runs(grid.taps, cin, pixel_floats)
+    pieces, weights = taps.pieces(of, cin, lanes), taps.panels(taps.weight_rows(weight, of, lanes), machine)
+    bias, vectors = _padded(epilogue.bias, y.channels, lanes), lane_count(y.channels, machine, "float32")
+    record = records.Direct(
+        **strides("x", x),
+        **_grid(x, y, grid),
+        **strides("y", y),
+        **_finish(epilogue, bias),
+        row_floats=(x.size[3] - 1) * pixel_floats + cin,
+        pixel_floats=pixel_floats,
+        chunk_table=at(pieces.chunks),
+        pieces=at(pieces.table),
+        chunks=len(pieces.chunks) - 1,
+        terms=pieces.terms,
+        whole=pieces.whole,
+        weights=at(weights),
+        weights_panel=pieces.terms * machine.vectors * machine.vector_bytes,
+        vectors=vectors,
+        panel_vectors=machine.vectors,
+        channels=y.channels,
+        pixels=y.pixels,
+    )
+    items, scratch = _share(record, machine)
+    wide, narrow = (forward_micro(machine, "float32", count).text for count in (machine.vectors, 1))
+    kernel = Kernel("operators.direct_kernels.direct_range", (wide, narrow), RANGE)
+    return Step(kernel, record, items, scratch, (pieces.chunks, pieces.table, weights, bias))
+
+
+def _share(record: records.Direct, machine: Machine) -> tuple[int, int]:
+    """What a work item takes; how many there are, and their scratch. Where there are few pixels, weights are shared
+    out as well."""
+    rows, line = machine.rows, machine.vector_bytes
+    panels = panel_count(record.vectors, machine)
+    heights = max(1, min(PIXELS // rows, ceil(ceil(record.pixels / rows) / ITEMS)))
+    blocks = ceil(record.pixels / (heights * rows))
+    most = max(1, machine.l2 // 2 // (heights * rows * machine.vectors * line))
+    split = min(most, ceil(panels / ceil(ITEMS / blocks)))
+    vectors = min(record.vectors, split * machine.vectors)
+    places = rounded(min(heights * rows, record.pixels) * PLACE)
+    patches = heights * rows * CHUNK * FLOAT
+    record.set(
+        panels=panels,
+        split=split,
+        block=heights * rows,
+        a_at=places,
+        m_at=places + patches,
+        m_panel=vectors * rows * line,
+    )
+    return blocks * ceil(panels / split), rounded(places + patches + heights * record.m_panel)
+
+
+def _grid(x: View, y: View, grid: Grid) -> dict[str, int]:
+    values = {"size": x.size[1:4], "start": grid.start, "step": grid.step, "out": y.size[1:4]}
+    return {f"{name}_{axis}": value for name, of in values.items() for axis, value in zip("dhw", of, strict=True)}
+
+
+def _finish(epilogue: Epilogue, bias: Array) -> dict[str, int]:
+    residual = strides("residual", epilogue.residual) if epilogue.residual else {}
+    return {"bias": at(bias), "relu": epilogue.relu, **residual}
+
+
+def _padded(bias: Array | None, channels: int, lanes: int) -> Array:
+    """Whole vectors of bias, zero where there is none."""
+    result = np.zeros(ceil(channels / lanes) * lanes, np.float32)
+    if bias is not None:
+        result[:channels] = bias
+    return result
+
+
+def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
+    """Every channel by itself; the taps of an axis are equally far apart. weight is [kd, kh, kw, 1, C]."""
+    lanes = machine.lanes("float32")
+    chosen = weight[np.ix_(*([k for k, _ in axis] for axis in grid.taps))]
+    packed = np.zeros((max(1, chosen[..., 0, 0].size), ceil(y.channels / lanes) * lanes), np.float32)
+    packed[: chosen[..., 0, 0].size, : y.channels] = chosen.reshape(-1, y.channels)
+    offsets = [[offset for _, offset in axis] for axis in grid.taps]
+    first = [of[0] if of else 0 for of in offsets]
+    by = [of[1] - of[0] if len(of) > 1 else 1 for of in offsets]
+    start = (grid.start[0] + first[0], grid.start[1] + first[1], grid.start[2] + first[2])
+    rows, split = share_channels(y, machine)
+    bias = _padded(epilogue.bias, y.channels, lanes)
+    record = records.Depthwise(
+        **strides("x", x),
+        **_grid(x, y, grid._replace(start=start)),
+        **strides("y", y),
+        **_finish(epilogue, bias),
+        **{f"by_{axis}": value for axis, value in zip("dhw", by, strict=True)},
+        **{f"taps_{axis}": len(of) for axis, of in zip("dhw", offsets, strict=True)},
+        weights=at(packed),
+        weights_pixel=packed.shape[1] * FLOAT,
+        channels=y.channels,
+        split=split,
+    )
+    kernel = Kernel("operators.depthwise_kernels.depthwise_range", (lanes,), RANGE)
+    return Step(kernel, record, rows * ceil(y.channels / split), 0, (packed, bias))

@@ -1,0 +1,126 @@
+"""Convolution by gathering patches and multiplying them with packed weights; and channel by channel."""
+
+from lrw_kernels.cpu.intrinsics import copy_number, get, multiply, put
+from lrw_kernels.cpu.kernels import Kernel, helper
+from lrw_kernels.cpu.machine import LINE
+from lrw_kernels.cpu.micro import CHUNK, Micro
+from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run, store_float
+from lrw_kernels.cpu.operators.taps import PIECE_FIELDS
+from lrw_kernels.cpu.program import ADDRESS
+from lrw_kernels.cpu.ranges import first_vector
+
+PIECE = PIECE_FIELDS * ADDRESS
+PLACE = 6 * ADDRESS  # of a pixel: its patch's address, plane, row, number in the row; output, residual
+FLOAT = 4
+
+
+@helper
+def put_places(k, first, pixels, places):
+    """Where the patches of output pixels first..first + pixels start, which may be outside, and where results go."""
+    for i in range(pixels):
+        rest, w = (first + i) // k.out_w, (first + i) % k.out_w
+        rest, h = rest // k.out_h, rest % k.out_h
+        n, d = rest // k.out_d, rest % k.out_d
+        at_d, at_h, at_w = k.start_d + d * k.step_d, k.start_h + h * k.step_h, k.start_w + w * k.step_w
+        place = places + i * PLACE
+        put(place, k.x + n * k.x_n + at_d * k.x_d + at_h * k.x_h + at_w * k.x_w)
+        put(place + ADDRESS, at_d)
+        put(place + 2 * ADDRESS, at_h)
+        put(place + 3 * ADDRESS, at_w * k.pixel_floats)
+        put(place + 4 * ADDRESS, k.y + n * k.y_n + d * k.y_d + h * k.y_h + w * k.y_w)
+        residual = n * k.residual_n + d * k.residual_d + h * k.residual_h + w * k.residual_w
+        put(place + 5 * ADDRESS, k.residual + residual if k.residual != 0 else 0)
+
+
+def _gather(lanes: int, rows: int) -> Kernel:
+    """(record, piece, pixels, places, a): one piece of all patches; a is [panels][CHUNK / lanes][rows][lanes]."""
+    line, a_panel = lanes * FLOAT, CHUNK // lanes * rows * lanes * FLOAT
+
+    @helper
+    def gather(k, piece, pixels, places, a):
+        d, h, first = get(piece), get(piece + ADDRESS), get(piece + 2 * ADDRESS)
+        count, term = get(piece + 3 * ADDRESS), get(piece + 4 * ADDRESS)
+        shift = d * k.x_d + h * k.x_h + first * FLOAT
+        for i in range(pixels):
+            place = places + i * PLACE
+            source, at = get(place) + shift, get(place + 3 * ADDRESS) + first
+            inside = 0 <= get(place + ADDRESS) + d < k.size_d and 0 <= get(place + 2 * ADDRESS) + h < k.size_h
+            begin, end = (max(0, -at), min(count, k.row_floats - at)) if inside else (0, 0)
+            to = a + (i // rows) * a_panel + (i % rows) * line
+            if k.whole:
+                gather_run(lanes, source, to + term // lanes * rows * line, rows * line, begin, end, count)
+            else:
+                for j in range(count):
+                    target = to + (term + j) // lanes * rows * line + (term + j) % lanes * FLOAT
+                    if begin <= j < end:
+                        copy_number("float32", target, source + j * FLOAT)
+                    else:
+                        store_float(target, 0.0)
+
+    return gather
+
+
+def _multiply(wide_text: str, narrow_text: str) -> Kernel:
+    """(record, chunk, pixels, first, last, a, m): the chunk's products with panels first..last of weights, added to
+    what earlier chunks left; m is [panels of pixels][vectors][rows][lanes]."""
+    wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
+    vectors, rows = wide.vectors, wide.rows[0]
+    line, wide_step, narrow_step, run = wide.a_row, wide.b_step, narrow.b_step, wide.run
+    a_panel = CHUNK // run * rows * line
+
+    @helper
+    def products(k, chunk, pixels, first, last, a, m):
+        start, whole, c = chunk * CHUNK, k.vectors // vectors, m
+        steps = min(CHUNK, k.terms - start)
+        for panel in range(first, last):
+            is_wide = panel < whole
+            step = wide_step if is_wide else narrow_step
+            b = k.weights + (panel if is_wide else whole) * k.weights_panel + start * step
+            if not is_wide:
+                b += (panel - whole) * (k.weights_panel // vectors)
+            after, pixel = b + k.weights_panel, 0  # the next panel, fetched by the first panels of pixels
+            while pixel < pixels:
+                above = pixel // rows
+                ahead = after + above * steps * LINE if rows < pixels and pixel < 2 * rows else 0
+                shift = (pixel % rows) * line
+                at, to, left = a + above * a_panel + shift, c + above * k.m_panel + shift, pixels - pixel
+                if is_wide:
+                    pixel += multiply(wide_text, at, b, to, left, steps, rows * line, run * step, line, start, ahead)
+                else:
+                    pixel += multiply(narrow_text, at, b, to, left, steps, rows * line, run * step, line, start, ahead)
+            c += (vectors if is_wide else 1) * rows * line
+
+    return products
+
+
+def direct_range(wide_text: str, narrow_text: str) -> Kernel:
+    """Items are blocks of output pixels x groups of panels of weights, groups fastest: `records.Direct`.
+
+    Chunk by chunk of the sum the patches are gathered, then every panel of weights, once from memory, meets all pixels.
+    """
+    wide = Micro.parse(wide_text)
+    lanes, rows, line = wide.lanes, wide.rows[0], wide.a_row
+    gather, products = _gather(lanes, rows), _multiply(wide_text, narrow_text)
+
+    def direct(job, begin, end, scratch):
+        k = direct_at(job)
+        groups = (k.panels + k.split - 1) // k.split
+        places, a, m = scratch, scratch + k.a_at, scratch + k.m_at
+        for item in range(begin, end):
+            pixel, first = item // groups * k.block, item % groups * k.split
+            pixels, last = min(k.block, k.pixels - pixel), min(k.panels, first + k.split)
+            put_places(k, pixel, pixels, places)
+            for chunk in range(k.chunks):
+                entry = k.chunk_table + chunk * ADDRESS
+                for piece in range(get(entry), get(entry + ADDRESS)):
+                    gather(k, k.pieces + piece * PIECE, pixels, places, a)
+                products(k, chunk, pixels, first, last, a, m)
+            shift = first_vector(k, first) * line
+            count = min(k.channels, first_vector(k, last) * lanes) - shift // FLOAT
+            for i in range(pixels):
+                source, place = m + (i // rows) * k.m_panel + (i % rows) * line, places + i * PLACE
+                target, residual = get(place + 4 * ADDRESS) + shift, get(place + 5 * ADDRESS)
+                residual += shift if residual != 0 else 0
+                finish_pixel(lanes, source, rows * line, k.bias + shift, residual, target, k.relu, count)
+
+    return direct

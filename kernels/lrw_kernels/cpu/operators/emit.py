@@ -1,0 +1,114 @@
+"""The operators' inner blocks as vector code: convolution's gather and epilogue, windows, neighbours."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lrw_kernels.cpu.vector import I64, Vectors, each_vector, loop, merge
+
+
+def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:
+    """target[i * step] = vector i of `count` numbers at `source`, with zeros outside begin..end, which are not read.
+
+    arguments (i64): source, target; step; begin, end, count.
+    """
+    source, target, step, begin, end, count = arguments
+    b = v.builder
+
+    def vector(i: Any, _: list[Any]) -> list[Any]:
+        first = b.mul(i, I64(v.lanes))
+        low, high = b.sub(begin, first), b.sub(end, first)
+        at = b.add(source, b.mul(i, I64(v.bytes)))
+        inside, part, after = (b.append_basic_block(name) for name in ("all", "part", "gathered"))
+        b.cbranch(
+            b.and_(b.icmp_signed("<=", low, I64(0)), b.icmp_signed(">=", high, I64(v.lanes))),
+            inside,
+            part,
+        )
+        arms = []
+        for block in (inside, part):
+            b.position_at_end(block)
+            arms.append(([v.load_lanes(at, None if block is inside else v.between(low, high))], b.block))
+            b.branch(after)
+        b.position_at_end(after)
+        v.store(merge(b, arms)[0], b.add(target, b.mul(i, step)))
+        return []
+
+    loop(b, b.udiv(b.add(count, I64(v.lanes - 1)), I64(v.lanes)), [], vector)
+
+
+def emit_finish(v: Vectors, arguments: Sequence[Any]) -> None:
+    """`count` channels of a pixel: source, whose vectors lie `step` apart, plus bias, plus residual if its address is
+    not 0, then ReLU if asked for.
+
+    arguments (i64): source, step; bias (whole vectors), residual, target; relu; count.
+    """
+    source, step, bias, residual, target, relu, count = arguments
+    b = v.builder
+
+    def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
+        at = b.add(source, b.mul(b.udiv(offset, I64(v.bytes)), step))
+        total = v.add(v.load(at), v.load(b.add(bias, offset)))
+        finish(v, total, b.add(target, offset), (residual, offset), relu, mask)
+        return []
+
+    each_vector(v, count, [], vector)
+
+
+def finish(v: Vectors, total: Any, target: Any, residual: tuple[Any, Any], relu: Any, mask: Any) -> None:
+    """Store total, plus a residual (address, offset) if that is not 0, after ReLU if asked for."""
+    b, (address, offset), before = v.builder, residual, v.builder.block
+    with b.if_then(b.icmp_signed("!=", address, I64(0))):
+        added = v.add(total, v.load_lanes(b.add(address, offset), mask))
+        adding = b.block
+    total = merge(b, [([total], before), ([added], adding)])[0]
+    positive = b.icmp_signed("!=", relu, I64(0))
+    v.store_lanes(b.select(positive, v.at_least(total, v.constant(0.0)), total), target, mask)
+
+
+def over_window(
+    b: Any,
+    counts: Sequence[Any],
+    steps: Sequence[Sequence[Any]],
+    addresses: Sequence[Any],
+    start: Any,
+    inner: Callable[[Sequence[Any], Any], Any],
+    outer: Callable[[Any, Any], Any],
+) -> Any:
+    """Three loops, over d, h and w: total = inner(addresses, total) along w from `start` on, and rows and planes of
+    them put together by `outer`: partial results err less than one long sum. `steps`: of each address, by axis."""
+    if not counts:
+        return inner(addresses, start)
+
+    def turn(i: Any, carried: list[Any]) -> list[Any]:
+        here = [b.add(address, b.mul(i, by[0])) for address, by in zip(addresses, steps, strict=True)]
+        if len(counts) == 1:
+            return [inner(here, carried[0])]
+        rest = [by[1:] for by in steps]
+        return [outer(carried[0], over_window(b, counts[1:], rest, here, start, inner, outer))]
+
+    return loop(b, counts[0], [start], turn)[0]
+
+
+def emit_depthwise(v: Vectors, arguments: Sequence[Any]) -> None:
+    """`count` channels of a pixel of a depthwise convolution, then as `emit_finish`.
+
+    arguments (i64): x and weights, the first tap's; taps_d, taps_h, taps_w; from tap to tap along d, h, w in x, then in
+    the weights (whole vectors); bias, residual, target; relu; count.
+    """
+    x, weights = arguments[:2]
+    taps, x_steps, weight_steps = arguments[2:5], arguments[5:8], arguments[8:11]
+    bias, residual, target, relu, count = arguments[11:]
+    b = v.builder
+
+    def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
+        def tap(at: Sequence[Any], total: Any) -> Any:
+            return v.fma(v.load(at[1]), v.load_lanes(at[0], mask), total)
+
+        start = [b.add(x, offset), b.add(weights, offset)]
+        zero = v.constant(0.0)
+        total = over_window(b, taps, (x_steps, weight_steps), start, zero, tap, v.add)
+        total = v.add(total, v.load(b.add(bias, offset)))
+        finish(v, total, b.add(target, offset), (residual, offset), relu, mask)
+        return []
+
+    each_vector(v, count, [], vector)

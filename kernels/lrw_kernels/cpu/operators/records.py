@@ -1,0 +1,90 @@
+"""The records of the operators' kernels; addresses and strides are bytes, all int64. x goes in, y comes out."""
+
+from lrw_kernels.cpu.records import Record, fields
+
+
+class Direct(Record):
+    """A convolution as products: patches of x gathered to [pixels, sum], times packed weights [sum, channels].
+
+    The patch of output pixel (d, h, w) starts at start + step * (d, h, w) of x, whose rows have `row_floats` numbers,
+    `pixel_floats` from pixel to pixel. It is made of pieces, `taps.Pieces`: those of chunk i of the sum, which has
+    `terms`, are pieces[chunk_table[i]] up to pieces[chunk_table[i + 1]]; `whole` says that they begin with vectors. A
+    work item takes `block` of the output's `pixels` and `split` of the weights' `panels`; panel_vectors and vectors of
+    channels as in Products. In scratch come the pixels' places, from `a_at` on the patches, from `m_at` on the
+    products, `m_panel` from panel to panel of pixels. Then bias, residual (if not 0) and ReLU.
+    """
+
+    _fields_ = fields(
+        "x x_n x_d x_h x_w size_d size_h size_w start_d start_h start_w step_d step_h step_w row_floats pixel_floats "
+        "y y_n y_d y_h y_w out_d out_h out_w residual residual_n residual_d residual_h residual_w bias relu "
+        "chunk_table pieces chunks terms whole weights weights_panel panels split vectors panel_vectors channels "
+        "pixels block a_at m_at m_panel"
+    )
+    addresses = ("x", "y", "residual", "bias", "chunk_table", "pieces", "weights")
+
+
+class Depthwise(Record):
+    """A convolution of every channel by itself: taps [taps_d, taps_h, taps_w], `by` apart in x, the first one of
+    output pixel (d, h, w) at start + step * (d, h, w); weights [taps, C padded], `weights_pixel` bytes a tap. A work
+    item is a row of output pixels and `split` channels. Then bias, residual (if not 0) and ReLU."""
+
+    _fields_ = fields(
+        "x x_n x_d x_h x_w size_d size_h size_w start_d start_h start_w step_d step_h step_w by_d by_h by_w "
+        "taps_d taps_h taps_w y y_n y_d y_h y_w out_d out_h out_w residual residual_n residual_d residual_h residual_w "
+        "bias relu weights weights_pixel channels split"
+    )
+    addresses = ("x", "y", "residual", "bias", "weights")
+
+
+class Pool(Record):
+    """Windows of x: tables of where those of an axis start and end, and of what a mean divides by. A work item is a
+    row of output pixels and `split` channels."""
+
+    _fields_ = fields(
+        "x x_n x_d x_h x_w y y_n y_d y_h y_w out_d out_h out_w starts_d starts_h starts_w ends_d ends_h ends_w "
+        "counts_d counts_h counts_w channels split"
+    )
+    addresses = (
+        *("x", "y", "starts_d", "starts_h", "starts_w", "ends_d", "ends_h", "ends_w"),
+        *("counts_d", "counts_h", "counts_w"),
+    )
+
+
+class Resample(Record):
+    """Trilinear: tables of an axis' lower and higher neighbours, and (float32) of the higher one's share. A work item
+    is a row of output pixels."""
+
+    _fields_ = fields(
+        "x x_n x_d x_h x_w y y_n y_d y_h y_w out_d out_h out_w low_d low_h low_w high_d high_h high_w "
+        "share_d share_h share_w channels"
+    )
+    addresses = (
+        *("x", "y", "low_d", "low_h", "low_w", "high_d", "high_h", "high_w"),
+        *("share_d", "share_h", "share_w"),
+    )
+
+
+class Rows(Record):
+    """Something done to every pixel: y = f(x, z). A work item is a row of out_w pixels of `channels`, or of what is
+    left of `total` numbers where a row is just a piece of memory. `scale`, `shift` and `centre` are vectors [C],
+    `scale_n` bytes apart for samples with their own; `parameter` is one float32."""
+
+    _fields_ = fields(
+        "x x_n x_d x_h x_w z z_n z_d z_h z_w y y_n y_d y_h y_w out_d out_h out_w channels total "
+        "scale shift centre scale_n parameter"
+    )
+    addresses = ("x", "z", "y", "scale", "shift", "centre", "parameter")
+
+
+class Statistics(Record):
+    """Mean and variance of groups of channels. First, by `rows` rows of a sample at a time, by channel: a number close
+    to the mean, the sum of the differences from it and of their squares, three vectors of `line` bytes in `parts`.
+    Then, from the `count` parts of each sample: the centre, scale and shift that normalise, three vectors of `line`
+    bytes a sample in `results`, for `groups` of `group_channels`; gain and offset [C] come on top, `epsilon` (float32)
+    to the variance."""
+
+    _fields_ = fields(
+        "x x_n x_d x_h x_w out_d out_h out_w channels rows count line parts results groups group_channels gain offset "
+        "epsilon"
+    )
+    addresses = ("x", "parts", "results", "gain", "offset", "epsilon")

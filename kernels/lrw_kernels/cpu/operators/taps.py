@@ -1,0 +1,100 @@
+"""The sum of a convolution as runs of contiguous numbers: where each lies in a patch, and the weights in that order.
+
+An axis has taps (index in the kernel, offset in x). Where pixels lie side by side and offsets follow one another, a row
+of a patch is one run of kw * Cin numbers; otherwise there is one run of Cin a tap. A run of whole vectors is padded
+to begin and end with vectors (`whole`), shorter ones are strung together; either is cut where a chunk ends.
+"""
+
+from itertools import product
+from math import ceil
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.cpu.micro import CHUNK
+from lrw_kernels.cpu.operators.step import integers
+from lrw_kernels.cpu.plan import lane_count
+
+Taps = tuple[tuple[int, int], ...]
+Array = npt.NDArray[np.float32]
+PIECE_FIELDS = 5  # d, h and number in the row of x where it starts; how many; where in the chunk
+NOWHERE = -(1 << 40)  # a plane no activations have
+
+
+class Pieces(NamedTuple):
+    """`table` [pieces, PIECE_FIELDS], `chunks` [chunks + 1] the first piece of each, `terms` of the whole sum."""
+
+    table: npt.NDArray[np.int64]
+    chunks: npt.NDArray[np.int64]
+    terms: int
+    whole: bool
+
+
+class Run(NamedTuple):
+    """Numbers of a patch that are contiguous in x: its place as in PIECE_FIELDS, the kernel's taps they meet."""
+
+    d: int
+    h: int
+    first: int
+    taps: tuple[tuple[int, int, int], ...]
+
+
+def runs(taps: tuple[Taps, Taps, Taps], cin: int, pixel_floats: int) -> list[Run]:
+    """The runs of a patch, of x with so many numbers from pixel to pixel."""
+    rows = product(taps[0], taps[1])
+    offsets = [offset for _, offset in taps[2]]
+    joined = pixel_floats == cin and len(offsets) > 0 and offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+    groups = [taps[2]] if joined else [(tap,) for tap in taps[2]]
+    return [
+        Run(d, h, group[0][1] * pixel_floats, tuple((kd, kh, kw) for kw, _ in group))
+        for (kd, d), (kh, h) in rows
+        for group in groups
+    ]
+
+
+def pieces(of: list[Run], cin: int, lanes: int) -> Pieces:
+    """Where every number of a patch comes from. A sum of nothing is one term that lies outside."""
+    whole = bool(of) and len(of[0].taps) * cin >= lanes
+    table: list[tuple[int, int, int, int, int]] = []
+    firsts, term = [0], 0
+    for run in of:
+        length, done = len(run.taps) * cin, 0
+        while done < length:
+            count = min(length - done, CHUNK - term % CHUNK)
+            table.append((run.d, run.h, run.first + done, count, term % CHUNK))
+            done += count
+            term += ceil(count / lanes) * lanes if whole else count
+            if term % CHUNK == 0:
+                firsts.append(len(table))
+    if not table:
+        table, term = [(NOWHERE, 0, 0, 1, 0)], 1
+    if term % CHUNK != 0:
+        firsts.append(len(table))
+    return Pieces(np.array(table, np.int64), integers(firsts), term, whole)
+
+
+def weight_rows(weight: Array, of: list[Run], lanes: int) -> Array:
+    """[terms, Cout] of weight [kd, kh, kw, Cin, Cout], with zero rows where a run is padded."""
+    cin, cout = weight.shape[3:]
+    if not of:
+        return np.zeros((1, cout), np.float32)
+    length = len(of[0].taps) * cin
+    padded = ceil(length / lanes) * lanes if length >= lanes else length
+    rows = np.zeros((len(of), padded, cout), np.float32)
+    for row, run in zip(rows, of, strict=True):
+        row[:length] = np.concatenate([weight[tap] for tap in run.taps])
+    return rows.reshape(-1, cout)
+
+
+def panels(rows: Array, machine: Machine) -> Array:
+    """[terms, Cout] in panels, as `layout.pack` does it: `machine.vectors` vectors of columns wide, then of one."""
+    terms, cout = rows.shape
+    lanes = machine.lanes("float32")
+    vectors, wide = lane_count(cout, machine, "float32"), machine.vectors * lanes
+    padded = np.pad(rows, ((0, 0), (0, vectors * lanes - cout)))
+    whole = vectors // machine.vectors * wide
+    parts = [(padded[:, :whole], wide), (padded[:, whole:], lanes)]
+    packed = [part.reshape(terms, -1, width).transpose(1, 0, 2).ravel() for part, width in parts]
+    return np.ascontiguousarray(np.concatenate(packed))

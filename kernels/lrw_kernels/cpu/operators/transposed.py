@@ -1,0 +1,53 @@
+"""Transposed convolution as ordinary ones: outputs o of one phase, o modulo the stride, gather x[i] through the same
+taps, o + padding = i * stride + k * dilation, at stride 1. A phase that no tap reaches gets the bias alone."""
+
+from itertools import product
+
+from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.cpu.operators.direct import NOTHING, Epilogue, Grid, Triple, convolution
+from lrw_kernels.cpu.operators.step import Size, Step, View
+from lrw_kernels.cpu.operators.taps import Array, Taps
+
+HERE: Triple = (0, 0, 0)
+EVERY: Triple = (1, 1, 1)
+
+
+def transposed(
+    x: View,
+    y: View,
+    weight: Array,
+    machine: Machine,
+    *,
+    stride: Triple = (1, 1, 1),
+    padding: Triple = (0, 0, 0),
+    dilation: Triple = (1, 1, 1),
+    groups: int = 1,
+    epilogue: Epilogue = NOTHING,
+) -> tuple[Step, ...]:
+    """torch's conv_transpose3d of x by weight [kd, kh, kw, Cin / groups, Cout]; a step a phase and group."""
+    steps: list[Step] = []
+    for phase in product(*map(range, stride)):
+        axes = [phase_taps(at, *of) for at, *of in zip(phase, weight.shape[:3], stride, padding, dilation, strict=True)]
+        target = every(y, phase, stride)
+        if target.pixels > 0:
+            residual = epilogue.residual and every(epilogue.residual, phase, stride)
+            grid = Grid(HERE, EVERY, (axes[0], axes[1], axes[2]))
+            here = epilogue._replace(residual=residual)
+            steps += convolution(x, target, weight, grid, groups, here, machine)
+    return tuple(steps)
+
+
+def phase_taps(phase: int, size: int, stride: int, padding: int, dilation: int) -> Taps:
+    """Of an axis: the taps k that meet outputs phase + stride * j, at x[j + offset]; offsets rise."""
+    met = [(k, phase + padding - k * dilation) for k in range(size)]
+    return tuple((k, distance // stride) for k, distance in reversed(met) if distance % stride == 0)
+
+
+def every(of: View, first: tuple[int, ...], by: Triple) -> View:
+    """Of d, h and w every so manieth, from `first` on."""
+    n, *steps = of.strides
+    sizes = [max(0, -(-(size - at) // step)) for size, at, step in zip(of.size[1:4], first, by, strict=True)]
+    address = of.address + sum(at * stride for at, stride in zip(first, steps, strict=True))
+    strides = [stride * step for stride, step in zip(steps, by, strict=True)]
+    size: Size = (of.size[0], sizes[0], sizes[1], sizes[2], of.channels)
+    return View(address, (n, strides[0], strides[1], strides[2]), size)
