@@ -47,8 +47,33 @@ class Vectors:
     def fma(self, c: Fraction | Any, a: Any, b: Any) -> Any:
         """c a + b, rounded once; c is a number or a vector."""
         factor = self.constant(c) if isinstance(c, Fraction) else c
-        kind = ir.FunctionType(self.type, [self.type] * 3)
-        return self.builder.call(self._declare(f"llvm.fma.{self._suffix}", kind), [factor, a, b])
+        return self.each("fma", factor, a, b)
+
+    def each(self, name: str, *values: Any) -> Any:
+        """LLVM's intrinsic `name` of every lane: one that is an instruction or two everywhere."""
+        kind = ir.FunctionType(self.type, [self.type] * len(values))
+        return self.builder.call(self._declare(f"llvm.{name}.{self._suffix}", kind), list(values))
+
+    def at_most(self, a: Any, ceiling: Any) -> Any:
+        """min(a, ceiling) that keeps NaN in a."""
+        return self.builder.select(self.builder.fcmp_ordered(">", a, ceiling), ceiling, a)
+
+    def larger(self, a: Any, b: Any) -> Any:
+        """max(a, b), NaN where either is, as torch's maximum."""
+        takes = self.builder.or_(self.builder.fcmp_ordered(">", b, a), self.builder.fcmp_unordered("uno", b, b))
+        return self.builder.select(takes, b, a)
+
+    def integers(self, number: int) -> Any:
+        """A vector of equal 32-bit integers."""
+        return ir.Constant(ir.VectorType(I32, self.lanes), [number] * self.lanes)
+
+    def bits(self, a: Any) -> Any:
+        """Of float32, as integers."""
+        return self.builder.bitcast(a, ir.VectorType(I32, self.lanes))
+
+    def of_bits(self, a: Any) -> Any:
+        """`bits` back."""
+        return self.builder.bitcast(a, self.type)
 
     def at_least(self, a: Any, floor: Any) -> Any:
         """max(a, floor) that keeps NaN in a, as torch's ReLU does."""
@@ -135,7 +160,7 @@ class Vectors:
                     a, b = result[i], result[i + half]
                     low = [self.lanes + j - half if j & half else j for j in range(self.lanes)]
                     high = [self.lanes + j if j & half else j + half for j in range(self.lanes)]
-                    result[i], result[i + half] = self._shuffle(a, b, low), self._shuffle(a, b, high)
+                    result[i], result[i + half] = self.shuffle(a, b, low), self.shuffle(a, b, high)
             half *= 2
         return result
 
@@ -149,7 +174,8 @@ class Vectors:
         zeros = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(single, undefined, zeros)
 
-    def _shuffle(self, a: Any, b: Any, picks: Sequence[int]) -> Any:
+    def shuffle(self, a: Any, b: Any, picks: Sequence[int]) -> Any:
+        """Lanes picked from a and b, which are counted through."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, self.lanes), list(picks)))
 
     def _to_bfloat16(self, value: Any) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lrw_kernels.cpu.vector import I64, Vectors, each_vector, loop, merge
+from lrw_kernels.cpu.vector import FLOATS, I64, Vectors, each_vector, loop, merge
 
 
 def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:
@@ -109,6 +109,55 @@ def emit_depthwise(v: Vectors, arguments: Sequence[Any]) -> None:
         total = over_window(b, taps, (x_steps, weight_steps), start, zero, tap, v.add)
         total = v.add(total, v.load(b.add(bias, offset)))
         finish(v, total, b.add(target, offset), (residual, offset), relu, mask)
+        return []
+
+    each_vector(v, count, [], vector)
+
+
+def emit_pool(v: Vectors, kind: str, arguments: Sequence[Any]) -> None:
+    """`count` channels of a pixel of the maximum ("max"), or the sum over `divisor` ("mean"), over a window.
+
+    arguments (i64): x, the window's first pixel; n_d, n_h, n_w of it; from pixel to pixel along d, h, w; target;
+    divisor; count.
+    """
+    x, windows, steps = arguments[0], arguments[1:4], arguments[4:7]
+    target, divisor, count = arguments[7:]
+    b = v.builder
+    start, combine = (v.constant(float("-inf")), v.larger) if kind == "max" else (v.constant(0.0), v.add)
+
+    def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
+        def pixel(at: Sequence[Any], total: Any) -> Any:
+            return combine(total, v.load_lanes(at[0], mask))
+
+        total = over_window(b, windows, (steps,), [b.add(x, offset)], start, pixel, combine)
+        if kind == "mean":
+            total = b.fdiv(total, v.splat(b.sitofp(divisor, FLOATS["float32"])))
+        v.store_lanes(total, b.add(target, offset), mask)
+        return []
+
+    each_vector(v, count, [], vector)
+
+
+def emit_blend(v: Vectors, arguments: Sequence[Any]) -> None:
+    """`count` channels of a pixel between eight others, along w, then h, then d: (1 - share) low + share high.
+
+    arguments (i64): the rows low and high in d, and of each those low and high in h; the pixels low and high in them;
+    addresses of the shares along d, h, w; target; count.
+    """
+    rows, pixels, shares, (target, count) = arguments[:4], arguments[4:6], arguments[6:9], arguments[9:]
+    b = v.builder
+    along_d, along_h, along_w = (
+        (v.splat(share), v.sub(v.constant(1.0), v.splat(share))) for share in map(v.load_scalar, shares)
+    )
+
+    def blend(share: tuple[Any, Any], low: Any, high: Any) -> Any:
+        return v.fma(share[0], high, b.fmul(share[1], low))
+
+    def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
+        corners = [[v.load_lanes(b.add(b.add(row, at), offset), mask) for at in pixels] for row in rows]
+        along = [blend(along_w, *corner) for corner in corners]
+        value = blend(along_d, blend(along_h, *along[:2]), blend(along_h, *along[2:]))
+        v.store_lanes(value, b.add(target, offset), mask)
         return []
 
     each_vector(v, count, [], vector)

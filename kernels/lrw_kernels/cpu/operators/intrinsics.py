@@ -10,7 +10,7 @@ from numba import from_dtype, types
 from numba.extending import intrinsic
 
 from lrw_kernels.cpu.intrinsics import LONG, does, gives, reader
-from lrw_kernels.cpu.operators import emit, records
+from lrw_kernels.cpu.operators import emit, emit_rows, records
 from lrw_kernels.cpu.records import layout
 from lrw_kernels.cpu.vector import Vectors
 
@@ -72,3 +72,54 @@ def depthwise_pixel(
 ):
     """See `emit.emit_depthwise`."""
     return types.void(lanes, *(LONG,) * 16), does(lambda b, a: emit.emit_depthwise(_vectors(b, lanes), a[1:]))
+
+
+@intrinsic(prefer_literal=True)
+def apply(_, function, lanes, x, z, y, scale, shift, centre, parameter, count):
+    """See `emit_rows.emit_apply`."""
+    name = function.literal_value
+    emit = does(lambda b, a: emit_rows.emit_apply(_vectors(b, lanes), name, a[2:]))
+    return types.void(function, lanes, *(LONG,) * 8), emit
+
+
+@intrinsic(prefer_literal=True)
+def softmax_pixel(_, lanes, x, y, count):
+    """See `emit_rows.emit_softmax`."""
+    return types.void(lanes, *(LONG,) * 3), does(lambda b, a: emit_rows.emit_softmax(_vectors(b, lanes), a[1:]))
+
+
+@intrinsic(prefer_literal=True)
+def row_sum(_, lanes, x, step, pixels, total, count):
+    """See `emit_rows.emit_row_sum`."""
+    return types.void(lanes, *(LONG,) * 5), does(lambda b, a: emit_rows.emit_row_sum(_vectors(b, lanes), a[1:]))
+
+
+@intrinsic(prefer_literal=True)
+def row_squares(_, lanes, x, step, pixels, centre, total, squares, count):
+    """See `emit_rows.emit_row_squares`."""
+    return types.void(lanes, *(LONG,) * 7), does(lambda b, a: emit_rows.emit_row_squares(_vectors(b, lanes), a[1:]))
+
+
+@intrinsic(prefer_literal=True)
+def pool_pixel(_, kind, lanes, x, n_d, n_h, n_w, x_d, x_h, x_w, target, divisor, count):
+    """See `emit.emit_pool`."""
+    code = does(lambda b, a: emit.emit_pool(_vectors(b, lanes), kind.literal_value, a[2:]))
+    return types.void(kind, lanes, *(LONG,) * 10), code
+
+
+@intrinsic(prefer_literal=True)
+def blend_pixel(_, lanes, low_low, low_high, high_low, high_high, low, high, share_d, share_h, share_w, target, count):
+    """See `emit.emit_blend`."""
+    return types.void(lanes, *(LONG,) * 11), does(lambda b, a: emit.emit_blend(_vectors(b, lanes), a[1:]))
+
+
+@intrinsic
+def square_root(_, value):
+    """Of a float64; an instruction everywhere."""
+    return types.float64(types.float64), gives(lambda b, a: b.call(_sqrt(b.module), a))
+
+
+def _sqrt(module: Any) -> Any:
+    double = ir.DoubleType()
+    known = module.globals.get("llvm.sqrt.f64")
+    return known if known is not None else ir.Function(module, ir.FunctionType(double, [double]), "llvm.sqrt.f64")

@@ -1,0 +1,71 @@
+"""Builders of what is done to every pixel alike."""
+
+from math import ceil, prod
+
+import numpy as np
+
+from lrw_kernels.cpu.library import RANGE, Kernel
+from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.cpu.operators import records
+from lrw_kernels.cpu.operators.step import FLOAT, Step, View, at, strides
+from lrw_kernels.cpu.operators.taps import Array
+
+PIECE = 8192  # numbers of a work item where activations are one piece of memory
+
+
+def copy(x: View, y: View, machine: Machine) -> tuple[Step, ...]:
+    """The same numbers, elsewhere: also how inputs come side by side in a wider buffer."""
+    return (_everywhere("copy", x, x, y, machine),)
+
+
+def add(x: View, z: View, y: View, machine: Machine, *, relu: bool = False) -> tuple[Step, ...]:
+    """x + z; then ReLU if asked for. y may be x or z."""
+    return (_everywhere("add_relu" if relu else "add", x, z, y, machine),)
+
+
+def pointwise(x: View, y: View, machine: Machine, function: str, parameter: float = 0.0) -> tuple[Step, ...]:
+    """A function of every number, by its name in `functions.POINTWISE`. y may be x."""
+    table = np.array([parameter], np.float32)
+    step = _everywhere(function, x, x, y, machine)
+    step.record.set(parameter=at(table))
+    return (step._replace(tables=(table,)),)
+
+
+def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, *, relu: bool = False) -> tuple[Step, ...]:
+    """x scale + shift, by channel [C]; then ReLU if asked for. y may be x."""
+    tables = tuple(np.ascontiguousarray(table, np.float32) for table in (scale, shift))
+    step = by_pixel("affine_relu" if relu else "affine", x, x, y, machine)
+    step.record.set(scale=at(tables[0]), shift=at(tables[1]))
+    return (step._replace(tables=tables),)
+
+
+def softmax(x: View, y: View, machine: Machine) -> tuple[Step, ...]:
+    """exp(x) over its sum along the channels. y may be x."""
+    kernel = Kernel("operators.row_kernels.softmax_range", (machine.lanes("float32"),), RANGE)
+    return (by_pixel("", x, x, y, machine)._replace(kernel=kernel),)
+
+
+def by_pixel(function: str, x: View, z: View, y: View, machine: Machine) -> Step:
+    """A function of pixels: items are rows."""
+    out = {f"out_{axis}": size for axis, size in zip("dhw", y.size[1:4], strict=True)}
+    rows = prod(y.size[:3])
+    record = records.Rows(
+        **strides("x", x), **strides("z", z), **strides("y", y), **out, channels=y.channels, total=rows * y.channels
+    )
+    kernel = Kernel("operators.row_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
+    return Step(kernel, record, rows)
+
+
+def _everywhere(function: str, x: View, z: View, y: View, machine: Machine) -> Step:
+    """A function of numbers, whose channel does not matter: of pieces of memory where that is possible, else of rows as
+    long as possible."""
+    views, step = (x, z, y), by_pixel(function, x, z, y, machine)
+    record, total = step.record, prod(y.size)
+    if all(view.dense for view in views):
+        items = ceil(total / PIECE)
+        record.set(out_d=1, out_h=items, out_w=1, channels=PIECE, total=total)
+        record.set(x_h=PIECE * FLOAT, z_h=PIECE * FLOAT, y_h=PIECE * FLOAT)
+        return step._replace(items=items)
+    if all(view.strides[3] == view.channels * FLOAT for view in views):
+        record.set(out_w=1, channels=y.size[3] * y.channels, total=total)
+    return step

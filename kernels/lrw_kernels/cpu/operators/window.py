@@ -1,0 +1,53 @@
+"""Builders of pooling and resampling."""
+
+from collections.abc import Sequence
+from math import ceil
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lrw_kernels.cpu.library import RANGE, Kernel
+from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.cpu.operators import records
+from lrw_kernels.cpu.operators.step import Step, View, at, integers, share_channels, strides
+
+Axes = tuple[Sequence[int], Sequence[int], Sequence[int]]
+Shares = tuple[Sequence[float], Sequence[float], Sequence[float]]
+Tables = dict[str, npt.NDArray[Any]]
+
+
+def pool(x: View, y: View, machine: Machine, kind: str, *, starts: Axes, ends: Axes, counts: Axes) -> tuple[Step, ...]:
+    """The maximum ("max"; of nothing -inf) or the mean ("mean") over windows: output o of an axis takes inputs
+    starts[o]..ends[o] (not included); a mean divides by the product of the axes' counts[o]."""
+    tables = {**_by_axis("starts", starts), **_by_axis("ends", ends), **_by_axis("counts", counts)}
+    rows, split = share_channels(y, machine)
+    record = records.Pool(**_views(x, y), **_addresses(tables), channels=y.channels, split=split)
+    kernel = Kernel("operators.window_kernels.pool_range", (kind, machine.lanes("float32")), RANGE)
+    return (Step(kernel, record, rows * ceil(y.channels / split), 0, tuple(tables.values())),)
+
+
+def resample(x: View, y: View, machine: Machine, *, low: Axes, high: Axes, share: Shares) -> tuple[Step, ...]:
+    """Output o of an axis is (1 - share[o]) x[low[o]] + share[o] x[high[o]]; where no share counts, x[low[o]]."""
+    if not any(any(axis) for axis in share):
+        after = tuple([index + 1 for index in axis] for axis in low)
+        ones = tuple([1] * len(axis) for axis in low)
+        return pool(x, y, machine, "max", starts=low, ends=after, counts=ones)  # type: ignore[arg-type]
+    shares = {f"share_{axis}": np.array(values, np.float32) for axis, values in zip("dhw", share, strict=True)}
+    tables = {**_by_axis("low", low), **_by_axis("high", high), **shares}
+    record = records.Resample(**_views(x, y), **_addresses(tables), channels=y.channels)
+    kernel = Kernel("operators.window_kernels.resample_range", (machine.lanes("float32"),), RANGE)
+    return (Step(kernel, record, share_channels(y, machine)[0], 0, tuple(tables.values())),)
+
+
+def _by_axis(name: str, axes: Axes) -> Tables:
+    return {f"{name}_{axis}": integers(values) for axis, values in zip("dhw", axes, strict=True)}
+
+
+def _addresses(tables: Tables) -> dict[str, int]:
+    return {name: at(table) for name, table in tables.items()}
+
+
+def _views(x: View, y: View) -> dict[str, int]:
+    out = {f"out_{axis}": size for axis, size in zip("dhw", y.size[1:4], strict=True)}
+    return {**strides("x", x), **strides("y", y), **out}
