@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import strategies as st
 
 from lrw_kernels.cpu import threads
 from lrw_kernels.cpu.library import Kernel
@@ -18,8 +21,48 @@ from lrw_kernels.cpu.operators.step import Size, Step, View, view
 from verify.strategies import Array
 
 EPS = float(np.finfo(np.float32).eps)
-GUARD = 7  # numbers before and after a buffer
 every_machine = pytest.mark.parametrize("machine", [NEON, host()], ids=["neon", "host"])
+
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input on which something is computed, in some channels of wider ones, in some way of sharing out items."""
+
+    size: tuple[int, int, int, int, int]
+    wider: tuple[int, int]
+    split: tuple[int, int]
+    seed: int
+
+    @property
+    def x(self) -> Array:
+        """Standard normal float32 [N, D, H, W, C]."""
+        return np.random.default_rng(self.seed).standard_normal(self.size).astype(np.float32)
+
+
+def triples(low: int, high: int) -> st.SearchStrategy[Triple]:
+    return st.tuples(*[st.integers(low, high)] * 3)
+
+
+inputs = st.builds(
+    lambda n, size, c, wider, split, seed: Input((n, *size, c), wider, split, seed),
+    st.integers(1, 2),
+    triples(1, 7),
+    st.sampled_from([1, 2, 3, 4, 7, 8, 16, 19, 32, 67]),
+    st.sampled_from([(0, 0), (0, 3), (2, 5), (4, 4)]),
+    st.sampled_from([(1, 1), (3, 1), (1, 2)]),
+    st.integers(0, 2**32 - 1),
+)
+
+
+def to_torch(x: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x)).double().permute(0, 4, 1, 2, 3)
+
+
+def from_torch(y: torch.Tensor) -> Array:
+    return y.permute(0, 2, 3, 4, 1).numpy()
 
 
 class Buffer:

@@ -16,9 +16,8 @@ from lrw_kernels.cpu.operators.step import Step
 from lrw_kernels.cpu.operators.transposed import transposed
 from verify.strategies import Array
 from verify.tolerances import assert_close
-from verify.unit.operators import EPS, Buffer, assert_lowers, every_machine, run
+from verify.unit.operators import EPS, Buffer, Triple, assert_lowers, every_machine, from_torch, run, to_torch, triples
 
-Triple = tuple[int, int, int]
 SETTINGS = settings(max_examples=30)
 
 
@@ -58,10 +57,6 @@ class Layer:
         return {name: getattr(self, name) for name in names}
 
 
-def triples(low: int, high: int) -> st.SearchStrategy[Triple]:
-    return st.tuples(*[st.integers(low, high)] * 3)
-
-
 @st.composite
 def layers(draw: st.DrawFn) -> Layer:
     kind = draw(st.sampled_from(["dense", "dense", "grouped", "depthwise"]))
@@ -91,6 +86,12 @@ def linear(cin: int, cout: int) -> Layer:
     return Layer(1, ones, (cin, cout), 1, ones, ones, (0, 0, 0), ones, (0, 0, 0), True, False, True, (1, 2), 0)
 
 
+def stem(beside: int) -> Layer:
+    """A first layer: few channels in, long sums, items of many pixels."""
+    ones, wider = (1, 1, 1), (0, beside, 0)
+    return Layer(2, (13, 14, 15), (3, 20), 1, (7, 6, 5), (1, 1, 2), (3, 2, 1), ones, wider, True, True, True, (1, 2), 0)
+
+
 def assert_computes(layer: Layer, machine: Machine, transpose: bool) -> None:
     """Steps against torch in float64; sums of n terms err by sqrt(n) eps of their length in root mean square."""
     cin, cout = layer.channels[0] * layer.groups, layer.channels[1] * layer.groups
@@ -113,8 +114,7 @@ def assert_computes(layer: Layer, machine: Machine, transpose: bool) -> None:
 
 
 def reference(x: Array, weight: Array, bias: Array, layer: Layer, transpose: bool) -> Array:
-    first, taps_first = torch.from_numpy(x).double().permute(0, 4, 1, 2, 3), torch.from_numpy(weight).double()
-    shift = torch.from_numpy(bias).double()
+    first, taps_first, shift = to_torch(x), torch.from_numpy(weight).double(), torch.from_numpy(bias).double()
     if transpose:  # [Cin, Cout / groups, kd, kh, kw]
         blocks = taps_first.permute(3, 4, 0, 1, 2).chunk(layer.groups, 1)
         fields = (layer.stride, layer.padding, 0, layer.groups, layer.dilation)
@@ -132,13 +132,15 @@ def reference(x: Array, weight: Array, bias: Array, layer: Layer, transpose: boo
         ]
         assume(min(sizes) >= 1)
         y = torch.nn.functional.conv3d(first, taps_first.permute(4, 3, 0, 1, 2), shift, *options)
-    return y.permute(0, 2, 3, 4, 1).numpy()
+    return from_torch(y)
 
 
 @every_machine
 @SETTINGS
 @given(layers())
 @example(linear(700, 333))
+@example(stem(0))
+@example(stem(1))
 def test_convolution(machine: Machine, layer: Layer) -> None:
     assert_computes(layer, machine, transpose=False)
 

@@ -2,8 +2,7 @@
 
 from lrw_kernels.cpu.kernels import Kernel, helper
 from lrw_kernels.cpu.operators.intrinsics import depthwise_at, depthwise_pixel
-
-FLOAT = 4
+from lrw_kernels.cpu.operators.records import FLOAT
 
 
 @helper

@@ -9,13 +9,14 @@ from lrw_kernels.cpu.library import RANGE, Kernel
 from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.micro import CHUNK, forward_micro
 from lrw_kernels.cpu.operators import records, taps
-from lrw_kernels.cpu.operators.step import FLOAT, ITEMS, Step, View, at, rounded, share_channels, strides
+from lrw_kernels.cpu.operators.records import FLOAT
+from lrw_kernels.cpu.operators.step import ITEMS, Step, View, at, rounded, share_channels, strides
 from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.plan import lane_count, panel_count, with_rows
+from lrw_kernels.cpu.program import ADDRESS
 
 Triple = tuple[int, int, int]
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
-PLACE = 48  # bytes a pixel in scratch
 
 
 class Grid(NamedTuple):
@@ -115,7 +116,7 @@ def _share(record: records.Direct, machine: Machine) -> tuple[int, int]:
     most = max(1, machine.l2 // 2 // (heights * rows * machine.vectors * line))
     split = min(most, ceil(panels / ceil(ITEMS / blocks)))
     vectors = min(record.vectors, split * machine.vectors)
-    places = rounded(min(heights * rows, record.pixels) * PLACE)
+    places = rounded(min(heights * rows, record.pixels) * records.PLACE_FIELDS * ADDRESS)
     patches = heights * rows * CHUNK * FLOAT
     record.set(
         panels=panels,

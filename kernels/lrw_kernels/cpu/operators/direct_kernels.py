@@ -5,13 +5,12 @@ from lrw_kernels.cpu.kernels import Kernel, helper
 from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run, store_float
-from lrw_kernels.cpu.operators.taps import PIECE_FIELDS
+from lrw_kernels.cpu.operators.records import FLOAT, PIECE_FIELDS, PLACE_FIELDS
 from lrw_kernels.cpu.program import ADDRESS
 from lrw_kernels.cpu.ranges import first_vector
 
 PIECE = PIECE_FIELDS * ADDRESS
-PLACE = 6 * ADDRESS  # of a pixel: its patch's address, plane, row, number in the row; output, residual
-FLOAT = 4
+PLACE = PLACE_FIELDS * ADDRESS
 
 
 @helper

@@ -146,9 +146,8 @@ def emit_blend(v: Vectors, arguments: Sequence[Any]) -> None:
     """
     rows, pixels, shares, (target, count) = arguments[:4], arguments[4:6], arguments[6:9], arguments[9:]
     b = v.builder
-    along_d, along_h, along_w = (
-        (v.splat(share), v.sub(v.constant(1.0), v.splat(share))) for share in map(v.load_scalar, shares)
-    )
+    of_high = [v.splat(v.load_scalar(address)) for address in shares]
+    along_d, along_h, along_w = [(share, v.sub(v.constant(1.0), share)) for share in of_high]
 
     def blend(share: tuple[Any, Any], low: Any, high: Any) -> Any:
         return v.fma(share[0], high, b.fmul(share[1], low))

@@ -7,8 +7,9 @@ import numpy as np
 from lrw_kernels.cpu.library import RANGE, Kernel
 from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.operators import records
+from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.rows import by_pixel
-from lrw_kernels.cpu.operators.step import FLOAT, Step, View, at, rounded, strides
+from lrw_kernels.cpu.operators.step import Step, View, at, rounded, strides
 from lrw_kernels.cpu.operators.taps import Array
 
 PIXELS = 1024  # of a work item; short sums in float32, put together in float64

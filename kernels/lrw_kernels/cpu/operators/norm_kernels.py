@@ -9,8 +9,7 @@ from lrw_kernels.cpu.operators.intrinsics import (
     statistics_at,
     store_float,
 )
-
-FLOAT = 4
+from lrw_kernels.cpu.operators.records import FLOAT
 
 
 @helper

@@ -5,7 +5,8 @@ from math import ceil
 
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.machine import Machine
-from lrw_kernels.cpu.operators.step import FLOAT, Step, View
+from lrw_kernels.cpu.operators.records import FLOAT
+from lrw_kernels.cpu.operators.step import Step, View
 
 CHUNK = 64  # pixels and channels of a work item
 

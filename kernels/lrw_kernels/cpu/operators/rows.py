@@ -7,7 +7,8 @@ import numpy as np
 from lrw_kernels.cpu.library import RANGE, Kernel
 from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.operators import records
-from lrw_kernels.cpu.operators.step import FLOAT, Step, View, at, strides
+from lrw_kernels.cpu.operators.records import FLOAT
+from lrw_kernels.cpu.operators.step import Step, View, at, strides
 from lrw_kernels.cpu.operators.taps import Array
 
 PIECE = 8192  # numbers of a work item where activations are one piece of memory

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from lrw_kernels.cpu.library import Kernel
 from lrw_kernels.cpu.machine import LINE, Machine
+from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.records import Record
 
 Size = tuple[int, int, int, int, int]
 Strides = tuple[int, int, int, int]
-FLOAT = 4  # bytes of float32
 ITEMS = 16  # work items at least, where there is enough to share out
 
 

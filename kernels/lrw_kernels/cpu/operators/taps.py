@@ -19,12 +19,11 @@ from lrw_kernels.cpu.plan import lane_count
 
 Taps = tuple[tuple[int, int], ...]
 Array = npt.NDArray[np.float32]
-PIECE_FIELDS = 5  # d, h and number in the row of x where it starts; how many; where in the chunk
 NOWHERE = -(1 << 40)  # a plane no activations have
 
 
 class Pieces(NamedTuple):
-    """`table` [pieces, PIECE_FIELDS], `chunks` [chunks + 1] the first piece of each, `terms` of the whole sum."""
+    """`table` [pieces, records.PIECE_FIELDS], `chunks` [chunks + 1] the first piece of each, `terms` of the sum."""
 
     table: npt.NDArray[np.int64]
     chunks: npt.NDArray[np.int64]
@@ -33,7 +32,7 @@ class Pieces(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Numbers of a patch that are contiguous in x: its place as in PIECE_FIELDS, the kernel's taps they meet."""
+    """Numbers of a patch that are contiguous in x: its place as in a piece, the kernel's taps they meet."""
 
     d: int
     h: int
