@@ -182,6 +182,20 @@ def linear_step(cin: int, cout: int) -> Step:
     return direct(source.view, target.view, np.zeros((1, 1, 1, cin, cout), np.float32), NEON)[0]
 
 
+def test_how_items_are_shared_out_does_not_matter() -> None:
+    layer = stem(1)
+    x = layer.numbers(1, layer.batch, *layer.size, 3)
+    results = []
+    for split in ((1, 1), (1000, 1), (3, 2)):
+        source, target = Buffer(x.shape, 0, 1, x), Buffer((2, 13, 13, 7, 20), 0, 0)
+        steps = direct(source.view, target.view, layer.weight, NEON, **layer.options)
+        assert steps[0].items > 16
+        run(steps, *split)
+        results.append(target.check())
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(results[2], results[0])
+
+
 def test_kernels_lower_to_another_machine() -> None:
     source, target = Buffer((1, 2, 2, 2, 6), 0, 0), Buffer((1, 2, 2, 2, 6), 0, 0)
     steps = [
