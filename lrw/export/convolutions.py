@@ -1,0 +1,153 @@
+"""Convolutions and linear layers as nodes: through the Winograd domain where that pays, else directly."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
+from lrw.geometry import geometry
+from lrw.ops import TileLike, transform_weight
+from lrw_kernels.aarch64.network import Array, Direct, Transposed, Winograd
+from lrw_kernels.winograd import Tile, cheapest_tile, direct_cost, winograd_cost
+from lrw_kernels.winograd.tile import Triple, triple
+from lrw_kernels.winograd.transform import MAX_TAPS
+
+UNIT = (1, 1, 1)
+
+
+def conv3d(
+    at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Activation:
+    """Winograd for stride 1, dilation 1 and groups 1 where the tile saves work, else Direct."""
+    source, _ = volume(x)
+    w = constant(weight, "weight")
+    taps, dilations, strides = triple(tuple(w.shape[2:]), "weight"), three(dilation), three(stride)
+    pads = _same(taps, dilations) if padding == "same" else three(0 if padding == "valid" else padding)
+    plain = strides == dilations == UNIT and groups == 1
+    tile = _tile(at.tile, w, (at.shape[2], at.shape[3], at.shape[4])) if plain else None
+    if tile is not None:
+        u = array(transform_weight(w.detach().double(), tile))
+        every = (int(w.shape[0]), tuple(range(tile.positions)))
+        return at.add(Winograd(tile, pads, (every,), (u,), vector(bias, "bias")), source)
+    taps_first = array(w.permute(2, 3, 4, 1, 0))
+    return at.add(Direct(taps_first, vector(bias, "bias"), strides, pads, dilations, groups), source)
+
+
+def _tile(wanted: TileLike | str, w: Tensor, output: Triple) -> Tile | None:
+    """The tile for spatial weights [Cout, Cin, rd, rh, rw]; None where direct convolution does less."""
+    taps, cout, cin = triple(tuple(w.shape[2:]), "weight"), int(w.shape[0]), int(w.shape[1])
+    if max(taps) == 1 or max(taps) > MAX_TAPS:
+        return None
+    if not isinstance(wanted, str):
+        return Tile.of(wanted, taps)
+    tile = cheapest_tile(taps, cin, cout, output)
+    return tile if winograd_cost(tile, cin, cout, output).flops < direct_cost(taps, cin, cout, output).flops else None
+
+
+def _same(taps: Triple, dilations: Triple) -> Triple:
+    if any(d * (r - 1) % 2 for r, d in zip(taps, dilations, strict=True)):
+        raise Refused("padding 'same' is uneven for its kernel size; accepted are odd sizes")
+    d, h, w = (d * (r - 1) // 2 for r, d in zip(taps, dilations, strict=True))
+    return d, h, w
+
+
+def conv_transpose3d(
+    at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, output_padding: Any, groups: int,
+    dilation: Any,
+) -> Activation:  # fmt: skip
+    """Transposed; torch's weight is [Cin, Cout / groups, kd, kh, kw]. Output padding is in the result's size."""
+    source, _ = volume(x)
+    w = constant(weight, "weight")
+    inputs, outputs = int(w.shape[0]), int(w.shape[1])
+    parts = w.reshape(groups, inputs // groups, outputs, *w.shape[2:]).permute(3, 4, 5, 1, 0, 2)
+    taps_first = array(parts.reshape(*w.shape[2:], inputs // groups, groups * outputs))
+    how = three(stride), three(padding), three(dilation), groups
+    return at.add(Transposed(taps_first, vector(bias, "bias"), *how), source)
+
+
+def winograd_forward(
+    at: Site, x: Value, u: Value, bias: Value, residual: Value, relu: bool,
+    tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool, backend: str,
+) -> Activation:  # fmt: skip
+    """Winograd with the layer's own tile, origin, padding and kept columns."""
+    source, _ = volume(x)
+    layer = geometry(tile, three(padding), None if kept is None else tuple(kept), fixed)
+    weights = array(constant(u, "weight"))
+    blocks = ((weights.shape[2], layer.positions),)
+    operator = Winograd(layer.tile, layer.padding, blocks, (weights,), vector(bias, "bias"), relu)
+    return at.add(operator, source, *([] if residual is None else [activation(residual)]))
+
+
+def side_by_side(at: Site, parts: Sequence[Any]) -> Activation | None:
+    """One Winograd node for outputs of several that read the same and are read here only; None where they are not such.
+
+    A part that is the same number everywhere in a channel is a block without columns: that is how blocks of a grouped
+    layer come that keep none.
+    """
+    own = [p.name for p in parts if isinstance(p, Activation) and p.name in at.its_own]
+    nodes = [at.nodes[name] for name in own]
+    operators = [node.operator for node in nodes if isinstance(node.operator, Winograd)]
+    others = [p for p in parts if isinstance(p, Tensor)]
+    if not operators or len(operators) + len(others) != len(parts) or not all(_is_level(t) for t in others):
+        return None
+    first = operators[0]
+    for node, operator in zip(nodes, operators, strict=True):
+        same = (operator.tile, operator.padding) == (first.tile, first.padding) and node.inputs == nodes[0].inputs
+        if not same or len(node.inputs) > 1 or operator.relu:
+            return None
+    pieces = [at.nodes.take(p.name).operator if isinstance(p, Activation) else _level(p, first) for p in parts]
+    whole = [piece for piece in pieces if isinstance(piece, Winograd)]
+    bias = np.concatenate([_bias(piece) for piece in whole])
+    merged = Winograd(
+        first.tile,
+        first.padding,
+        tuple(block for piece in whole for block in piece.blocks),
+        tuple(u for piece in whole for u in piece.weights),
+        bias if bias.any() else None,
+    )
+    return at.add(merged, Activation(nodes[0].inputs[0], at.shape))
+
+
+def _bias(operator: Winograd) -> Array:
+    channels = sum(n for n, _ in operator.blocks)
+    return np.zeros(channels, np.float32) if operator.bias is None else operator.bias
+
+
+def _is_level(t: Tensor) -> bool:
+    return t.dim() == 5 and bool((t == t[:1, :, :1, :1, :1]).all())
+
+
+def _level(t: Tensor, like: Winograd) -> Winograd:
+    """As a block without columns: its bias alone."""
+    values = array(t[0, :, 0, 0, 0])
+    none = np.zeros((0, like.weights[0].shape[1], len(values)), np.float32)
+    return Winograd(like.tile, like.padding, ((len(values), ()),), (none,), values)
+
+
+def linear(at: Site, x: Value, weight: Value, bias: Value) -> Activation:
+    """A Direct one on [N, 1, 1, 1, C]; weight [Cout, C]."""
+    return _product(at, x, constant(weight, "weight").t(), bias)
+
+
+def addmm(at: Site, x: Value, mat1: Value, mat2: Value, beta: float, alpha: float) -> Activation:
+    """A linear layer as some write it: bias `x`, input `mat1`, weight `mat2` [C, Cout]."""
+    if (beta, alpha) != (1, 1):
+        raise Refused(f"beta {beta}, alpha {alpha}; accepted is 1 for both")
+    return _product(at, mat1, constant(mat2, "second matrix"), x)
+
+
+def matmul(at: Site, x: Value, other: Value) -> Activation:
+    """A linear layer without bias; `other` [C, Cout]."""
+    return _product(at, x, constant(other, "second matrix"), None)
+
+
+def _product(at: Site, x: Value, weight: Tensor, bias: Value) -> Activation:
+    source = activation(x)
+    if len(source.shape) != 2 or weight.dim() != 2:
+        raise Refused(f"its input is of shape {list(source.shape)}; accepted is [N, C]")
+    offset = vector(bias, "bias")
+    if offset is not None and offset.size != weight.shape[1]:
+        raise Refused(f"its bias is of shape {list(offset.shape)}; accepted is [{weight.shape[1]}]")
+    return at.add(Direct(array(weight)[None, None, None], None if offset is None else offset.reshape(-1)), source)

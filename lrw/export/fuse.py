@@ -1,0 +1,154 @@
+"""Fewer nodes for the same function. Each pass takes nodes, the last of which is the output, and gives such.
+
+What a convolution does is: convolve, add the bias, add a second input if there is one, ReLU if asked for.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from lrw_kernels.aarch64.network import (
+    Add,
+    Affine,
+    Array,
+    ChannelsFirst,
+    Direct,
+    Node,
+    Operator,
+    Pointwise,
+    Size,
+    Transposed,
+    Winograd,
+)
+
+Nodes = tuple[Node, ...]
+Merge = Callable[[Node, Node], Operator | None]
+
+
+def fused(nodes: Nodes) -> Nodes:
+    """All passes, in the order in which one makes way for the next."""
+    for step in (fold_affine, fold_addition, fold_relu, fold_flatten):
+        nodes = step(nodes)
+    return nodes
+
+
+def needed(nodes: Nodes, output: str) -> Nodes:
+    """Those that the node called `output` depends on, and it, which is then the last one."""
+    wanted, kept = {output}, []
+    for node in reversed(nodes):
+        if node.name in wanted:
+            wanted.update(node.inputs)
+            kept.append(node)
+    return tuple(reversed(kept))
+
+
+def fold_affine(nodes: Nodes) -> Nodes:
+    """A scale and a shift by channel, such as batch norm's, into the weights of the convolution before them."""
+    return _merged(nodes, _scaled)
+
+
+def fold_addition(nodes: Nodes) -> Nodes:
+    """An addition as the second input of the later of two convolutions, or of the one there is."""
+    return _merged(nodes, _with_residual)
+
+
+def fold_relu(nodes: Nodes) -> Nodes:
+    """ReLU into convolutions, additions and affine maps."""
+    return _merged(nodes, _rectified)
+
+
+def fold_flatten(nodes: Nodes) -> Nodes:
+    """Linear layers of a volume in torch's order as convolutions of the volume's size: their weights are permuted."""
+    flat = {node.name: node for node in nodes if isinstance(node.operator, ChannelsFirst)}
+    sizes = {node.name: node.size for node in nodes}
+    readers: dict[str, list[Node]] = {name: [] for name in flat}
+    for node in nodes:
+        for name in node.inputs:
+            if name in flat:
+                readers[name].append(node)
+    for name, reading in readers.items():
+        if not all(_is_linear(node) and name not in node.inputs[1:] for node in reading) or not reading:
+            del flat[name]
+    kept = [node for node in nodes if node.name not in flat]
+    return tuple(_on_volume(node, flat, sizes) if node.inputs[0] in flat else node for node in kept)
+
+
+def _merged(nodes: Nodes, merge: Merge) -> Nodes:
+    """Each node merged into one that it reads and nobody else does, where `merge(read, node)` knows an operator for
+    both: the later one first. It goes where the node was, so that all inputs are there."""
+    readers = Counter(name for node in nodes for name in node.inputs)
+    done: dict[str, Node] = {}
+    now: dict[str, str] = {}
+    for node in nodes:
+        node = replace(node, inputs=tuple(now.get(name, name) for name in node.inputs))
+        places = {name: place for place, name in enumerate(done) if name in node.inputs and readers[name] == 1}
+        for name in sorted(places, key=places.__getitem__, reverse=True):
+            read = done[name]
+            operator = merge(read, node)
+            if operator is not None:
+                del done[name]
+                inputs = read.inputs + tuple(other for other in node.inputs if other != name)
+                done[name] = Node(name, operator, inputs, node.size)
+                now[node.name], readers[name] = name, readers[node.name]
+                break
+        else:
+            done[node.name] = node
+    return tuple(done.values())
+
+
+def _scaled(read: Node, node: Node) -> Operator | None:
+    first, then = read.operator, node.operator
+    if not isinstance(then, Affine) or len(read.inputs) > 1 or getattr(first, "relu", True):
+        return None
+    if isinstance(first, Affine):
+        return Affine(_product(first.scale, then.scale), _sum(first.shift, then), then.relu)
+    if isinstance(first, Winograd):
+        ends = np.cumsum([channels for channels, _ in first.blocks])[:-1]
+        scales = np.split(then.scale, ends)
+        weights = tuple(_product(u, scale) for u, scale in zip(first.weights, scales, strict=True))
+        return replace(first, weights=weights, bias=_sum(first.bias, then), relu=then.relu)
+    if isinstance(first, Direct | Transposed):
+        weight = _product(first.weight, then.scale)
+        return replace(first, weight=weight, bias=_sum(first.bias, then), relu=then.relu)
+    return None
+
+
+def _product(weights: Array, scale: Array) -> Array:
+    """By output channel, the last axis; rounded once."""
+    return (weights * scale.astype(np.float64)).astype(np.float32)
+
+
+def _sum(bias: Array | None, affine: Affine) -> Array:
+    before = 0.0 if bias is None else bias.astype(np.float64)
+    return (before * affine.scale + affine.shift).astype(np.float32)
+
+
+def _with_residual(read: Node, node: Node) -> Operator | None:
+    first, addition = read.operator, node.operator
+    if not isinstance(addition, Add) or not isinstance(first, Winograd | Direct):
+        return None
+    return None if first.relu or len(read.inputs) > 1 else replace(first, relu=addition.relu)
+
+
+def _rectified(read: Node, node: Node) -> Operator | None:
+    first = read.operator
+    if node.operator != Pointwise("relu") or not isinstance(first, Winograd | Direct | Transposed | Add | Affine):
+        return None
+    return replace(first, relu=True)
+
+
+def _is_linear(node: Node) -> bool:
+    operator = node.operator
+    return isinstance(operator, Direct) and operator.weight.shape[:3] == (1, 1, 1) and operator.groups == 1
+
+
+def _on_volume(node: Node, flat: dict[str, Node], sizes: dict[str, Size]) -> Node:
+    (source,), operator = flat[node.inputs[0]].inputs, node.operator
+    assert isinstance(operator, Direct)
+    _, d, h, w, c = sizes[source]
+    weight = operator.weight.reshape(c, d, h, w, -1).transpose(1, 2, 3, 0, 4)
+    return replace(
+        node, operator=replace(operator, weight=np.ascontiguousarray(weight)), inputs=(source, *node.inputs[1:])
+    )

@@ -1,0 +1,239 @@
+"""The table from torch's operators to nodes, one small function each.
+
+A function takes its call's `Site` and the operator's arguments by their schema's names (torch's first one, "self" or
+"input", is `x`), adds a node and returns what that computes. It raises Refused, with the reason, for arguments that
+cannot be exported. What only rearranges or copies adds no node.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrw.export import convolutions, windows
+from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, size_of
+from lrw_kernels.aarch64.network import Add, Affine, Array, ChannelsFirst, Concat, Normalise, Pointwise, Softmax
+
+Function = Callable[..., Value]
+
+
+def relu(at: Site, x: Value) -> Activation:
+    """max(x, 0)."""
+    return _pointwise(at, x, "relu")
+
+
+def leaky_relu(at: Site, x: Value, negative_slope: float) -> Activation:
+    """x, or x times the slope below 0."""
+    return _pointwise(at, x, "leaky_relu", float(negative_slope))
+
+
+def gelu(at: Site, x: Value, approximate: str) -> Activation:
+    """Of the error function, or its approximation by tanh."""
+    return _pointwise(at, x, "gelu_tanh" if approximate == "tanh" else "gelu")
+
+
+def sigmoid(at: Site, x: Value) -> Activation:
+    """1 / (1 + exp(-x))."""
+    return _pointwise(at, x, "sigmoid")
+
+
+def tanh(at: Site, x: Value) -> Activation:
+    """Hyperbolic tangent."""
+    return _pointwise(at, x, "tanh")
+
+
+def silu(at: Site, x: Value) -> Activation:
+    """x sigmoid(x)."""
+    return _pointwise(at, x, "silu")
+
+
+def _pointwise(at: Site, x: Value, function: str, parameter: float = 0.0) -> Activation:
+    return at.add(Pointwise(function, parameter), activation(x))
+
+
+def softmax(at: Site, x: Value, dim: int, **_: Any) -> Activation:
+    """Over the channels only."""
+    source = activation(x)
+    if dim % len(source.shape) != 1:
+        raise Refused(f"dim {dim} of {len(source.shape)}; accepted is 1, the channels")
+    return at.add(Softmax(), source)
+
+
+def add(at: Site, x: Value, other: Value | float, alpha: float) -> Activation:
+    """Of two activations of one shape, or of one and a constant for each channel."""
+    if alpha != 1:
+        raise Refused(f"alpha {alpha}; accepted is 1")
+    if not (isinstance(x, Activation) and isinstance(other, Activation)):
+        source, values = (x, other) if isinstance(x, Activation) else (other, x)
+        shift = _by_channel(source, values)
+        return at.add(Affine(np.ones_like(shift), shift), activation(source))
+    if x.shape != other.shape:
+        raise Refused(f"shapes {list(x.shape)} and {list(other.shape)}; accepted are two of one shape")
+    return at.add(Add(), x, other)
+
+
+def mul(at: Site, x: Value, other: Value | float) -> Activation:
+    """Of activations and a constant for each channel."""
+    source, values = (x, other) if isinstance(x, Activation) else (other, x)
+    scale = _by_channel(source, values)
+    return at.add(Affine(scale, np.zeros_like(scale)), activation(source))
+
+
+def _by_channel(source: object, values: object) -> Array:
+    """The constant `values` as one number for each of the channels of `source`."""
+    if isinstance(values, Activation):
+        raise Refused("of two activations; accepted are an activation and a constant")
+    shape, given = activation(source).shape, torch.as_tensor(values, dtype=torch.float32)
+    single = (1, shape[1], *(1,) * (len(shape) - 2))
+    try:
+        return array(given.expand(single).flatten())
+    except RuntimeError as error:
+        raise Refused(f"by a constant of shape {list(given.shape)}; accepted is one number a channel") from error
+
+
+def cat(at: Site, tensors: Sequence[Value], dim: int) -> Activation:
+    """Along the channels; blocks of one Winograd layer become one node."""
+    merged = convolutions.side_by_side(at, tensors) if dim % len(at.shape) == 1 else None
+    if merged is not None:
+        return merged
+    sources = [activation(t) for t in tensors]
+    if dim % len(at.shape) != 1:
+        raise Refused(f"dim {dim}; accepted is 1, the channels")
+    return at.add(Concat(), *sources) if len(sources) > 1 else sources[0]
+
+
+def batch_norm(
+    at: Site, x: Value, weight: Value, bias: Value, running_mean: Value, running_var: Value, eps: float,
+    training: bool = False, **_: Any,
+) -> Activation:  # fmt: skip
+    """By running statistics: a scale and a shift for each channel."""
+    if training or running_mean is None or running_var is None:
+        raise Refused("normalises by the batch's own statistics; accepted is what has running ones, in eval mode")
+    mean, variance = (np.float64(array(constant(t, "statistics"))) for t in (running_mean, running_var))
+    scale = _or_level(weight, 1, variance.size) / np.sqrt(variance + eps)
+    shift = _or_level(bias, 0, variance.size) - mean * scale
+    return at.add(Affine(scale.astype(np.float32), shift.astype(np.float32)), activation(x))
+
+
+def _or_level(t: Value, level: float, channels: int) -> Array:
+    """A constant [C]; where there is none, `level` throughout."""
+    return np.full(channels, level, np.float32) if t is None else array(constant(t, "weight"))
+
+
+def native_batch_norm(at: Site, x: Value, **how: Any) -> tuple[Value, ...]:
+    """`batch_norm`, and nothing of what training would save."""
+    given = {"running_mean": None, "running_var": None, **how}
+    return batch_norm(at, x, **given), None, None
+
+
+def instance_norm(
+    at: Site, x: Value, weight: Value, bias: Value, running_mean: Value, running_var: Value, use_input_stats: bool,
+    eps: float, **_: Any,
+) -> Activation:  # fmt: skip
+    """Each channel of each sample by its own statistics, or by running ones."""
+    source = activation(x)
+    if not use_input_stats:
+        return batch_norm(at, x, weight, bias, running_mean, running_var, eps)
+    return _normalise(at, source, source.shape[1], weight, bias, eps)
+
+
+def group_norm(at: Site, x: Value, num_groups: int, weight: Value, bias: Value, eps: float, **_: Any) -> Activation:
+    """Groups of channels of each sample by their own statistics."""
+    return _normalise(at, activation(x), num_groups, weight, bias, eps)
+
+
+def _normalise(at: Site, x: Activation, groups: int, weight: Value, bias: Value, eps: float) -> Activation:
+    channels = x.shape[1]
+    return at.add(Normalise(groups, eps, _or_level(weight, 1, channels), _or_level(bias, 0, channels)), x)
+
+
+def reshape(at: Site, x: Value, **_: Any) -> Activation:
+    """To the same, to and from [N, C] with ones behind, or to [N, C * D * H * W]."""
+    source, shape = activation(x), at.shape
+    size, after = size_of(source.shape), size_of(shape)
+    if shape == source.shape or (size is not None and size == after):
+        return Activation(source.name, shape)
+    if size is not None and after == (size[0], 1, 1, 1, size[1] * size[2] * size[3] * size[4]):
+        return at.add(ChannelsFirst(), source)
+    raise Refused(f"from {list(source.shape)} to {list(shape)}; accepted is to [N, C * D * H * W]")
+
+
+def same(at: Site, x: Value, **_: Any) -> Activation:
+    """What gives its input again, as pads by nothing and slices of all do."""
+    source = activation(x)
+    if at.shape != source.shape:
+        raise Refused(f"from {list(source.shape)} to {list(at.shape)}; accepted is what changes nothing")
+    return source
+
+
+def dropout(at: Site, x: Value, train: bool | None, **_: Any) -> Activation:
+    """Nothing, in eval mode."""
+    if train is not False:
+        raise Refused("drops at random (training mode); accepted is eval mode")
+    return activation(x)
+
+
+def native_dropout(at: Site, x: Value, **how: Any) -> tuple[Value, ...]:
+    """`dropout`, and no mask."""
+    return dropout(at, x, **how), None
+
+
+def converted(at: Site, x: Value, dtype: torch.dtype | None = None, **_: Any) -> Activation:
+    """Nothing: all is float32."""
+    if dtype not in (None, torch.float32):
+        raise Refused(f"to {dtype}; accepted is torch.float32")
+    return activation(x)
+
+
+def zeros(at: Site, x: Value, **_: Any) -> Tensor:
+    """A constant: the sizes are."""
+    return torch.zeros(at.shape)
+
+
+TABLE: dict[str, Function] = {
+    "aten::conv3d": convolutions.conv3d,
+    "aten::conv_transpose3d": convolutions.conv_transpose3d,
+    "lrw::winograd_forward": convolutions.winograd_forward,
+    "aten::linear": convolutions.linear,
+    "aten::addmm": convolutions.addmm,
+    "aten::matmul": convolutions.matmul,
+    "aten::batch_norm": batch_norm,
+    **dict.fromkeys(
+        ("aten::_native_batch_norm_legit_no_training", "aten::_native_batch_norm_legit", "aten::native_batch_norm"),
+        native_batch_norm,
+    ),
+    "aten::instance_norm": instance_norm,
+    "aten::group_norm": group_norm,
+    "aten::relu": relu,
+    "aten::leaky_relu": leaky_relu,
+    "aten::gelu": gelu,
+    "aten::sigmoid": sigmoid,
+    "aten::tanh": tanh,
+    "aten::silu": silu,
+    "aten::softmax": softmax,
+    "aten::_softmax": softmax,
+    "aten::max_pool3d": windows.max_pool3d,
+    "aten::max_pool3d_with_indices": windows.max_pool3d_with_indices,
+    "aten::avg_pool3d": windows.avg_pool3d,
+    "aten::adaptive_avg_pool3d": windows.adaptive_avg_pool3d,
+    "aten::_adaptive_avg_pool3d": windows.adaptive_avg_pool3d,
+    "aten::adaptive_max_pool3d": windows.adaptive_max_pool3d,
+    "aten::mean": windows.mean,
+    "aten::upsample_nearest3d": windows.upsample_nearest3d,
+    "aten::upsample_trilinear3d": windows.upsample_trilinear3d,
+    "aten::add": add,
+    "aten::mul": mul,
+    "aten::cat": cat,
+    "aten::new_zeros": zeros,
+    **dict.fromkeys(
+        (f"aten::{name}" for name in "flatten view reshape _unsafe_view squeeze unsqueeze".split()), reshape
+    ),
+    **dict.fromkeys((f"aten::{name}" for name in "dropout feature_dropout alpha_dropout".split()), dropout),
+    "aten::native_dropout": native_dropout,
+    **dict.fromkeys((f"aten::{name}" for name in "clone contiguous detach alias lift_fresh_copy".split()), same),
+    **dict.fromkeys((f"aten::{name}" for name in "slice pad constant_pad_nd replication_pad3d".split()), same),
+    **dict.fromkeys((f"aten::{name}" for name in "to _to_copy".split()), converted),
+}
+"""Operators by their schema's name."""

@@ -1,0 +1,133 @@
+"""Where an operator of a torch network is met, and what becomes of it: nodes of the exported one."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lrw.ops import TileLike
+from lrw_kernels.aarch64.network import INPUT, Array, Node, Operator, Size
+from lrw_kernels.winograd.tile import Triple
+
+
+class Refused(Exception):
+    """An operator cannot be exported; the text says why."""
+
+
+@dataclass(frozen=True)
+class Activation:
+    """What node `name` computes, which is a tensor of `shape` in the torch network."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> Size:
+        """As the exported network has it; Refused for other shapes than [N, C, D, H, W] and [N, C]."""
+        size = size_of(self.shape)
+        if size is None:
+            raise Refused(f"its input is of shape {list(self.shape)}; accepted are [N, C, D, H, W] and [N, C]")
+        return size
+
+
+Value = Tensor | Activation | None | tuple["Value", ...]
+
+
+class Nodes:
+    """The exported network so far."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[str, Node] = {}
+        self._names = {INPUT}
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
+
+    def __getitem__(self, name: str) -> Node:
+        return self._nodes[name]
+
+    def take(self, name: str) -> Node:
+        """Remove the node called `name`; returns it."""
+        return self._nodes.pop(name)
+
+    def name(self, wanted: str) -> str:
+        """`wanted`, or what is nearest to it and not taken yet."""
+        name, count = wanted, 1
+        while name in self._names:
+            count += 1
+            name = f"{wanted}@{count}"
+        self._names.add(name)
+        return name
+
+    def add(self, node: Node) -> None:
+        """The next node."""
+        self._nodes[node.name] = node
+
+
+@dataclass(frozen=True)
+class Site:
+    """One call of an operator: the `name` its node gets, the `shape` torch gives its result, the `tile` convolutions
+    are to have, and which nodes (`its_own`) nobody but this call reads."""
+
+    nodes: Nodes
+    name: str
+    shape: tuple[int, ...]
+    tile: TileLike | str
+    its_own: frozenset[str]
+
+    def add(self, operator: Operator, *inputs: Activation) -> Activation:
+        """A node that computes `operator` of `inputs`, as this call's result."""
+        name = self.nodes.name(self.name)
+        result = Activation(name, self.shape)
+        self.nodes.add(Node(name, operator, tuple(i.name for i in inputs), result.size))
+        return result
+
+
+def size_of(shape: Sequence[int]) -> Size | None:
+    """[N, D, H, W, C] of a torch shape [N, C, D, H, W], or [N, C] with ones behind; None for others."""
+    if len(shape) == 5:
+        n, c, d, h, w = shape
+        return n, d, h, w, c
+    return (shape[0], 1, 1, 1, shape[1]) if len(shape) >= 2 and prod(shape[2:]) == 1 else None
+
+
+def volume(x: object) -> tuple[Activation, Size]:
+    """`x`, which must be an activation [N, C, D, H, W], and its size."""
+    source = activation(x)
+    if len(source.shape) != 5:
+        raise Refused(f"its input is of shape {list(source.shape)}; accepted is [N, C, D, H, W]")
+    return source, source.size
+
+
+def activation(x: object) -> Activation:
+    """`x`, which must be one."""
+    if not isinstance(x, Activation):
+        raise Refused("a constant where activations are accepted")
+    return x
+
+
+def constant(t: object, name: str) -> Tensor:
+    """`t`, which must not depend on the network's input."""
+    if not isinstance(t, Tensor):
+        raise Refused(f"its {name} is computed from the input; accepted are constants")
+    return t
+
+
+def array(t: Tensor) -> Array:
+    """Numbers as the exported network holds them."""
+    return np.ascontiguousarray(t.detach().float().numpy())
+
+
+def vector(t: object, name: str) -> Array | None:
+    """A constant [C], or None."""
+    return None if t is None else array(constant(t, name))
+
+
+def three(value: Any) -> Triple:
+    """What torch takes for three numbers: one, one in a list, or three."""
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    d, h, w = values * 3 if len(values) == 1 else values
+    return int(d), int(h), int(w)

@@ -1,0 +1,215 @@
+"""From a torch network to the data structure of an exported one, by torch.export."""
+
+import operator
+import warnings
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from lrw import checks
+from lrw.export.fuse import fused, needed
+from lrw.export.operators import TABLE
+from lrw.export.site import Activation, Nodes, Refused, Site, Value, size_of
+from lrw.layers import evaluating, named_layers
+from lrw.nn import WinogradLayer
+from lrw.ops import TileLike
+from lrw_kernels.aarch64.network import INPUT, Copy, Network, Node
+
+
+def trace(net: nn.Module, example_input: Tensor, name: str = "net", *, tile: TileLike | str = "auto") -> Network:
+    """`net` in eval mode as a Network of `name` (a C identifier) for inputs of `example_input`'s sizes.
+
+    example_input [N, C, D, H, W] or [N, C], float32 on the CPU like the network; one tensor goes in, one comes out.
+    Convolutions that Winograd takes get the tile lrw itself would choose, or `tile`; Winograd layers keep theirs. Batch
+    norm, additions and ReLU are fused into the convolutions before them. Nodes have the names of the modules they come
+    from. `net` is not changed. Raises ValueError for arguments that are not accepted, for what torch.export refuses
+    (with its reason), and for operators that cannot be exported: all of them, each with its place and shape.
+    """
+    _check(net, example_input)
+    with torch.no_grad(), evaluating(net):
+        program = _exported(net, example_input)
+        walk = _Walk(net, program, tile)
+        nodes, output = walk.nodes(), walk.output()
+    if not nodes:
+        nodes = (Node("output", Copy(), (INPUT,), output.size),)
+        output = Activation("output", output.shape)
+    network = Network(name, walk.input.size, fused(needed(nodes, output.name)))
+    _check_finite(network)
+    return network
+
+
+def _check(net: nn.Module, x: Tensor) -> None:
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"net: a {type(net).__name__}; accepted is a torch network (nn.Module)")
+    checks.check_unwrapped(net)
+    if not isinstance(x, Tensor):
+        raise ValueError(f"example_input: a {type(x).__name__}; accepted is one tensor [N, C, D, H, W]")
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise ValueError(f"example_input: {x.dtype} on {x.device}; accepted is torch.float32 on the CPU")
+    if x.dim() not in (2, 5) or x.numel() == 0:
+        raise ValueError(f"example_input: shape {tuple(x.shape)}; accepted are [N, C, D, H, W] and [N, C], not empty")
+    for name, t in (*net.named_parameters(), *net.named_buffers()):
+        if t.is_floating_point() and (t.dtype != torch.float32 or t.device.type != "cpu"):
+            raise ValueError(f"net: {name} is {t.dtype} on {t.device}; accepted is torch.float32 on the CPU")
+        if not bool(torch.isfinite(t).all()):
+            raise ValueError(f"{name}: weights hold NaN or infinity; accepted are finite weights")
+    for name, layer in named_layers(net, WinogradLayer).items():
+        if layer.geometry.rectified:
+            raise ValueError(f"net: {name!r} is a Winograd-ReLU layer; this version exports layers without")
+
+
+def _exported(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    """The graph of operators that change none of their inputs, composite ones (linear, conv3d) whole."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own about itself
+        try:
+            program = torch.export.export(net, (x.detach().clone(),), strict=False).run_decompositions({})
+        except Exception as error:  # of many classes, some private, or whatever the network raises
+            reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+            raise ValueError(f"net: torch.export cannot follow it: {type(error).__name__}: {reason.strip()}") from error
+    program.graph.eliminate_dead_code()
+    return program
+
+
+class _Walk:
+    """Over the graph, once, in order; what its nodes are worth so far is in `_values`."""
+
+    def __init__(self, net: nn.Module, program: torch.export.ExportedProgram, tile: TileLike | str) -> None:
+        self._modules, self._program, self._tile = dict(net.named_modules()), program, tile
+        self._nodes = Nodes()
+        self._values: dict[fx.Node, Value] = {}
+        self._refusals: list[str] = []
+        self.input = self._place_inputs()
+
+    def _place_inputs(self) -> Activation:
+        program = self._program
+        constants = {**program.state_dict, **program.constants}
+        found = []
+        placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+        for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
+            if spec.kind is torch.export.graph_signature.InputKind.USER_INPUT:
+                found.append(Activation(INPUT, tuple(node.meta["val"].shape)))
+                self._values[node] = found[-1]
+            else:
+                self._values[node] = constants.get(spec.target)
+        return found[0]
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Of all operators. Raises ValueError for those that cannot be exported."""
+        for node in self._program.graph.nodes:
+            if node.op == "call_function" and node.users:
+                self._values[node] = self._value(node)
+        if self._refusals:
+            raise ValueError(f"net: cannot be exported, because of {'; '.join(self._refusals)}")
+        return tuple(self._nodes)
+
+    def output(self) -> Activation:
+        """The one tensor that comes out. Raises ValueError for anything else."""
+        kind = torch.export.graph_signature.OutputKind.USER_OUTPUT
+        specs = self._program.graph_signature.output_specs
+        returned = next(iter(self._program.graph.find_nodes(op="output"))).args[0]
+        outputs = [node for node, spec in zip(returned, specs, strict=True) if spec.kind is kind]
+        if len(outputs) != 1:
+            raise ValueError(f"net: {len(outputs)} tensors come out; accepted is one")
+        value = self._values.get(outputs[0]) if isinstance(outputs[0], fx.Node) else None
+        if not isinstance(value, Activation):
+            raise ValueError("net: what comes out does not depend on the input")
+        if size_of(value.shape) is None:
+            raise ValueError(f"net: {list(value.shape)} comes out; accepted are [N, C, D, H, W] and [N, C]")
+        return value
+
+    def _value(self, node: fx.Node) -> Value:
+        arguments: Any = fx.map_arg((node.args, node.kwargs), lambda n: self._values.get(n))  # type: ignore[arg-type, return-value]
+        if node.target is operator.getitem:
+            whole, index = arguments[0]
+            return whole[index] if isinstance(whole, tuple | list) else whole
+        if not isinstance(node.target, torch._ops.OpOverload):
+            return self._refuse(node, str(node.target), "is none of this version's operators")
+        tensors = list(_leaves(arguments))
+        if not any(isinstance(t, Activation) for t in tensors):
+            if torch.Tag.nondeterministic_seeded not in node.target.tags:
+                return node.target(*arguments[0], **arguments[1])
+            return self._refuse(node, _name(node), "draws random numbers (training mode?)")
+        return self._converted(node, node.target, *arguments)
+
+    def _converted(self, node: fx.Node, target: torch._ops.OpOverload, args: Any, kwargs: Any) -> Value:
+        function = TABLE.get(target._schema.name)
+        if function is None:
+            return self._refuse(node, _name(node), "is none of this version's operators")
+        given = _arguments(target, args, kwargs)
+        try:
+            return function(
+                Site(self._nodes, self._place(node), _shape(node), self._tile, self._its_own(node)), **given
+            )
+        except Refused as reason:
+            after_another = any(isinstance(v, Activation) and size_of(v.shape) is None for v in _leaves((args, kwargs)))
+            return self._refuse(node, None if after_another else _name(node), str(reason))
+
+    def _refuse(self, node: fx.Node, name: str | None, reason: str) -> Value:
+        """Note it and go on, to find what else there is, with a stand-in for the result."""
+        if name is not None:
+            self._refusals.append(f"{name} at {self._place(node)!r} {list(_shape(node))}: {reason}")
+        values = node.meta.get("val")
+        standing_in = tuple(Activation("", tuple(v.shape)) for v in _leaves(values) if isinstance(v, Tensor))
+        return standing_in[0] if isinstance(values, Tensor) else standing_in
+
+    def _its_own(self, node: fx.Node) -> frozenset[str]:
+        given = [value for value in _leaves((node.args, node.kwargs)) if isinstance(value, fx.Node)]
+        own = [n for n in given if len(n.users) == 1 and given.count(n) == 1 and _name(n) == "lrw.winograd_forward"]
+        return frozenset(value.name for value in map(self._values.get, own) if isinstance(value, Activation))
+
+    def _place(self, node: fx.Node) -> str:
+        """The module's name; with the operator's where the module is made of others, and calls it itself."""
+        stack = node.meta.get("nn_module_stack") or {"": ("", None)}
+        path = list(stack.values())[-1][0].partition("@")[0]
+        within = self._modules.get(path)
+        composite = within is None or any(not isinstance(child, nn.ParameterList) for child in within.children())
+        own = _name(node).rpartition(".")[2].strip("_")
+        return ".".join(filter(None, (path, own))) if composite or not path else path
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What is inside tuples, lists and dictionaries."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, tuple | list):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
+def _name(node: fx.Node) -> str:
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return target._schema.name.replace("::", ".")
+    return getattr(target, "__name__", str(target))
+
+
+def _arguments(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:
+    """By the schema's names, with its defaults; the first one, be it "self" or "input", as "x"."""
+    given: dict[str, Any] = {}
+    for i, parameter in enumerate(target._schema.arguments):
+        name = "x" if parameter.name in ("self", "input") else parameter.name
+        default = parameter.default_value if parameter.has_default_value() else None
+        given[name] = args[i] if i < len(args) else kwargs.get(parameter.name, default)
+    return given
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    """Of what the operator gives, the first of it where that is several tensors."""
+    first = next((value for value in _leaves(node.meta.get("val")) if isinstance(value, Tensor)), None)
+    return () if first is None else tuple(first.shape)
+
+
+def _check_finite(network: Network) -> None:
+    """Folding may have gone out of float32's range."""
+    for node in network.nodes:
+        for field in fields(node.operator):
+            for value in _leaves(getattr(node.operator, field.name)):
+                if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+                    raise ValueError(f"{node.name}: its folded {field.name} holds NaN or infinity")

@@ -1,0 +1,191 @@
+"""An exported network computed by the plain definition of each operator, in float64 and without any kernel of lrw's
+but the reference; and how far rounded weights may take its output."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrw_kernels import reference
+from lrw_kernels.aarch64 import network as ops
+from lrw_kernels.aarch64.network import INPUT, Network, Operator
+from lrw_kernels.winograd.error import TAIL
+from verify.tolerances import USELESS, assert_close
+
+SPREAD = 2.0**-24  # three roundings to nearest, each up to half of eps, have less as their standard deviation
+DRAWS = 4
+
+# Activations are [N, C, D, H, W] in here, as torch's functions have them.
+
+
+def computed(
+    network: Network, x: Tensor, rounded: Callable[[Operator], Operator] = lambda operator: operator
+) -> Tensor:
+    """[N, C, D, H, W] float64 for x [N, C, D, H, W] (or [N, C]); `rounded` may change the operators' numbers."""
+    values = {INPUT: x.double().reshape(_outer(network.input_size))}
+    for node in network.nodes:
+        y = COMPUTE[type(node.operator)](rounded(node.operator), node.size, *(values[name] for name in node.inputs))
+        assert tuple(y.shape) == _outer(node.size), f"{node.name}: {tuple(y.shape)}, said to be {node.size}"
+        values[node.name] = y
+    return values[network.output.name]
+
+
+def assert_same(network: Network, net: nn.Module, x: Tensor) -> None:
+    """The network computes what `net` does in eval mode, both in float64, up to the rounding of its stored numbers."""
+    expected = double(net)(x.double()).reshape(_outer(network.output.size))
+    exact = computed(network, x)
+    tolerance = rounding(network, x, exact)
+    assert tolerance < USELESS * float(expected.abs().max())
+    assert_close(exact.numpy(), expected.detach().numpy(), tolerance, network.name)
+
+
+def double(net: nn.Module) -> nn.Module:
+    """A copy in float64 and eval mode, on the exact numbers of the original."""
+    return deepcopy(net).double().eval().requires_grad_(False)
+
+
+def rounding(network: Network, x: Tensor, exact: Tensor) -> float:
+    """How far an output may be off because each stored number is rounded: what random errors as large do to it, taken
+    to the tail of many outputs."""
+    generator = np.random.default_rng(0)
+    squares = [(computed(network, x, lambda o: perturbed(o, generator)) - exact).square() for _ in range(DRAWS)]
+    return TAIL * float(torch.stack(squares).mean(0).max().sqrt())
+
+
+def perturbed(operator: Operator, generator: np.random.Generator) -> Operator:
+    """With all float numbers off by relative errors of standard deviation SPREAD."""
+
+    def off(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return value * (1 + SPREAD * generator.standard_normal(value.shape))
+        return tuple(map(off, value)) if isinstance(value, tuple) else value
+
+    names = {f.name for f in fields(operator)} & {"weight", "weights", "bias", "scale", "shift"}
+    return replace(operator, **{name: off(getattr(operator, name)) for name in names})
+
+
+def _outer(size: ops.Size) -> tuple[int, ...]:
+    n, d, h, w, c = size
+    return n, c, d, h, w
+
+
+def _t(a: ops.Array | None) -> Tensor | None:
+    return None if a is None else torch.from_numpy(np.asarray(a, np.float64))
+
+
+def _channels(a: ops.Array) -> Tensor:
+    return torch.from_numpy(np.asarray(a, np.float64)).view(1, -1, 1, 1, 1)
+
+
+def _finished(y: Tensor, operator: Any, *residual: Tensor) -> Tensor:
+    y = y if operator.bias is None else y + _channels(operator.bias)
+    y = sum(residual, start=y)
+    return y.clamp_min(0) if operator.relu else y
+
+
+def _winograd(o: ops.Winograd, size: ops.Size, x: Tensor, *residual: Tensor) -> Tensor:
+    inner = np.ascontiguousarray(x.permute(0, 2, 3, 4, 1).numpy())
+    parts = []
+    for (channels, kept), u in zip(o.blocks, o.weights, strict=True):
+        assert u.shape == (len(kept), x.shape[1], channels)
+        if kept:
+            parts.append(reference.winograd_conv3d(inner, np.asarray(u, np.float64), o.tile, o.padding, kept))
+        else:
+            parts.append(np.zeros((*size[:4], channels)))
+    return _finished(torch.from_numpy(np.concatenate(parts, axis=4)).permute(0, 4, 1, 2, 3), o, *residual)
+
+
+def _direct(o: ops.Direct, size: ops.Size, x: Tensor, *residual: Tensor) -> Tensor:
+    weight = _t(o.weight).permute(4, 3, 0, 1, 2)
+    y = F.conv3d(x, weight, None, o.stride, o.padding, o.dilation, o.groups)
+    return _finished(y, o, *residual)
+
+
+def _transposed(o: ops.Transposed, size: ops.Size, x: Tensor) -> Tensor:
+    """By its sentence: each input times each tap is added where it belongs."""
+    weight = _t(o.weight)  # [kd, kh, kw, Cin / groups, Cout]
+    y = torch.zeros(_outer(size), dtype=torch.float64)
+    inputs, outputs = x.shape[1] // o.groups, weight.shape[4] // o.groups
+    for k in np.ndindex(*weight.shape[:3]):
+        for i in np.ndindex(*x.shape[2:]):
+            at = [p * s - q + t * e for p, s, q, t, e in zip(i, o.stride, o.padding, k, o.dilation, strict=True)]
+            if not all(0 <= a < n for a, n in zip(at, size[1:4], strict=True)):
+                continue
+            for g in range(o.groups):
+                mine = slice(g * outputs, (g + 1) * outputs)
+                given = x[:, g * inputs : (g + 1) * inputs, *i]
+                y[:, mine, *at] += given @ weight[*k, :, mine]
+    return _finished(y, o)
+
+
+def _pool(o: ops.Pool, size: ops.Size, x: Tensor) -> Tensor:
+    y = torch.zeros(_outer(size), dtype=torch.float64)
+    for place in np.ndindex(*size[1:4]):
+        d, h, w = (slice(o.starts[a][p], o.ends[a][p]) for a, p in enumerate(place))
+        window = x[:, :, d, h, w].flatten(2)
+        count = np.prod([o.counts[a][p] for a, p in enumerate(place)])
+        y[:, :, *place] = window.amax(2) if o.kind == "max" else window.sum(2) / float(count)
+    return y
+
+
+def _resample(o: ops.Resample, size: ops.Size, x: Tensor) -> Tensor:
+    for axis, (low, high, share) in enumerate(zip(o.low, o.high, o.share, strict=True), start=2):
+        form = [1] * 5
+        form[axis] = len(share)
+        part = torch.tensor(share, dtype=torch.float64).view(form)
+        x = x.index_select(axis, torch.tensor(low)) * (1 - part) + x.index_select(axis, torch.tensor(high)) * part
+    return x
+
+
+FUNCTIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "relu": lambda x, _: x.clamp_min(0),
+    "leaky_relu": lambda x, slope: torch.where(x > 0, x, slope * x),
+    "gelu": lambda x, _: x * 0.5 * (1 + torch.erf(x / 2**0.5)),
+    "gelu_tanh": lambda x, _: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "sigmoid": lambda x, _: 1 / (1 + torch.exp(-x)),
+    "tanh": lambda x, _: torch.tanh(x),
+    "silu": lambda x, _: x / (1 + torch.exp(-x)),
+}
+
+
+def _add(o: ops.Add, size: ops.Size, x: Tensor, other: Tensor) -> Tensor:
+    return (x + other).clamp_min(0) if o.relu else x + other
+
+
+def _affine(o: ops.Affine, size: ops.Size, x: Tensor) -> Tensor:
+    y = x * _channels(o.scale) + _channels(o.shift)
+    return y.clamp_min(0) if o.relu else y
+
+
+def _normalise(o: ops.Normalise, size: ops.Size, x: Tensor) -> Tensor:
+    groups = x.reshape(x.shape[0], o.groups, -1)
+    centred = groups - groups.mean(2, keepdim=True)
+    scaled = centred / (centred.square().mean(2, keepdim=True) + o.epsilon).sqrt()
+    return scaled.view_as(x) * _channels(o.scale) + _channels(o.shift)
+
+
+def _softmax(o: ops.Softmax, size: ops.Size, x: Tensor) -> Tensor:
+    y = torch.exp(x - x.amax(1, keepdim=True))
+    return y / y.sum(1, keepdim=True)
+
+
+COMPUTE: dict[type, Callable[..., Tensor]] = {
+    ops.Winograd: _winograd,
+    ops.Direct: _direct,
+    ops.Transposed: _transposed,
+    ops.Pool: _pool,
+    ops.Resample: _resample,
+    ops.Pointwise: lambda o, size, x: FUNCTIONS[o.function](x, o.parameter),
+    ops.Add: _add,
+    ops.Concat: lambda o, size, *parts: torch.cat(parts, dim=1),
+    ops.Affine: _affine,
+    ops.Normalise: _normalise,
+    ops.Softmax: _softmax,
+    ops.ChannelsFirst: lambda o, size, x: x.reshape(_outer(size)),
+    ops.Copy: lambda o, size, x: x,
+}
