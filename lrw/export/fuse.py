@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from lrw_kernels.aarch64.network import (
+    INPUT,
     Add,
     Affine,
     Array,
@@ -27,11 +28,9 @@ Nodes = tuple[Node, ...]
 Merge = Callable[[Node, Node], Operator | None]
 
 
-def fused(nodes: Nodes) -> Nodes:
+def fused(nodes: Nodes, input_size: Size) -> Nodes:
     """All passes, in the order in which one makes way for the next."""
-    for step in (fold_affine, fold_addition, fold_relu, fold_flatten):
-        nodes = step(nodes)
-    return nodes
+    return fold_flatten(fold_relu(fold_addition(fold_affine(nodes))), input_size)
 
 
 def needed(nodes: Nodes, output: str) -> Nodes:
@@ -59,10 +58,10 @@ def fold_relu(nodes: Nodes) -> Nodes:
     return _merged(nodes, _rectified)
 
 
-def fold_flatten(nodes: Nodes) -> Nodes:
+def fold_flatten(nodes: Nodes, input_size: Size) -> Nodes:
     """Linear layers of a volume in torch's order as convolutions of the volume's size: their weights are permuted."""
     flat = {node.name: node for node in nodes if isinstance(node.operator, ChannelsFirst)}
-    sizes = {node.name: node.size for node in nodes}
+    sizes = {INPUT: input_size, **{node.name: node.size for node in nodes}}
     readers: dict[str, list[Node]] = {name: [] for name in flat}
     for node in nodes:
         for name in node.inputs:

@@ -95,13 +95,12 @@ def _by_channel(source: object, values: object) -> Array:
 
 def cat(at: Site, tensors: Sequence[Value], dim: int) -> Activation:
     """Along the channels; blocks of one Winograd layer become one node."""
-    merged = convolutions.side_by_side(at, tensors) if dim % len(at.shape) == 1 else None
-    if merged is not None:
-        return merged
-    sources = [activation(t) for t in tensors]
+    if len(tensors) == 1:
+        return activation(tensors[0])
     if dim % len(at.shape) != 1:
         raise Refused(f"dim {dim}; accepted is 1, the channels")
-    return at.add(Concat(), *sources) if len(sources) > 1 else sources[0]
+    merged = convolutions.side_by_side(at, tensors)
+    return at.add(Concat(), *map(activation, tensors)) if merged is None else merged
 
 
 def batch_norm(

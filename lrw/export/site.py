@@ -50,7 +50,8 @@ class Nodes:
         return self._nodes[name]
 
     def take(self, name: str) -> Node:
-        """Remove the node called `name`; returns it."""
+        """Remove the node called `name`, whose name is free again; returns it."""
+        self._names.remove(name)
         return self._nodes.pop(name)
 
     def name(self, wanted: str) -> str:

@@ -30,14 +30,17 @@ def trace(net: nn.Module, example_input: Tensor, name: str = "net", *, tile: Til
     (with its reason), and for operators that cannot be exported: all of them, each with its place and shape.
     """
     _check(net, example_input)
-    with torch.no_grad(), evaluating(net):
+    if isinstance(tile, str) and tile != "auto":
+        raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
+    with torch.no_grad(), evaluating(net), np.errstate(all="ignore"):  # what is not finite is refused below
         program = _exported(net, example_input)
         walk = _Walk(net, program, tile)
         nodes, output = walk.nodes(), walk.output()
-    if not nodes:
-        nodes = (Node("output", Copy(), (INPUT,), output.size),)
-        output = Activation("output", output.shape)
-    network = Network(name, walk.input.size, fused(needed(nodes, output.name)))
+        if output.name == INPUT:
+            output = Activation("output", output.shape)
+            nodes = (Node(output.name, Copy(), (INPUT,), output.size),)
+        nodes = fused(needed(nodes, output.name), walk.input.size)
+    network = Network(name, walk.input.size, nodes)
     _check_finite(network)
     return network
 
@@ -118,8 +121,6 @@ class _Walk:
         value = self._values.get(outputs[0]) if isinstance(outputs[0], fx.Node) else None
         if not isinstance(value, Activation):
             raise ValueError("net: what comes out does not depend on the input")
-        if size_of(value.shape) is None:
-            raise ValueError(f"net: {list(value.shape)} comes out; accepted are [N, C, D, H, W] and [N, C]")
         return value
 
     def _value(self, node: fx.Node) -> Value:

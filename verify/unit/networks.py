@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lrw.nn import WinogradLayer
 from lrw_kernels import reference
 from lrw_kernels.aarch64 import network as ops
 from lrw_kernels.aarch64.network import INPUT, Network, Operator
@@ -45,8 +46,12 @@ def assert_same(network: Network, net: nn.Module, x: Tensor) -> None:
 
 
 def double(net: nn.Module) -> nn.Module:
-    """A copy in float64 and eval mode, on the exact numbers of the original."""
-    return deepcopy(net).double().eval().requires_grad_(False)
+    """A copy in float64 and eval mode, on the exact numbers of the original, by torch's own operations."""
+    copy = deepcopy(net).double().eval().requires_grad_(False)
+    for layer in copy.modules():
+        if isinstance(layer, WinogradLayer):
+            layer.backend = "torch"
+    return copy
 
 
 def rounding(network: Network, x: Tensor, exact: Tensor) -> float:
