@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -61,24 +62,47 @@ def softmax(at: Site, x: Value, dim: int, **_: Any) -> Activation:
     return at.add(Softmax(), source)
 
 
-def add(at: Site, x: Value, other: Value | float, alpha: float) -> Activation:
+def add(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activation:
     """Of two activations of one shape, or of one and a constant for each channel."""
     if alpha != 1:
         raise Refused(f"alpha {alpha}; accepted is 1")
     if not (isinstance(x, Activation) and isinstance(other, Activation)):
         source, values = (x, other) if isinstance(x, Activation) else (other, x)
-        shift = _by_channel(source, values)
-        return at.add(Affine(np.ones_like(shift), shift), activation(source))
+        return _affine(at, source, 1, _by_channel(source, values))
     if x.shape != other.shape:
         raise Refused(f"shapes {list(x.shape)} and {list(other.shape)}; accepted are two of one shape")
     return at.add(Add(), x, other)
 
 
-def mul(at: Site, x: Value, other: Value | float) -> Activation:
+def sub(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activation:
+    """Of activations and a constant for each channel, either way round."""
+    if alpha != 1:
+        raise Refused(f"alpha {alpha}; accepted is 1")
+    if isinstance(x, Activation):
+        return _affine(at, x, 1, -_by_channel(x, other))
+    return _affine(at, other, -1, _by_channel(other, x))
+
+
+def rsub(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activation:
+    """`sub` the other way round."""
+    return sub(at, other, x, alpha)
+
+
+def mul(at: Site, x: Value | float, other: Value | float) -> Activation:
     """Of activations and a constant for each channel."""
     source, values = (x, other) if isinstance(x, Activation) else (other, x)
-    scale = _by_channel(source, values)
-    return at.add(Affine(scale, np.zeros_like(scale)), activation(source))
+    return _affine(at, source, _by_channel(source, values), 0)
+
+
+def div(at: Site, x: Value | float, other: Value | float) -> Activation:
+    """Of activations by a constant for each channel."""
+    return _affine(at, x, 1 / _by_channel(x, other), 0)
+
+
+def _affine(at: Site, x: object, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Activation:
+    source = activation(x)
+    scales, shifts = (np.full(source.size[4], values, np.float32) for values in (scale, shift))
+    return at.add(Affine(scales, shifts), source)
 
 
 def _by_channel(source: object, values: object) -> Array:
@@ -160,11 +184,19 @@ def reshape(at: Site, x: Value, **_: Any) -> Activation:
 
 
 def same(at: Site, x: Value, **_: Any) -> Activation:
-    """What gives its input again, as pads by nothing and slices of all do."""
+    """What gives its input again, as slices of all do."""
     source = activation(x)
     if at.shape != source.shape:
         raise Refused(f"from {list(source.shape)} to {list(at.shape)}; accepted is what changes nothing")
     return source
+
+
+def pad(at: Site, x: Value, **how: Any) -> Activation:
+    """By nothing, in whatever mode."""
+    widths = how["pad"] if "pad" in how else how["padding"]
+    if any(widths):
+        raise Refused(f"by {list(widths)}; accepted is by nothing (a convolution's own padding is zeros)")
+    return activation(x)
 
 
 def dropout(at: Site, x: Value, train: bool | None, **_: Any) -> Activation:
@@ -177,13 +209,6 @@ def dropout(at: Site, x: Value, train: bool | None, **_: Any) -> Activation:
 def native_dropout(at: Site, x: Value, **how: Any) -> tuple[Value, ...]:
     """`dropout`, and no mask."""
     return dropout(at, x, **how), None
-
-
-def converted(at: Site, x: Value, dtype: torch.dtype | None = None, **_: Any) -> Activation:
-    """Nothing: all is float32."""
-    if dtype not in (None, torch.float32):
-        raise Refused(f"to {dtype}; accepted is torch.float32")
-    return activation(x)
 
 
 def zeros(at: Site, x: Value, **_: Any) -> Tensor:
@@ -223,7 +248,10 @@ TABLE: dict[str, Function] = {
     "aten::upsample_nearest3d": windows.upsample_nearest3d,
     "aten::upsample_trilinear3d": windows.upsample_trilinear3d,
     "aten::add": add,
+    "aten::sub": sub,
+    "aten::rsub": rsub,
     "aten::mul": mul,
+    "aten::div": div,
     "aten::cat": cat,
     "aten::new_zeros": zeros,
     **dict.fromkeys(
@@ -232,7 +260,7 @@ TABLE: dict[str, Function] = {
     **dict.fromkeys((f"aten::{name}" for name in "dropout feature_dropout alpha_dropout".split()), dropout),
     "aten::native_dropout": native_dropout,
     **dict.fromkeys((f"aten::{name}" for name in "clone contiguous detach alias lift_fresh_copy".split()), same),
-    **dict.fromkeys((f"aten::{name}" for name in "slice pad constant_pad_nd replication_pad3d".split()), same),
-    **dict.fromkeys((f"aten::{name}" for name in "to _to_copy".split()), converted),
+    **dict.fromkeys((f"aten::{name}" for name in "slice to _to_copy".split()), same),
+    **dict.fromkeys((f"aten::{name}" for name in "pad constant_pad_nd replication_pad3d".split()), pad),
 }
 """Operators by their schema's name."""

@@ -29,7 +29,7 @@ class Activation:
         """As the exported network has it; Refused for other shapes than [N, C, D, H, W] and [N, C]."""
         size = size_of(self.shape)
         if size is None:
-            raise Refused(f"its input is of shape {list(self.shape)}; accepted are [N, C, D, H, W] and [N, C]")
+            raise Refused(f"shape {list(self.shape)}; accepted are [N, C, D, H, W] and [N, C]")
         return size
 
 
@@ -118,8 +118,8 @@ def constant(t: object, name: str) -> Tensor:
 
 
 def array(t: Tensor) -> Array:
-    """Numbers as the exported network holds them."""
-    return np.ascontiguousarray(t.detach().float().numpy())
+    """Numbers as the exported network holds them: a copy, because networks are trained on."""
+    return np.array(t.detach().float().numpy(), order="C")
 
 
 def vector(t: object, name: str) -> Array | None:

@@ -78,6 +78,9 @@ def _exported(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
     return program
 
 
+_HELD = ("weight", "parametrizations")  # children that hold parameters: of GroupedConv3d, of torch's parametrizations
+
+
 class _Walk:
     """Over the graph, once, in order; what its nodes are worth so far is in `_values`."""
 
@@ -107,15 +110,17 @@ class _Walk:
             if node.op == "call_function" and node.users:
                 self._values[node] = self._value(node)
         if self._refusals:
-            raise ValueError(f"net: cannot be exported, because of {'; '.join(self._refusals)}")
+            raise ValueError(f"net: cannot be exported, because of {'; '.join(dict.fromkeys(self._refusals))}")
         return tuple(self._nodes)
 
     def output(self) -> Activation:
         """The one tensor that comes out. Raises ValueError for anything else."""
-        kind = torch.export.graph_signature.OutputKind.USER_OUTPUT
-        specs = self._program.graph_signature.output_specs
+        kinds, specs = torch.export.graph_signature.OutputKind, self._program.graph_signature.output_specs
+        changed = [str(spec.target) for spec in specs if spec.kind is kinds.BUFFER_MUTATION]
+        if changed:
+            raise ValueError(f"net: changes its buffer {changed[0]} when called; accepted is a function of its input")
         returned = next(iter(self._program.graph.find_nodes(op="output"))).args[0]
-        outputs = [node for node, spec in zip(returned, specs, strict=True) if spec.kind is kind]
+        outputs = [node for node, spec in zip(returned, specs, strict=True) if spec.kind is kinds.USER_OUTPUT]
         if len(outputs) != 1:
             raise ValueError(f"net: {len(outputs)} tensors come out; accepted is one")
         value = self._values.get(outputs[0]) if isinstance(outputs[0], fx.Node) else None
@@ -129,7 +134,7 @@ class _Walk:
             whole, index = arguments[0]
             return whole[index] if isinstance(whole, tuple | list) else whole
         if not isinstance(node.target, torch._ops.OpOverload):
-            return self._refuse(node, str(node.target), "is none of this version's operators")
+            return self._refuse(node, _name(node), "is none of this version's operators")
         tensors = list(_leaves(arguments))
         if not any(isinstance(t, Activation) for t in tensors):
             if torch.Tag.nondeterministic_seeded not in node.target.tags:
@@ -141,14 +146,14 @@ class _Walk:
         function = TABLE.get(target._schema.name)
         if function is None:
             return self._refuse(node, _name(node), "is none of this version's operators")
-        given = _arguments(target, args, kwargs)
+        if any(isinstance(v, Activation) and size_of(v.shape) is None for v in _leaves((args, kwargs))):
+            return self._refuse(node, None, "")  # what it reads was refused
+        site = Site(self._nodes, self._place(node), _shape(node), self._tile, self._its_own(node))
         try:
-            return function(
-                Site(self._nodes, self._place(node), _shape(node), self._tile, self._its_own(node)), **given
-            )
+            _check_dtype(node)
+            return function(site, **_arguments(target, args, kwargs))
         except Refused as reason:
-            after_another = any(isinstance(v, Activation) and size_of(v.shape) is None for v in _leaves((args, kwargs)))
-            return self._refuse(node, None if after_another else _name(node), str(reason))
+            return self._refuse(node, _name(node), str(reason))
 
     def _refuse(self, node: fx.Node, name: str | None, reason: str) -> Value:
         """Note it and go on, to find what else there is, with a stand-in for the result."""
@@ -161,14 +166,15 @@ class _Walk:
     def _its_own(self, node: fx.Node) -> frozenset[str]:
         given = [value for value in _leaves((node.args, node.kwargs)) if isinstance(value, fx.Node)]
         own = [n for n in given if len(n.users) == 1 and given.count(n) == 1 and _name(n) == "lrw.winograd_forward"]
-        return frozenset(value.name for value in map(self._values.get, own) if isinstance(value, Activation))
+        values = [self._values[n] for n in own]
+        return frozenset(value.name for value in values if isinstance(value, Activation) and value.name)
 
     def _place(self, node: fx.Node) -> str:
         """The module's name; with the operator's where the module is made of others, and calls it itself."""
         stack = node.meta.get("nn_module_stack") or {"": ("", None)}
         path = list(stack.values())[-1][0].partition("@")[0]
         within = self._modules.get(path)
-        composite = within is None or any(not isinstance(child, nn.ParameterList) for child in within.children())
+        composite = within is None or any(name not in _HELD for name, _ in within.named_children())
         own = _name(node).rpartition(".")[2].strip("_")
         return ".".join(filter(None, (path, own))) if composite or not path else path
 
@@ -201,10 +207,20 @@ def _arguments(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> dict[st
     return given
 
 
+def _first(node: fx.Node) -> Tensor | None:
+    """What the operator gives, as torch's tracer has it; the first of several tensors."""
+    return next((value for value in _leaves(node.meta.get("val")) if isinstance(value, Tensor)), None)
+
+
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    """Of what the operator gives, the first of it where that is several tensors."""
-    first = next((value for value in _leaves(node.meta.get("val")) if isinstance(value, Tensor)), None)
+    first = _first(node)
     return () if first is None else tuple(first.shape)
+
+
+def _check_dtype(node: fx.Node) -> None:
+    first = _first(node)
+    if first is not None and first.dtype != torch.float32:
+        raise Refused(f"gives {first.dtype}; accepted is torch.float32")
 
 
 def _check_finite(network: Network) -> None:

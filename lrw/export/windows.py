@@ -119,10 +119,9 @@ def _resample(
 ) -> Activation:
     """The tables of `operator`, from what it gives itself for a unit at each input of an axis, in float32."""
     source, size = volume(x)
-    factors = scales.get("scale_factors") if "scale_factors" in scales else list(scales.values())
-    factors = [None] * 3 if factors is None or (output_size is not None and "scale_factors" in scales) else factors
+    factors = scales["scale_factors"] if "scale_factors" in scales else list(scales.values())
     low, high, share = [], [], []
-    for n, outputs, factor in zip(size[1:4], at.shape[2:], factors, strict=True):
+    for n, outputs, factor in zip(size[1:4], at.shape[2:], factors or [None] * 3, strict=True):
         units = torch.eye(n).view(n, 1, n, 1, 1)
         response = operator(units, [outputs, 1, 1], *how, factor, None, None)[:, 0, :, 0, 0].T  # [outputs, n]
         taken = [row.nonzero().flatten().tolist() for row in response]

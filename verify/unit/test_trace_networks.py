@@ -16,7 +16,8 @@ from lrw.ops import winograd_conv3d
 from lrw.pruning.granularity import Granularity
 from lrw_kernels.aarch64.network import Affine, Direct, Network, Pointwise, Winograd
 from lrw_kernels.winograd import Tile, cheapest_tile
-from verify.unit.networks import assert_same
+from verify.tolerances import assert_close
+from verify.unit.networks import assert_same, computed, double, rounding
 from verify.unit.traced_nets import MedResNet18, group_norm_unet, instance_norm_unet, settled
 
 
@@ -277,6 +278,27 @@ def test_modules_used_twice_and_called_input_keep_names_of_their_own() -> None:
     net, x = Twice(), volume(1, 2, 3, 3, 3)
     network = trace(net, x)
     assert [node.name for node in network.nodes] == ["input@2", "input@3", "tanh"]
+    assert_same(network, net, x)
+
+
+def test_what_is_traced_is_a_copy() -> None:
+    net, x = nn.Conv3d(2, 3, 1), volume(1, 2, 3, 3, 3)
+    network, exact = trace(net, x), double(net)(x.double())
+    with torch.no_grad():
+        for p in net.parameters():
+            p.zero_()
+    y = computed(network, x)
+    assert_close(y.numpy(), exact.numpy(), rounding(network, x, y), "the network as it was")
+
+
+def test_parametrised_weights_are_computed_once() -> None:
+    norms = nn.utils.parametrizations
+    net = nn.Sequential(
+        norms.weight_norm(nn.Conv3d(2, 3, 3)), norms.spectral_norm(nn.Conv3d(3, 3, 1)), nn.ReLU()
+    ).eval()
+    x = volume(1, 2, 5, 5, 5)
+    network = trace(net, x)
+    assert [node.name for node in network.nodes] == ["0", "1"]
     assert_same(network, net, x)
 
 

@@ -51,7 +51,7 @@ def slides(draw: st.DrawFn) -> tuple[Tensor, list[int], list[int], list[int], bo
     return x, kernel, stride, padding, draw(st.booleans())
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(slides())
 def test_max_pools_take_the_windows_torch_takes(slide: tuple[Any, ...]) -> None:
     x, kernel, stride, padding, ceil_mode = slide
@@ -60,7 +60,7 @@ def test_max_pools_take_the_windows_torch_takes(slide: tuple[Any, ...]) -> None:
         assert torch.equal(computed(network, x).float(), expected)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(slides(), st.booleans(), st.sampled_from([None, 1, 5, -3]))
 def test_average_pools_divide_by_what_torch_does(slide: tuple[Any, ...], count: bool, divisor: int | None) -> None:
     x, kernel, stride, padding, ceil_mode = slide
@@ -75,7 +75,7 @@ def adaptives(draw: st.DrawFn) -> tuple[Tensor, list[int]]:
     return drawn(draw), [draw(st.integers(1, 12)) for _ in range(3)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(adaptives())
 def test_adaptive_pools_divide_axes_as_torch_does(case: tuple[Tensor, list[int]]) -> None:
     x, outputs = case
@@ -104,7 +104,7 @@ def enlargements(draw: st.DrawFn) -> tuple[Tensor, list[int] | None, list[float]
     return x, None, [max(f, 1.0 / n) for f, n in zip(factors, x.shape[2:], strict=True)]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(enlargements())
 def test_nearest_takes_the_inputs_torch_takes(case: tuple[Tensor, list[int] | None, list[float] | None]) -> None:
     x, size, factors = case
@@ -112,7 +112,7 @@ def test_nearest_takes_the_inputs_torch_takes(case: tuple[Tensor, list[int] | No
     assert torch.equal(computed(network, x).float(), expected)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(enlargements(), st.booleans())
 def test_trilinear_weighs_the_inputs_torch_does(case: tuple[Any, ...], align_corners: bool) -> None:
     """The shares are torch's in float32, so what is left is rounding: two products and a sum on each axis."""
@@ -199,7 +199,7 @@ class Every(nn.Module):
         self.bias = nn.Parameter(torch.randn(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.norm(x) * 1.5 + self.mean
+        y = self.norm(1 - (x - self.mean) / 0.7) * 1.5 + self.mean
         y = F.group_norm(F.instance_norm(2.0 * y), 2).contiguous().to(x.dtype)
         y = F.pad(y[:, :, 0:], (0, 0, 0, 0))
         y = torch.cat([F.dropout(y, 0.5, self.training)]).mean((2, 3, 4), keepdim=True)

@@ -76,7 +76,7 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         "aten.cat at 'cat' [2, 5, 4, 4, 4]: a constant",
     ),
     "reshaped": (Fn(lambda m, x: x.view(4, 2, 4, 4, 4)), "aten.view at 'view' [4, 2, 4, 4, 4]: from [2, 4, 4, 4, 4]"),
-    "half": (Fn(lambda m, x: x.half()), "aten._to_copy at 'to_copy' [2, 4, 4, 4, 4]: to torch.float16"),
+    "half": (Fn(lambda m, x: x.half()), "aten._to_copy at 'to_copy' [2, 4, 4, 4, 4]: gives torch.float16"),
     "weights that are computed": (
         Fn(lambda m, x: F.conv3d(x, x[:, :, :1, :1, :1])),
         "aten.conv3d at 'conv3d' [2, 2, 4, 4, 4]: its weight is computed from the input",
@@ -86,7 +86,19 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         "aten.addmm at 'addmm' [2, 4]: beta 1, alpha 2",
     ),
     "a number taken out": (Fn(lambda m, x: x * x.sum().item()), "aten.sum at 'sum' []: is none"),
-    "padded": (Fn(lambda m, x: F.pad(x, (0, 1))), "aten.pad at 'pad' [2, 4, 4, 4, 5]: from [2, 4, 4, 4, 4]"),
+    "shifted": (Fn(lambda m, x: F.pad(x, (1, -1))), "aten.pad at 'pad' [2, 4, 4, 4, 4]: by [1, -1]"),
+    "sums of all": (Fn(lambda m, x: 1 - x.sum()), "aten.sum at 'sum' []: is none"),
+    "wide softmax": (
+        Fn(lambda m, x: x.softmax(1, dtype=torch.float64)),
+        "aten.softmax at 'softmax' [2, 4, 4, 4, 4]: gives torch.float64",
+    ),
+    "scaled difference": (Fn(lambda m, x: torch.sub(x, 1.0, alpha=2)), "aten.sub at 'sub' [2, 4, 4, 4, 4]: alpha 2"),
+    "quotient": (Fn(lambda m, x: 1 / x), "aten.reciprocal at 'reciprocal' [2, 4, 4, 4, 4]: is none"),
+    "a choice by the data": (
+        Fn(lambda m, x: torch.cond(x.sum() > 0, lambda x: x.tanh(), lambda x: x.relu(), (x,))),
+        "cond at 'cond' [2, 4, 4, 4, 4]: is none",
+    ),
+    "padded": (Fn(lambda m, x: F.pad(x, (0, 1))), "aten.pad at 'pad' [2, 4, 4, 4, 5]: by [0, 1]"),
 }
 
 
@@ -116,6 +128,24 @@ def test_a_refused_network_is_left_as_it_was() -> None:
         trace(net, X)
     assert [module.training for module in net] == [False, True, True]
     assert int(net[1].num_batches_tracked) == 0
+
+
+def test_what_is_refused_twice_is_named_once() -> None:
+    with pytest.raises(ValueError) as refusal:
+        trace(Fn(lambda m, x: x.cos() + x.cos()), X)
+    assert str(refusal.value).count("aten.cos") == 1
+
+
+class Counting(nn.Module):
+    """Remembers how often it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls.add_(1)
+        return x * self.calls
 
 
 def data_dependent(module: nn.Module, x: Tensor) -> Tensor:
@@ -170,6 +200,7 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: trace(Fn(lambda m, x: m.conv.bias + 1), X),
         "net: what comes out does not depend on the input",
     ),
+    "memory": (lambda: trace(Counting(), X), "net: changes its buffer calls when called; accepted is a function"),
     "odd output": (lambda: trace(Fn(lambda m, x: x[0]), X), r"aten.select at 'select'"),
     "two inputs": (lambda: trace(nn.Bilinear(4, 4, 2), X), "net: torch.export cannot follow it: TypeError: .*input2"),
     "control flow": (
