@@ -85,6 +85,9 @@ def test_an_affine_map_stays_where_another_reads_or_something_lies_between() -> 
     residual = chain(("a", direct(), (INPUT, INPUT)), ("b", affine(), ("a",)))
     assert_fused(fuse.fold_affine, residual, ["a", "b"])
     assert_fused(fuse.fold_affine, chain(("a", RELU, (INPUT,)), ("b", affine(), ("a",))), ["a", "b"])
+    first = ("a", direct(), (INPUT,)), ("b", affine(), ("a",))
+    then_shared = chain(*first, ("c", affine(), ("b",)), ("d", Add(), ("b", "c")))
+    assert_fused(fuse.fold_affine, then_shared, ["a", "c", "d"])
 
 
 def test_an_addition_goes_to_the_convolution_computed_last() -> None:
@@ -104,6 +107,8 @@ def test_an_addition_stays_where_no_convolution_can_take_it() -> None:
     assert_fused(fuse.fold_addition, twice, ["a", "b"])
     after_relu = chain(("a", direct(relu=True), (INPUT,)), ("b", transposed(), ("a",)), ("c", Add(), ("a", "b")))
     assert_fused(fuse.fold_addition, after_relu, ["a", "b", "c"])
+    rectified = chain(("a", direct(relu=True), (INPUT,)), ("b", Add(), ("a", INPUT)))
+    assert_fused(fuse.fold_addition, rectified, ["a", "b"])
     three = chain(("a", direct(), (INPUT,)), ("b", Add(), ("a", INPUT)), ("c", Add(), ("b", INPUT)))
     assert_fused(fuse.fold_addition, three, ["a", "c"])
 

@@ -174,6 +174,22 @@ def test_layers_side_by_side_are_one_where_nobody_else_reads_them(again: bool, n
     assert_same(network, net, x)
 
 
+def test_a_layer_beside_itself_is_computed_once() -> None:
+    class Doubled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = lrw.WinogradConv3d(2, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x)
+            return torch.cat([y, y], dim=1)
+
+    net, x = Doubled(), volume(1, 2, 4, 4, 4)
+    network = trace(net, x)
+    assert [node.name for node in network.nodes] == ["layer", "cat"]
+    assert_same(network, net, x)
+
+
 def test_the_functions_of_lrw_are_traced_like_the_modules() -> None:
     class Functional(nn.Module):
         def __init__(self) -> None:
