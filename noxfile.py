@@ -69,6 +69,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_arm(session: nox.Session) -> None:
+    """Count and model what layers cost on ARM, beside other libraries; arguments after -- go to `bench.arm`."""
+    install(session)
+    session.run("python", "-m", "bench.arm", *session.posargs)
+
+
+@nox.session
 def evidence(session: nox.Session) -> None:
     """Train every method on real volumes and write docs/evidence.md; arguments after -- go to `bench.evidence`."""
     install(session, extras="data,plot")

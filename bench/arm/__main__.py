@@ -1,0 +1,104 @@
+"""Count what layers cost on ARM, ours and its peers', and model the rest: `nox -s bench_arm`.
+
+One table per layer. Cycles and misses are modelled, never timed. Peers are fetched once into $LRW_BENCH_CACHE, or
+lrw-bench in the user's cache; a row that cannot be had says why. Exit codes: 0 done, 1 a row of ours failed, 2 wrong
+arguments or missing tools, 130 stopped by Ctrl-C; what was measured until then is in the CSV.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.arm import cycles, emulator, rows, table, tools
+from bench.arm.layers import LAYERS, Layer, select
+from bench.arm.measure import Contender, measure, our_contenders, peer_contender
+from bench.arm.peers import PEERS
+
+CROSS = "aarch64-linux-gnu-gcc"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is asked for."""
+    arguments = _arguments(argv)
+    try:
+        tools.require(*emulator.TOOLS, *cycles.TOOLS, *([CROSS] if arguments.only != "peers" else []))
+    except RuntimeError as reason:
+        print(f"bench_arm: {reason}", file=sys.stderr)
+        return 2
+    done = run(arguments.layers, _contenders(arguments), arguments.limit, arguments.csv)
+    return int(any(row.library == "lrw" and row.note for row in done))
+
+
+def run(layers: Sequence[Layer], contenders: Sequence[Contender], limit: float, csv: Path | None) -> list[rows.Row]:
+    """Measure every layer by every contender, one after the other; tables as they are done, `csv` row by row."""
+    console, done = Console(width=max(Console().width, table.WIDTH)), list[rows.Row]()
+    for layer in layers:
+        for contender in contenders:
+            with console.status(f"{layer.title}, {contender.library}"):
+                done.append(measure(contender, layer, limit))
+            if csv:
+                rows.write(csv, done)
+        console.print(table.of([row for row in done if row.layer == layer]))
+    return done
+
+
+def _contenders(arguments: argparse.Namespace) -> list[Contender]:
+    ours = our_contenders() if arguments.only != "peers" else []
+    return ours + ([peer_contender(peer) for peer in arguments.peers] if arguments.only != "ours" else [])
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="bench_arm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = ", ".join(layer.name for layer in LAYERS)
+    parser.add_argument(
+        "--layers", type=_layers, default=LAYERS, metavar="NAMES", help=f"or beginnings of names, by commas: {names}"
+    )
+    parser.add_argument("--only", choices=("ours", "peers"), help="one side")
+    parser.add_argument("--peers", type=_peers, default=PEERS, metavar="NAMES", help=f"by commas: {', '.join(PEERS)}")
+    parser.add_argument("--limit", type=_seconds, default=900.0, metavar="SECONDS", help="of one emulated run")
+    parser.add_argument("--csv", type=_csv, metavar="FILE", help="write the rows there too")
+    return parser.parse_args(argv)
+
+
+def _layers(text: str) -> list[Layer]:
+    try:
+        return select(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _peers(text: str) -> list[str]:
+    wanted = [name.strip() for name in text.split(",")]
+    if not set(wanted) <= set(PEERS):
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted are {', '.join(PEERS)}")
+    return list(dict.fromkeys(wanted))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted are positive numbers")
+    return value
+
+
+def _csv(text: str) -> Path:
+    path = Path(text)
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r}; accepted is a file in a folder that exists")
+    return path
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\nbench_arm: stopped", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,122 @@
+/* Models two levels of data cache under a guest's loads and stores: a plugin for qemu-aarch64.
+ *
+ *   gcc -O2 -Wall -Wextra -Werror -shared -fPIC -o cache.so cache.c
+ *   qemu-aarch64 -plugin ./cache.so,out=FILE PROGRAM
+ *
+ * Copyright (c) lrw contributors. SPDX-License-Identifier: MIT
+ *
+ * Level 1 has 64 KiB, 4 ways; level 2 has 512 KiB, 8 ways; lines of 64 bytes, least recently used goes first, what is
+ * written is written back. No prefetcher, no instructions, no other core. FILE gets, for each region but 0,
+ *
+ *   region TAG accesses=N stores=N l1=N l2=N written_back=N     lines touched, stored to, missed, sent to memory
+ *
+ * The caches start empty at the first mark and keep their contents from region to region.
+ */
+#include "plugin.h"
+
+enum { LINE_BITS = 6 };
+
+typedef struct line { uint64_t number, used; bool is_dirty; } line; /* used 0: empty */
+typedef struct cache { size_t sets, ways; line *lines; } cache;
+
+enum level { L1, L2, LEVELS };
+
+static struct { uint64_t accesses, stores, missed[LEVELS], written_back; } counts;
+static cache caches[LEVELS];
+static uint64_t clock_now;
+static bool is_counting;
+
+static bool make_cache(cache *made, size_t kib, size_t ways)
+{
+    size_t lines = (kib << 10) >> LINE_BITS;
+    *made = (cache){lines / ways, ways, calloc(lines, sizeof(line))};
+    return made->lines != NULL;
+}
+
+/* Touch line `number`; true where it was there. Otherwise it takes the oldest's place, which goes to *evicted. */
+static bool touch(cache *where, uint64_t number, bool is_store, line *evicted)
+{
+    line *set = where->lines + number % where->sets * where->ways, *oldest = set;
+    *evicted = (line){0};
+    for (line *way = set; way < set + where->ways; way++) {
+        if (way->used && way->number == number) {
+            way->used = ++clock_now;
+            way->is_dirty |= is_store;
+            return true;
+        }
+        if (way->used < oldest->used)
+            oldest = way;
+    }
+    *evicted = *oldest;
+    *oldest = (line){number, ++clock_now, is_store};
+    return false;
+}
+
+static bool touch_l2(uint64_t number, bool is_store)
+{
+    line evicted;
+    bool is_hit = touch(&caches[L2], number, is_store, &evicted);
+    counts.written_back += evicted.is_dirty;
+    return is_hit;
+}
+
+static void access_line(uint64_t number, bool is_store)
+{
+    line evicted;
+    counts.accesses++;
+    counts.stores += is_store;
+    if (touch(&caches[L1], number, is_store, &evicted))
+        return;
+    counts.missed[L1]++;
+    if (evicted.is_dirty)
+        touch_l2(evicted.number, true);
+    counts.missed[L2] += !touch_l2(number, false);
+}
+
+static void accessed(unsigned vcpu, uint32_t access, uint64_t address, void *data)
+{
+    (void)vcpu, (void)data;
+    if (!is_counting)
+        return;
+    uint64_t bytes = 1u << qemu_plugin_mem_size_shift(access);
+    uint64_t first = address >> LINE_BITS, last = (address + bytes - 1) >> LINE_BITS;
+    for (uint64_t number = first; number <= last; number++)
+        access_line(number, qemu_plugin_mem_is_store(access));
+}
+
+static void translated(plugin_id id, block *code)
+{
+    (void)id;
+    for (size_t i = 0; i < qemu_plugin_tb_n_insns(code); i++)
+        qemu_plugin_register_vcpu_mem_cb(qemu_plugin_tb_get_insn(code, i), accessed, NO_REGISTERS, READS_AND_WRITES,
+                                         NULL);
+}
+
+static void marked(plugin_id id, unsigned vcpu, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+                   uint64_t e, uint64_t f, uint64_t g, uint64_t h)
+{
+    (void)id, (void)vcpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
+    int tag = mark_of(number);
+    if (tag < 0)
+        return;
+    if (tag > 0) {
+        fprintf(report, "region %d accesses=%" PRIu64 " stores=%" PRIu64, tag, counts.accesses, counts.stores);
+        fprintf(report, " l1=%" PRIu64 " l2=%" PRIu64, counts.missed[L1], counts.missed[L2]);
+        fprintf(report, " written_back=%" PRIu64 "\n", counts.written_back);
+        fflush(report);
+    }
+    memset(&counts, 0, sizeof counts);
+    is_counting = true;
+}
+
+EXPORTED int qemu_plugin_version = 1;
+
+EXPORTED int qemu_plugin_install(plugin_id id, const info *machine, int argc, char **argv)
+{
+    (void)machine;
+    if (!open_report(argc, argv) || !make_cache(&caches[L1], 64, 4) || !make_cache(&caches[L2], 512, 8))
+        return 1;
+    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    qemu_plugin_register_vcpu_syscall_cb(id, marked);
+    return 0;
+}

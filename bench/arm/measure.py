@@ -1,0 +1,71 @@
+"""From a contender and a layer to a row: correctness first, then counts, modelled cycles, modelled misses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bench.arm import cycles, emulator, ours, peers
+from bench.arm.layers import Layer
+from bench.arm.program import Program
+from bench.arm.rows import Row
+from lrw.version import __version__
+
+SHARES = (1.0, 0.25)
+WRONG = 0.01
+"""An error over the largest output beyond which something else was computed; what it took is of no interest."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A library, and how it makes a program of a layer in a folder."""
+
+    library: str
+    version: str
+    share: float
+    build: Callable[[Layer, Path], Program]
+
+
+def our_contenders() -> list[Contender]:
+    """This library at each share of the columns."""
+    return [Contender("lrw", __version__, share, partial(_ours, share)) for share in SHARES]
+
+
+def peer_contender(peer: str) -> Contender:
+    """One of `peers.PEERS`."""
+    return Contender(peer, peers.version(peer), 1.0, partial(peers.build, peer))
+
+
+def measure(contender: Contender, layer: Layer, limit: float) -> Row:
+    """The row of `layer`, each of its two emulated runs given `limit` seconds; where one fails, the note says why."""
+    row = partial(Row, layer, contender.library, contender.version, contender.share)
+    try:
+        with TemporaryDirectory(prefix="lrw-bench-") as folder:
+            program = contender.build(layer, Path(folder))
+            region = emulator.one_run(emulator.count(program, limit=limit))
+            error = _error(program)
+            missed = emulator.one_run(emulator.misses(program, limit=limit))
+        rates = {core: layer.macs / cycles.total_cycles(region.blocks, core) for core in cycles.MODELS}
+    except RuntimeError as reason:
+        return row(note=str(reason))
+    counts = region.counts
+    executed = {"instructions": counts.total, "fma": counts.fma, "loads": counts.loads, "stores": counts.stores}
+    return row(**executed, mac_per_cycle=rates, l1=missed.l1, l2=missed.l2, error=error)
+
+
+def _error(program: Program) -> float:
+    """Largest error over largest output. Raises RuntimeError where it is beyond WRONG, or not a number."""
+    y, exact = program.output(), program.expected()
+    if y.shape != exact.shape:
+        raise RuntimeError(f"wrong: output {list(y.shape)}, expected {list(exact.shape)}")
+    error = float(np.abs(y - exact).max() / np.abs(exact).max())
+    if not error <= WRONG:  # NaN is wrong too
+        raise RuntimeError(f"wrong: error {error:.2g} of the largest output")
+    return error
+
+
+def _ours(share: float, layer: Layer, folder: Path) -> Program:
+    return ours.build(layer, share, folder)

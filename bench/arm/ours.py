@@ -1,0 +1,85 @@
+"""A layer as this library exports it: lowered, linked with a main that marks its runs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bench.arm.layers import Layer
+from bench.arm.peers import values
+from bench.arm.program import Doubles, Floats, Program
+from bench.arm.tools import call
+from lrw.geometry import Geometry
+from lrw.ops import domain_conv3d, transform_weight
+from lrw_kernels.aarch64 import LayerSpec, build_layer
+from lrw_kernels.winograd import Tile, cheapest_tile
+
+_NAME = "layer"
+_MAIN = """\
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include "lrw_layer.h"
+
+static void *buffer(size_t bytes) {
+  void *memory = aligned_alloc(LRW_ALIGNMENT, (bytes + LRW_ALIGNMENT - 1) / LRW_ALIGNMENT * LRW_ALIGNMENT);
+  if (!memory) exit(10);
+  return memory;
+}
+
+static void *contents(const char *path, size_t bytes) {
+  void *memory = buffer(bytes);
+  FILE *file = fopen(path, "rb");
+  if (!file || fread(memory, 1, bytes, file) != bytes || fclose(file) != 0) exit(11);
+  return memory;
+}
+
+int main(void) {
+  const float *input = contents("input", LRW_layer_INPUT_BYTES);
+  const void *weights = contents("lrw_layer.weights", LRW_layer_WEIGHTS_BYTES);
+  float *output = buffer(LRW_layer_OUTPUT_BYTES);
+  void *workspace = buffer(lrw_layer_workspace_bytes());
+  int status = lrw_layer_run(input, output, weights, workspace);
+  for (int tag = 0; tag < 3; tag++) {
+    for (int run = 0; run < tag; run++) status |= lrw_layer_run(input, output, weights, workspace);
+    syscall(500000 + tag);
+  }
+  FILE *file = fopen("output", "wb");
+  size_t written = file ? fwrite(output, 1, LRW_layer_OUTPUT_BYTES, file) : 0;
+  return written == LRW_layer_OUTPUT_BYTES && fclose(file) == 0 ? status : 12;
+}
+"""
+
+
+def build(layer: Layer, share_of_columns: float, folder: Path) -> Program:
+    """`layer` with that share of its columns, drawn at random, as a static program in `folder`.
+
+    Raises RuntimeError where lowering or linking fails or the cross compiler is missing.
+    """
+    x, weight = values(layer)
+    tile = cheapest_tile((3, 3, 3), layer.cin, layer.cout, layer.size)
+    kept = _kept(tile, share_of_columns)
+    u = transform_weight(torch.from_numpy(weight), tile, kept).contiguous()
+    spec = LayerSpec(_NAME, tile, (1, 1, 1), layer.size, layer.cin, layer.cout, kept, False)
+    artifacts = build_layer(spec, u.numpy(), None, folder)
+    (folder / "main.c").write_text(_MAIN)
+    np.ascontiguousarray(x[0].transpose(1, 2, 3, 0)).tofile(folder / "input")
+    sources = ["main.c", artifacts.object.name]
+    call(["aarch64-linux-gnu-gcc", "-O1", "-static", "-o", "main", *sources], folder=folder)
+
+    def output() -> Floats:
+        return np.fromfile(folder / "output", np.float32).reshape(*layer.size, layer.cout).transpose(3, 0, 1, 2)
+
+    def expected() -> Doubles:
+        given = torch.from_numpy(x).double()
+        if len(kept) == tile.positions:
+            return F.conv3d(given, torch.from_numpy(weight).double(), padding=1)[0].numpy()
+        return domain_conv3d(given, u.double(), None, Geometry(tile, (1, 1, 1), kept).arguments, "torch")[0].numpy()
+
+    return Program((str(folder / "main"),), folder, output, expected)
+
+
+def _kept(tile: Tile, share: float) -> tuple[int, ...]:
+    chosen = np.random.default_rng(1).choice(tile.positions, round(share * tile.positions), replace=False)
+    return tuple(sorted(int(p) for p in chosen))

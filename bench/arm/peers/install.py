@@ -1,0 +1,84 @@
+"""Fetch a peer's wheels and the arm64 system they run in, through pip and apt, into the cache folder."""
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.arm.emulator import cache_folder
+from bench.arm.tools import call, require
+
+LISTS = Path(__file__).parent
+ROOT_PACKAGES = ("python3.11", "libgomp1", "libstdc++6")  # Debian 12; apt adds what they depend on
+_GLIBC = ("2_28", "2_27", "2_26", "2_17")
+_PLATFORMS = ("manylinux2014_aarch64", *(f"manylinux_{version}_aarch64" for version in _GLIBC))
+_TOOLS = ("apt-get", "dpkg-deb")
+
+
+def installed_wheels(peer: str) -> Path:
+    """The folder that holds the wheels of `peer`'s list, unpacked: the guest's PYTHONPATH.
+
+    pip checks the digests. Raises RuntimeError with pip's words where it cannot install them.
+    """
+    wheels = LISTS / f"{peer}.txt"
+    target = _folder(peer, wheels.read_text())
+    if not target.exists():
+        python = ["--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=abi3", "--abi=none"]
+        platforms = [f"--platform={platform}" for platform in _PLATFORMS]
+        options = ["--quiet", "--require-hashes", "--no-deps", "--no-compile", "--only-binary=:all:"]
+        with _draft(target) as draft:
+            pip = [sys.executable, "-m", "pip", "install", *options, *python, *platforms]
+            call([*pip, "--target", draft, "--requirement", wheels])
+    return target
+
+
+def installed_root() -> Path:
+    """The folder of an arm64 Debian system with Python 3.11, enough for the emulator's -L.
+
+    Raises RuntimeError where apt or dpkg is missing or the machine's apt sources do not have it.
+    """
+    target = _folder("root", " ".join(ROOT_PACKAGES))
+    if not target.exists():
+        require(*_TOOLS)
+        with _draft(target) as draft, TemporaryDirectory(dir=target.parent) as state:
+            for package in sorted(_downloaded(Path(state))):
+                call(["dpkg-deb", "--extract", package, draft])
+    return target
+
+
+def _downloaded(state: Path) -> Iterator[Path]:
+    """Fetch the root's packages by an apt that believes in an empty arm64 machine and leaves this one alone."""
+    (state / "lists/partial").mkdir(parents=True)
+    (state / "archives/partial").mkdir(parents=True)
+    (state / "status").touch()
+    settings = {
+        "APT::Architecture": "arm64",
+        "APT::Architectures::": "arm64",
+        "APT::Install-Recommends": "false",
+        "APT::Sandbox::User": "",
+        "Dir::State": state,
+        "Dir::State::status": state / "status",
+        "Dir::Cache": state,
+        "Debug::NoLocking": "true",
+    }
+    options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    call(["apt-get", "-q", *options, "update"])
+    call(["apt-get", "-q", *options, "install", "--yes", "--download-only", *ROOT_PACKAGES])
+    return (state / "archives").glob("*.deb")
+
+
+@contextmanager
+def _draft(target: Path) -> Iterator[Path]:
+    """A folder that becomes `target` only when all went well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=target.parent) as folder:
+        draft = Path(folder, target.name)
+        draft.mkdir()
+        yield draft
+        draft.rename(target)
+
+
+def _folder(name: str, pinned: str) -> Path:
+    return cache_folder() / "peers" / f"{name}-{hashlib.sha256(pinned.encode()).hexdigest()[:16]}"
