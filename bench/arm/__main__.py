@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 
@@ -20,6 +21,12 @@ from bench.arm.peers import PEERS
 CROSS = "aarch64-linux-gnu-gcc"
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line; --help says the rest."""
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is asked for."""
     arguments = _arguments(argv)
@@ -28,7 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RuntimeError as reason:
         print(f"bench_arm: {reason}", file=sys.stderr)
         return 2
-    done = run(arguments.layers, _contenders(arguments), arguments.limit, arguments.csv)
+    try:
+        done = run(arguments.layers, _contenders(arguments), arguments.limit, arguments.csv)
+    except KeyboardInterrupt:
+        print("\nbench_arm: stopped", file=sys.stderr)
+        return 130
     return int(any(row.library == "lrw" and row.note for row in done))
 
 
@@ -51,9 +62,7 @@ def _contenders(arguments: argparse.Namespace) -> list[Contender]:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="bench_arm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(prog="bench_arm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = ", ".join(layer.name for layer in LAYERS)
     parser.add_argument(
         "--layers", type=_layers, default=LAYERS, metavar="NAMES", help=f"or beginnings of names, by commas: {names}"
@@ -97,8 +106,4 @@ def _csv(text: str) -> Path:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("\nbench_arm: stopped", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(main())

@@ -145,7 +145,8 @@ def _fmas(block: Block) -> tuple[int, int]:
 
 
 def _is_branch(word: int) -> bool:
-    return word >> 26 & 7 == 5
+    is_system = word >> 22 == 0x354  # nop, mrs and their like share the branches' group
+    return word >> 26 & 7 == 5 and not is_system
 
 
 def _is_on_stack(word: int) -> bool:

@@ -60,7 +60,7 @@ class Counts(_Numbers):
 
 @dataclass(frozen=True)
 class Misses(_Numbers):
-    """Lines of 64 bytes: touched, touched by stores, missed in level 1 and 2, written back to memory."""
+    """Accesses and stores, one of 16 bytes being two to QEMU; lines of 64 bytes missed in each level, written back."""
 
     accesses: int
     stores: int
