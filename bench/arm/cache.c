@@ -8,8 +8,9 @@
  * Level 1 has 64 KiB, 4 ways; level 2 has 512 KiB, 8 ways; lines of 64 bytes, least recently used goes first, what is
  * written is written back. No prefetcher, no instructions, no other core. FILE gets, for each region but 0,
  *
- *   region TAG accesses=N stores=N l1=N l2=N written_back=N    accesses of at most 8 bytes; lines
+ *   region TAG accesses=N stores=N l1=N l2=N written_back=N
  *
+ * accesses and stores are QEMU's, of at most 8 bytes; l1 and l2 are lines missed, written_back lines sent to memory.
  * The caches start empty at the first mark and keep their contents from region to region.
  */
 #include "plugin.h"

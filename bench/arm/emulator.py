@@ -109,7 +109,10 @@ def count(program: Program, *, cpu: str = CPU, limit: float | None = None) -> di
 
 
 def misses(program: Program, *, cpu: str = CPU, limit: float | None = None) -> dict[int, Misses]:
-    """Lines that miss in the modelled caches, by region. `cpu`, `limit` and errors as in `count`."""
+    """Lines that miss in the modelled caches, by region. `cpu`, `limit` and errors as in `count`.
+
+    Repeatable where the program's memory is: a peer's moves a little with the name of its folder, its misses by 1 %.
+    """
     return parse_misses(_run(program, "cache", cpu, limit))
 
 

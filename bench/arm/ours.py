@@ -77,7 +77,7 @@ def build(layer: Layer, share_of_columns: float, folder: Path) -> Program:
             return F.conv3d(given, torch.from_numpy(weight).double(), padding=1)[0].numpy()
         return domain_conv3d(given, u.double(), None, Geometry(tile, (1, 1, 1), kept).arguments, "torch")[0].numpy()
 
-    return Program((str(folder / "main"),), folder, output, expected)
+    return Program(("./main",), folder, output, expected)
 
 
 def _kept(tile: Tile, share: float) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ from rich.table import Table
 from bench.arm.cycles import MODELS
 from bench.arm.rows import Row
 
-WIDTH = 110  # columns of text it needs
+WIDTH = 130  # columns of text it needs
 
 
 def of(rows: Sequence[Row]) -> Table:

@@ -110,7 +110,7 @@ def assembled(folder: Path, run: str) -> Program:
         cwd=folder,
     )
     nothing = np.zeros(1)
-    return Program((str(folder / "main"),), folder, lambda: nothing.astype(np.float32), lambda: nothing)
+    return Program(("./main",), folder, lambda: nothing.astype(np.float32), lambda: nothing)
 
 
 def counts(**known: int) -> Counts:
