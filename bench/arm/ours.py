@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from bench.arm.data import convolved, values
 from bench.arm.layers import Layer
-from bench.arm.peers import values
 from bench.arm.program import Doubles, Floats, Program
 from bench.arm.tools import call
 from lrw.geometry import Geometry
@@ -72,10 +71,10 @@ def build(layer: Layer, share_of_columns: float, folder: Path) -> Program:
         return np.fromfile(folder / "output", np.float32).reshape(*layer.size, layer.cout).transpose(3, 0, 1, 2)
 
     def expected() -> Doubles:
-        given = torch.from_numpy(x).double()
         if len(kept) == tile.positions:
-            return F.conv3d(given, torch.from_numpy(weight).double(), padding=1)[0].numpy()
-        return domain_conv3d(given, u.double(), None, Geometry(tile, (1, 1, 1), kept).arguments, "torch")[0].numpy()
+            return convolved(x, weight)
+        geometry = Geometry(tile, (1, 1, 1), kept)
+        return domain_conv3d(torch.from_numpy(x).double(), u.double(), None, geometry.arguments, "torch")[0].numpy()
 
     return Program(("./main",), folder, output, expected)
 

@@ -12,9 +12,10 @@ import pytest
 
 from bench.arm import __main__ as program
 from bench.arm import emulator, measure, ours, rows
+from bench.arm.data import values
 from bench.arm.emulator import Block, Counts, Misses, Region
 from bench.arm.layers import LAYERS, Layer, select
-from bench.arm.peers import install, onnx_model, values
+from bench.arm.peers import install, onnx_model
 from bench.arm.program import Program
 from bench.arm.table import of
 from verify.unit.exported_layers import call, need

@@ -7,13 +7,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
+from bench.arm.data import convolved, values
 from bench.arm.layers import Layer
 from bench.arm.peers.install import LISTS, installed_root, installed_wheels
 from bench.arm.peers.onnx_model import conv3d_model
-from bench.arm.program import Doubles, Floats, Program
+from bench.arm.program import Program
 
 PEERS = ("mnn", "onnxruntime", "torch")
 _GUEST = Path(__file__).with_name("guest.py")
@@ -39,7 +38,7 @@ def build(peer: str, layer: Layer, folder: Path) -> Program:
         "PYTHONPATH": str(site),
     }
     argv = (str(root / "usr/bin/python3.11"), str(_GUEST), peer)
-    return Program(argv, folder, lambda: np.load(folder / "y.npy")[0], lambda: _expected(x, weight), root, environment)
+    return Program(argv, folder, lambda: np.load(folder / "y.npy")[0], lambda: convolved(x, weight), root, environment)
 
 
 def version(peer: str) -> str:
@@ -47,16 +46,3 @@ def version(peer: str) -> str:
     found = re.search(r"^\w+==(\S+)", (LISTS / f"{peer}.txt").read_text(), flags=re.M)
     assert found
     return found.group(1)
-
-
-def values(layer: Layer) -> tuple[Floats, Floats]:
-    """Input [1, Cin, D, H, W] and weight [Cout, Cin, 3, 3, 3] of a layer: normal, the same at every call."""
-    draw = np.random.default_rng(0).standard_normal
-    x = draw((1, layer.cin, *layer.size), np.float32)
-    weight = draw((layer.cout, layer.cin, 3, 3, 3), np.float32) / np.float32(27 * layer.cin) ** 0.5
-    return x, weight.astype(np.float32)
-
-
-def _expected(x: Floats, weight: Floats) -> Doubles:
-    y = F.conv3d(torch.from_numpy(x).double(), torch.from_numpy(weight).double(), padding=1)
-    return y[0].numpy()
