@@ -36,20 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench_arm: {reason}", file=sys.stderr)
         return 2
     try:
-        done = run(arguments.layers, _contenders(arguments), arguments.limit, arguments.csv)
+        done = run(arguments.layers, _contenders(arguments), arguments.limit, arguments.csv, arguments.misses)
     except KeyboardInterrupt:
         print("\nbench_arm: stopped", file=sys.stderr)
         return 130
     return int(any(row.library == "lrw" and row.note for row in done))
 
 
-def run(layers: Sequence[Layer], contenders: Sequence[Contender], limit: float, csv: Path | None) -> list[rows.Row]:
+def run(
+    layers: Sequence[Layer], contenders: Sequence[Contender], limit: float, csv: Path | None, with_misses: bool = True
+) -> list[rows.Row]:
     """Measure every layer by every contender, one after the other; tables as they are done, `csv` row by row."""
     console, done = Console(width=max(Console().width, table.WIDTH)), list[rows.Row]()
     for layer in layers:
         for contender in contenders:
             with console.status(f"{layer.title}, {contender.library}"):
-                done.append(measure(contender, layer, limit))
+                done.append(measure(contender, layer, limit, with_misses))
             if csv:
                 rows.write(csv, done)
         console.print(table.of([row for row in done if row.layer == layer]))
@@ -70,6 +72,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", choices=("ours", "peers"), help="one side")
     parser.add_argument("--peers", type=_peers, default=PEERS, metavar="NAMES", help=f"by commas: {', '.join(PEERS)}")
     parser.add_argument("--limit", type=_seconds, default=900.0, metavar="SECONDS", help="of one emulated run")
+    parser.add_argument(
+        "--no-misses", dest="misses", action="store_false", help="leave out the cache model, which takes longest"
+    )
     parser.add_argument("--csv", type=_csv, metavar="FILE", help="write the rows there too")
     return parser.parse_args(argv)
 

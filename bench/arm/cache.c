@@ -17,14 +17,13 @@
 
 enum { LINE_BITS = 6 };
 
-typedef struct line { uint64_t number, used; bool is_dirty; } line; /* used 0: empty */
-typedef struct cache { size_t sets, ways; line *lines; } cache;
+typedef struct line { uint64_t number; bool is_dirty; } line; /* number 0: empty */
+typedef struct cache { size_t sets, ways; line *lines; } cache; /* sets: a power of two; latest way first */
 
 enum level { L1, L2, LEVELS };
 
 static struct { uint64_t accesses, stores, missed[LEVELS], written_back; } counts;
 static cache caches[LEVELS];
-static uint64_t clock_now;
 static bool is_counting;
 
 static bool make_cache(cache *made, size_t kib, size_t ways)
@@ -34,23 +33,20 @@ static bool make_cache(cache *made, size_t kib, size_t ways)
     return made->lines != NULL;
 }
 
-/* Touch line `number`; true where it was there. Otherwise it takes the oldest's place, which goes to *evicted. */
+/* Touch line `number`; true where it was there. Otherwise the way that was used least recently goes to *evicted. */
 static bool touch(cache *where, uint64_t number, bool is_store, line *evicted)
 {
-    line *set = where->lines + number % where->sets * where->ways, *oldest = set;
-    *evicted = (line){0};
-    for (line *way = set; way < set + where->ways; way++) {
-        if (way->used && way->number == number) {
-            way->used = ++clock_now;
-            way->is_dirty |= is_store;
-            return true;
-        }
-        if (way->used < oldest->used)
-            oldest = way;
-    }
-    *evicted = *oldest;
-    *oldest = (line){number, ++clock_now, is_store};
-    return false;
+    line *set = where->lines + (number & (where->sets - 1)) * where->ways;
+    size_t way = 0;
+    while (way < where->ways && set[way].number != number)
+        way++;
+    bool is_hit = way < where->ways;
+    line latest = is_hit ? set[way] : (line){number, false};
+    *evicted = is_hit ? (line){0} : set[--way];
+    for (; way > 0; way--)
+        set[way] = set[way - 1];
+    set[0] = (line){number, latest.is_dirty || is_store};
+    return is_hit;
 }
 
 static bool touch_l2(uint64_t number, bool is_store)
@@ -80,7 +76,7 @@ static void accessed(unsigned vcpu, uint32_t access, uint64_t address, void *dat
     if (!is_counting)
         return;
     uint64_t bytes = 1u << qemu_plugin_mem_size_shift(access);
-    uint64_t first = address >> LINE_BITS, last = (address + bytes - 1) >> LINE_BITS;
+    uint64_t first = (address >> LINE_BITS) + 1, last = ((address + bytes - 1) >> LINE_BITS) + 1; /* 0 is empty */
     for (uint64_t number = first; number <= last; number++)
         access_line(number, qemu_plugin_mem_is_store(access));
 }

@@ -1,7 +1,7 @@
 """From a contender and a layer to a row: correctness first, then counts, modelled cycles, modelled misses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,21 +39,29 @@ def peer_contender(peer: str) -> Contender:
     return Contender(peer, peers.version(peer), 1.0, partial(peers.build, peer))
 
 
-def measure(contender: Contender, layer: Layer, limit: float) -> Row:
+def measure(contender: Contender, layer: Layer, limit: float, with_misses: bool = True) -> Row:
     """The row of `layer`, each of its two emulated runs given `limit` seconds; where one fails, the note says why."""
-    row = partial(Row, layer, contender.library, contender.version, contender.share)
-    try:
-        with TemporaryDirectory(prefix="lrw-bench-") as folder:
+    row = Row(layer, contender.library, contender.version, contender.share)
+    with TemporaryDirectory(prefix="lrw-bench-") as folder:
+        try:
             program = contender.build(layer, Path(folder))
-            region = emulator.one_run(emulator.count(program, limit=limit))
-            error = _error(program)
-            missed = emulator.one_run(emulator.misses(program, limit=limit))
-        rates = {core: layer.macs / cycles.total_cycles(region.blocks, core) for core in cycles.MODELS}
-    except RuntimeError as reason:
-        return row(note=str(reason))
-    counts = region.counts
+            row = _counted(row, program, limit)
+            return _with_misses(row, program, limit) if with_misses else row
+        except RuntimeError as reason:
+            return replace(row, note=str(reason))
+
+
+def _counted(row: Row, program: Program, limit: float) -> Row:
+    region = emulator.one_run(emulator.count(program, limit=limit))
+    error, counts = _error(program), region.counts
+    rates = {core: row.layer.macs / cycles.total_cycles(region.blocks, core) for core in cycles.MODELS}
     executed = {"instructions": counts.total, "fma": counts.fma, "loads": counts.loads, "stores": counts.stores}
-    return row(**executed, mac_per_cycle=rates, l1=missed.l1, l2=missed.l2, error=error)
+    return replace(row, **executed, mac_per_cycle=rates, error=error)
+
+
+def _with_misses(row: Row, program: Program, limit: float) -> Row:
+    missed = emulator.one_run(emulator.misses(program, limit=limit))
+    return replace(row, l1=missed.l1, l2=missed.l2)
 
 
 def _error(program: Program) -> float:
