@@ -1,5 +1,6 @@
-"""The exported layers as fixtures for every file here."""
+"""The exported layers and the bench's cache as fixtures for every file here."""
 
+from verify.unit.arm_programs import bench_cache
 from verify.unit.exported_layers import built, native
 
-__all__ = ["built", "native"]
+__all__ = ["bench_cache", "built", "native"]

@@ -1,0 +1,206 @@
+"""The ARM bench from a layer to its row: correctness first, peers that may be missing, the command and its exits."""
+
+import csv
+import hashlib
+import re
+import zipfile
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.arm import __main__ as program
+from bench.arm import measure, ours, rows
+from bench.arm.data import values
+from bench.arm.emulator import Region
+from bench.arm.peers import install, onnx_model
+from bench.arm.program import Program
+from bench.arm.table import of
+from verify.unit.arm_programs import QEMU, SMALL, counts
+from verify.unit.exported_layers import need
+
+pytestmark = pytest.mark.usefixtures("bench_cache")
+
+
+def test_our_layer_is_measured_behind_its_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need(*QEMU)
+    monkeypatch.setattr(measure.cycles, "total_cycles", lambda *_: 1e6)
+    monkeypatch.setattr(rows, "versions", lambda: "some")
+    row = measure.measure(measure.our_contenders()[1], SMALL, 60)
+    assert row.note == ""
+    assert row.error is not None
+    assert row.error < 1e-5
+    assert 0 < (row.per_mac or 0) < 10
+    rows.write(tmp_path / "rows.csv", [row, row])
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first == second
+    assert (first["layer"], first["share"], first["macs"]) == ("small", "0.25", str(SMALL.macs))
+    assert all(first[name] for name in (*rows.CERTIFICATE, "mac_per_cycle_n1", "l1", "l2"))
+
+
+def test_a_wrong_result_gives_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = Program(("main",), tmp_path, lambda: np.full((1, 2), np.nan, np.float32), lambda: np.ones((1, 2)))
+    monkeypatch.setattr(measure.emulator, "count", lambda *_, **__: {1: ran(1), 2: ran(2)})
+    monkeypatch.setattr(measure.emulator, "misses", lambda *_, **__: pytest.fail("measured behind a red gate"))
+    row = measure.measure(measure.Contender("odd", "1", 1.0, lambda *_: wrong), SMALL, 60)
+    assert row.note == "wrong: error nan of the largest output"
+    assert row.instructions is None
+
+
+@pytest.mark.parametrize("with_misses", [True, False])
+def test_counts_stay_where_the_cache_model_fails_or_is_left_out(
+    with_misses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: object, **__: object) -> None:
+        raise RuntimeError("too slow")
+
+    fine = Program(("main",), tmp_path, lambda: np.ones((1, 2), np.float32), lambda: np.ones((1, 2)))
+    monkeypatch.setattr(measure.emulator, "count", lambda *_, **__: {1: ran(1), 2: ran(7)})
+    monkeypatch.setattr(measure.emulator, "misses", slow)
+    monkeypatch.setattr(measure.cycles, "total_cycles", lambda *_: 1e6)
+    row = measure.measure(measure.Contender("odd", "1", 1.0, lambda *_: fine), SMALL, 60, with_misses)
+    assert (row.instructions, row.error, row.l1) == (6, 0.0, None)
+    assert row.note == ("too slow" if with_misses else "")
+
+
+def ran(total: int) -> Region:
+    return Region(counts(total=total), ())
+
+
+def test_a_peer_that_cannot_be_installed_says_why_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    contenders = [measure.peer_contender("mnn"), measure.peer_contender("torch")]
+    done = program.run([SMALL], contenders, 60, None)
+    reason = "missing: apt-get, dpkg-deb (Debian: apt-get install apt dpkg)"
+    assert [(row.library, row.note) for row in done] == [("mnn", reason), ("torch", reason)]
+    assert f"torch 2.10.0: {reason}" in capsys.readouterr().out
+    assert of(done).row_count == 2
+
+
+def test_wheels_are_installed_by_their_digest_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_INDEX", "DISABLE_PIP_VERSION_CHECK"):
+        monkeypatch.setenv(f"PIP_{name}", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    digest = wheel(tmp_path)
+    monkeypatch.setattr(install, "LISTS", tmp_path)
+    (tmp_path / "good.txt").write_text(f"thing==1.0 --hash=sha256:{digest}\n")
+    (tmp_path / "bad.txt").write_text(f"thing==1.0 --hash=sha256:{digest[::-1]}\n")
+    site = install.installed_wheels("good")
+    assert (site / "thing.py").read_text() == "ANSWER = 42\n"
+    with pytest.raises(RuntimeError, match=digest):
+        install.installed_wheels("bad")
+    assert install.installed_wheels("good") == site
+    assert not [path for path in site.parent.iterdir() if path.name.startswith(("bad", "tmp"))]
+
+
+def wheel(folder: Path) -> str:
+    """Write the wheel of a package `thing` for aarch64; its sha256."""
+    path = folder / "thing-1.0-cp311-cp311-manylinux_2_28_aarch64.whl"
+    tag = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: false\nTag: cp311-cp311-manylinux_2_28_aarch64\n"
+    members = {
+        "thing.py": "ANSWER = 42\n",
+        "thing-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n",
+        "thing-1.0.dist-info/WHEEL": tag,
+        "thing-1.0.dist-info/RECORD": "thing.py,,\n",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_the_onnx_model_holds_the_layer() -> None:
+    _, weight = values(SMALL)
+    model = fields_of(onnx_model.conv3d_model(SMALL, weight))
+    graph = fields_of(model[7][0])
+    node, tensor = fields_of(graph[1][0]), fields_of(graph[5][0])
+    assert node[4] == [b"Conv"]
+    assert [fields_of(attribute)[8] for attribute in node[5]] == [[3] * 3, [1] * 6, [1] * 3]
+    assert tensor[1] == [8, 4, 3, 3, 3]
+    assert tensor[9] == [weight.tobytes()]
+    shapes = [
+        fields_of(fields_of(fields_of(fields_of(value)[2][0])[1][0])[2][0])[1] for value in (graph[11][0], graph[12][0])
+    ]
+    assert [[fields_of(size)[1][0] for size in shape] for shape in shapes] == [[1, 4, 4, 6, 6], [1, 8, 4, 6, 6]]
+
+
+def fields_of(message: bytes) -> dict[int, list[int | bytes]]:
+    """The fields of a protocol buffer of numbers and things with a length."""
+    found: dict[int, list[int | bytes]] = {}
+    rest = iter(message)
+
+    def number() -> int:
+        value = shift = 0
+        for byte in rest:
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        return value
+
+    while rest.__length_hint__():
+        key = number()
+        value = number()
+        found.setdefault(key >> 3, []).append(bytes(islice(rest, value)) if key & 7 == 2 else value)
+    return found
+
+
+# The command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--layers", "c4d"], "argument --layers: 'c4d' begins no layer's name; there are ref-16, .*"),
+        (["--peers", "mnn,ncnn"], "argument --peers: 'mnn,ncnn'; accepted are mnn, onnxruntime, torch"),
+        (["--only", "both"], "argument --only: invalid choice: 'both' .*"),
+        (["--limit", "-3"], "argument --limit: '-3'; accepted are positive numbers"),
+        (["--csv", "no/such/folder.csv"], "argument --csv: .*; accepted is a file in a folder that exists"),
+        (["--speed"], "unrecognized arguments: --speed"),
+    ],
+)
+def test_wrong_arguments_give_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        program.main(arguments)
+    assert stopped.value.code == 2
+    assert re.fullmatch(f"bench_arm: {message}\n", capsys.readouterr().err)
+
+
+def test_missing_tools_are_named_with_their_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert program.main([]) == 2
+    packages = "gcc gcc-aarch64-linux-gnu llvm-22 qemu-user"
+    missing = "gcc, qemu-aarch64, llvm-mc-22, llvm-mca-22, aarch64-linux-gnu-gcc"
+    assert capsys.readouterr().err == f"bench_arm: missing: {missing} (Debian: apt-get install {packages})\n"
+
+
+def test_control_c_ends_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(program.tools, "require", lambda *_: None)
+    monkeypatch.setattr(program, "run", stopped)
+    assert program.main([]) == 130
+    assert capsys.readouterr().err == "\nbench_arm: stopped\n"
+
+
+@pytest.mark.parametrize("failing", ["lrw", "mnn"])
+def test_only_a_row_of_ours_that_fails_is_a_failure(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = [rows.Row(SMALL, name, "1", 1.0, note="no" if name == failing else "") for name in ("lrw", "mnn")]
+    monkeypatch.setattr(program.tools, "require", lambda *_: None)
+    monkeypatch.setattr(program, "run", lambda *_: failed)
+    assert program.main([]) == (1 if failing == "lrw" else 0)
+
+
+def test_a_share_of_the_columns_is_drawn_the_same_every_time() -> None:
+    tile = ours.Tile.of(4)
+    assert len(ours._kept(tile, 0.25)) == 54
+    assert ours._kept(tile, 0.25) == ours._kept(tile, 0.25)
