@@ -8,6 +8,7 @@ arguments or missing tools, 130 stopped by Ctrl-C; what was measured until then 
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -51,11 +52,18 @@ def run(
     for layer in layers:
         for contender in contenders:
             with console.status(f"{layer.title}, {contender.library}"):
-                done.append(measure(contender, layer, limit, with_misses))
+                known = _same(done, contender, layer)
+                done.append(replace(known, layer=layer) if known else measure(contender, layer, limit, with_misses))
             if csv:
                 rows.write(csv, done)
         console.print(table.of([row for row in done if row.layer == layer]))
     return done
+
+
+def _same(done: Sequence[rows.Row], contender: Contender, layer: Layer) -> rows.Row | None:
+    """The contender's row of an earlier layer of the same shape: a network has some twice."""
+    wanted = layer.shape, contender.library, contender.share
+    return next((row for row in done if (row.layer.shape, row.library, row.share) == wanted), None)
 
 
 def _contenders(arguments: argparse.Namespace) -> list[Contender]:

@@ -16,6 +16,11 @@ class Layer:
     size: Triple
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(Cin, Cout, D, H, W): all that a library sees of it."""
+        return (self.cin, self.cout, *self.size)
+
+    @property
     def macs(self) -> int:
         """Multiply-adds of direct convolution, those with the zeros of the padding included."""
         return 27 * self.cin * self.cout * prod(self.size)

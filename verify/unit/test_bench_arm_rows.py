@@ -14,6 +14,7 @@ from bench.arm import __main__ as program
 from bench.arm import measure, ours, rows
 from bench.arm.data import values
 from bench.arm.emulator import Region
+from bench.arm.layers import Layer, select
 from bench.arm.peers import install, onnx_model
 from bench.arm.program import Program
 from bench.arm.table import of
@@ -198,6 +199,19 @@ def test_only_a_row_of_ours_that_fails_is_a_failure(failing: str, monkeypatch: p
     monkeypatch.setattr(program.tools, "require", lambda *_: None)
     monkeypatch.setattr(program, "run", lambda *_: failed)
     assert program.main([]) == (1 if failing == "lrw" else 0)
+
+
+def test_a_shape_that_comes_twice_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def row(contender: measure.Contender, layer: Layer, *_: object) -> rows.Row:
+        measured.append(layer.name)
+        return rows.Row(layer, contender.library, contender.version, contender.share, instructions=7)
+
+    monkeypatch.setattr(program, "measure", row)
+    done = program.run(select("c3d-5"), [measure.peer_contender("mnn")], 60, None)
+    assert measured == ["c3d-5a"]
+    assert [(row.layer.name, row.instructions) for row in done] == [("c3d-5a", 7), ("c3d-5b", 7)]
 
 
 def test_a_share_of_the_columns_is_drawn_the_same_every_time() -> None:
