@@ -14,8 +14,8 @@ from bench.arm import __main__ as program
 from bench.arm import measure, ours, rows
 from bench.arm.data import values
 from bench.arm.emulator import Region
-from bench.arm.layers import Layer, select
-from bench.arm.peers import install, onnx_model
+from bench.arm.layers import LAYERS, Layer, select
+from bench.arm.peers import PEERS, install, onnx_model
 from bench.arm.program import Program
 from bench.arm.table import of
 from verify.unit.arm_programs import QEMU, SMALL, counts
@@ -212,6 +212,18 @@ def test_a_shape_that_comes_twice_is_measured_once(monkeypatch: pytest.MonkeyPat
     done = program.run(select("c3d-5"), [measure.peer_contender("mnn")], 60, None)
     assert measured == ["c3d-5a"]
     assert [(row.layer.name, row.instructions) for row in done] == [("c3d-5a", 7), ("c3d-5b", 7)]
+
+
+def test_the_committed_rows_have_every_layer_by_mnn_and_each_peer_on_the_reference_layers() -> None:
+    with (Path(program.__file__).parents[1] / "results" / "arm_peers.csv").open(newline="") as file:
+        read = list(csv.DictReader(file))
+    found = {(row["layer"], row["library"]): row for row in read}
+    assert len(found) == len(read)
+    reference = {(layer.name, peer) for layer in select("ref") for peer in PEERS}
+    assert {(layer.name, "mnn") for layer in LAYERS} | reference <= found.keys()
+    for row in read:
+        assert float(row["per_mac"]) == pytest.approx(int(row["instructions"]) / int(row["macs"]), rel=1e-3)
+        assert float(row["error"]) < 0.01
 
 
 def test_a_share_of_the_columns_is_drawn_the_same_every_time() -> None:
