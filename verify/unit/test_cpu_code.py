@@ -8,7 +8,7 @@ import pytest
 from llvmlite import ir
 
 from lrw_kernels.cpu.machine import AVX512, MACHINES, Machine
-from lrw_kernels.cpu.micro import emit_micro, forward_micro
+from lrw_kernels.cpu.micro import UNROLLED, emit_micro, forward_micro
 from lrw_kernels.cpu.patch import emit_columns, emit_lines, emit_scatter
 from lrw_kernels.cpu.plan import MOST_SCRATCH, Size, plan
 from lrw_kernels.cpu.program import Program
@@ -54,10 +54,10 @@ def test_transforms_take_no_more_operations_than_the_cost_model_says(text: str) 
     one = tile.outputs  # one tile, one channel in and out
     model = winograd_cost(tile, 1, 1, one)
     gather, scatter = whole(text, "gather", "B"), whole(text, "scatter", "A")
-    columns, lines = emitted(emit_columns, 8, gather), emitted(emit_lines, 4, gather)
-    back = emitted(emit_scatter, 11, scatter)
+    columns, lines = emitted(emit_columns, 9, gather), emitted(emit_lines, 5, gather)
+    back = emitted(emit_scatter, 12, scatter)
     stages = flops(columns) * gather.patch[2] + flops(lines)
-    column_flops = flops(emitted(emit_scatter, 11, whole(text, "scatter", "A", (0,))))
+    column_flops = flops(emitted(emit_scatter, 12, whole(text, "scatter", "A", (0,))))
     assert stages + flops(back) <= model.flops - 2 * model.products + 2 * prod(one) + column_flops * tile.outputs[2]
     assert columns["load"] == gather.inputs[0] * gather.inputs[1], "each activation is loaded once"
     assert lines["store"] == tile.positions, "each position is stored once"
@@ -67,10 +67,10 @@ def test_transforms_take_no_more_operations_than_the_cost_model_says(text: str) 
 def test_pruned_positions_are_neither_stored_nor_loaded(text: str) -> None:
     tile = Tile.parse(text)
     kept = tuple(range(0, tile.positions, 4))
-    full, pruned = (emitted(emit_lines, 4, whole(text, "gather", "B", some)) for some in (None, kept))
+    full, pruned = (emitted(emit_lines, 5, whole(text, "gather", "B", some)) for some in (None, kept))
     assert pruned["store"] == len(kept)
     assert flops(pruned) < flops(full)
-    back = emitted(emit_scatter, 11, whole(text, "scatter", "A", kept))
+    back = emitted(emit_scatter, 12, whole(text, "scatter", "A", kept))
     lines = {position // tile.inputs[2] for position in kept}  # of which one column is read back
     outputs = tile.outputs[0] * tile.outputs[1]
     assert back["load"] == len(kept) + len(lines) + 1 + outputs, "positions, lines, bias, residual"
@@ -86,12 +86,21 @@ def test_the_micro_kernel_is_fused_multiply_adds_on_values_loaded_once(machine: 
     builder.ret(emit_micro(Vectors(builder, element, micro.lanes), micro, list(function.args)))
     code = str(function)
     tallest, *others = micro.rows
-    steps = tallest * (micro.run + 1) + 2 * sum(others)  # a whole run unrolled and a loop for parts; two loops
-    assert len(re.findall(r"call .*@.?llvm\.fma", code)) == micro.vectors * steps
-    vector_loads = len(re.findall(r"load <", code))
-    read_back = micro.vectors * sum(micro.rows)  # C, where it is added to
-    assert vector_loads == micro.vectors * (micro.run + 1 + 2 * len(others)) + read_back, "B once per step"
-    assert tallest * machine.vectors + machine.vectors + 1 <= {64: 32, 32: 16, 16: 32}[machine.vector_bytes]
+    vectors, run = micro.vectors, micro.run
+    read_back = vectors * sum(micro.rows)  # C, where it is added to
+    if micro.by_element:
+        # All heights but one: UNROLLED steps that begin the sums, as many in a loop, a single run, a loop for parts.
+        runs = {rows: 2 * UNROLLED // run + 1 if rows > 1 else 1 for rows in micro.rows}
+        fmas = sum(rows * (runs[rows] * run + 1 - (rows > 1)) for rows in micro.rows)
+        loads = sum(runs[rows] * (rows + run * vectors) + vectors for rows in micro.rows)
+        registers = tallest * vectors + tallest + vectors
+    else:
+        fmas = tallest * (run + 1) + 2 * sum(others)  # a whole run unrolled and a loop for parts; two loops
+        loads = vectors * (run + 1 + 2 * len(others))
+        registers = tallest * vectors + vectors + 1
+    assert len(re.findall(r"call .*@.?llvm\.fma", code)) == vectors * fmas
+    assert len(re.findall(r"load <", code)) == loads + read_back, "B once per step, A by element once per run"
+    assert registers <= {64: 32, 32: 16, 16: 32}[machine.vector_bytes]
 
 
 def size(tiles: int, threads: int, channels: int = 8) -> Size:

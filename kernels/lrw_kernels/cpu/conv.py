@@ -72,14 +72,15 @@ class Pass:
         self.plan = _plan(self.size, p, way)
         self.by_tiles = self.plan.path == "blocks"
         self.parts = p.parts if way == FORWARD else (Part(p, 0),)
-        self.offsets = [(part.first * BYTES[p.kind], part.first * BYTES[p.element]) for part in self.parts]
         self.source, self.targets = _sides(self)
+        added = self.targets[0].program.result
+        self.offsets = [(part.first * BYTES[p.kind], part.first * BYTES[added]) for part in self.parts]
         self.v_tables = [_planes(self, part.problem) for part in self.parts]
         if way == WEIGHT_GRAD:
             self.products = [_gradient_products(self)]
         else:
             self.products = [_products(self, index, steps) for index in range(len(self.parts))]
-        self.zeros = np.zeros((self.size.vectors_out + 1) * p.machine.lanes(p.element), p.element)
+        self.zeros = np.zeros((self.size.vectors_out + 1) * p.machine.lanes(p.element), added)
         self.no_bias = self.zeros.ctypes.data
         self.v_bytes, self.m_bytes = (_round(max(side.bytes for side in s)) for s in ([self.source], self.targets))
         scratch = max(side.scratch for side in (self.source, *self.targets))
@@ -203,13 +204,15 @@ class Job:
         self._add_region("transform", record, ceil(tiles / run) * ceil(record.vectors / record.split))
 
     def _add_region(self, name: str, job: records.Record, items: int) -> None:
-        kernel = self._owner.place(library.work_range(name))
-        region = records.Region(kernel=kernel, job=job.address, items=items, chunk=1, scratch_bytes=self._owner.each)
+        owner = self._owner
+        kernel = owner.place(library.work_range(name))
+        region = records.Region(kernel=kernel, job=job.address, items=items, chunk=1)
+        region.scratch_bytes, region.workers = owner.each, owner.problem.threads
         self.regions.append(region)
 
 
 def _plan(size: Size, p: Problem, way: str) -> Plan:
-    chosen = plan(size, p.machine, blocks=way == FORWARD)
+    chosen = plan(size, p.machine, blocks=way == FORWARD, most=p.most_scratch)
     if way != INPUT_GRAD:
         return chosen
     # Patches of the gradient overlap: they are shared out by samples and channels alone.

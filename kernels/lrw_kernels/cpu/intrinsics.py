@@ -41,36 +41,48 @@ def gives(emit: Callable[[Any, list[Any]], Any]) -> Generate:
 
 
 def _vectors(builder: Any, p: Program) -> Vectors:
-    return Vectors(builder, p.element, p.lanes, spare_adders=p.spare_adders)
+    return Vectors(builder, p.element, p.lanes, spare_adders=p.spare_adders, native_maximum=p.native_maximum)
 
 
 @intrinsic(prefer_literal=True)
-def gather_columns(_, text, rows, step, at, first, last, start, stop, scratch):
+def gather_columns(_, text, rows, step, at, first, last, start, stop, scratch, constants):
     """See `patch.emit_columns`; `text` is a Program's."""
     p = Program.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 8), does(lambda b, arguments: emit_columns(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 9), does(lambda b, arguments: emit_columns(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
-def gather_lines(_, text, start, domain, table, scratch):
+def gather_lines(_, text, start, domain, table, scratch, constants):
     """See `patch.emit_lines`; `text` is a Program's."""
     p = Program.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 4), does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 5), does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
-def scatter_tile(_, text, domain, table, rows, step, at, first, last, bias, residual, relu, scratch):
+def scatter_tile(_, text, domain, table, rows, step, at, first, last, bias, residual, relu, scratch, constants):
     """See `patch.emit_scatter`; `text` is a Program's."""
     p = Program.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 11), does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 12), does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
-def multiply(_, text, a, b, c, left, steps, a_jump, b_jump, c_row, add, ahead):
-    """See `micro.emit_micro`; `text` is a Micro's."""
+def multiply(_, text, a, b, c, left, steps, add, ahead):
+    """See `micro.emit_micro`; `text` is that of a Micro with fixed jumps."""
     m = Micro.parse(text.literal_value)
-    emit = gives(lambda builder, arguments: emit_micro(Vectors(builder, m.element, m.lanes), m, arguments[1:]))
-    return LONG(text, *(LONG,) * 10), emit
+
+    def emit(builder: Any, arguments: list[Any]) -> Any:
+        a, b, c, left, steps, add, ahead = arguments[1:]
+        return emit_micro(Vectors(builder, m.element, m.lanes), m, [a, b, c, left, steps, None, None, None, add, ahead])
+
+    return LONG(text, *(LONG,) * 7), gives(emit)
+
+
+@intrinsic(prefer_literal=True)
+def accumulate(_, text, a, b, c, left, steps, a_jump, b_jump, c_row, add):
+    """See `micro.emit_micro`; `text` is that of a Micro whose jumps vary."""
+    m = Micro.parse(text.literal_value)
+    emit = gives(lambda builder, arguments: emit_micro(Vectors(builder, m.element, m.lanes), m, [*arguments[1:], None]))
+    return LONG(text, *(LONG,) * 9), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -118,6 +130,13 @@ def put(_, address, value):
 def get(_, address):
     """Read one int64."""
     return LONG(LONG), gives(lambda b, a: b.load(b.inttoptr(a[0], I64.as_pointer())))
+
+
+@intrinsic
+def get_byte(_, address):
+    """Read one byte as an int64."""
+    emit = gives(lambda b, a: b.zext(b.load(b.inttoptr(a[0], ir.IntType(8).as_pointer())), I64))
+    return LONG(LONG), emit
 
 
 @intrinsic

@@ -6,11 +6,13 @@ int64: a kernel neither allocates nor raises, so that it also lowers to a librar
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from numba import njit
 
 from lrw_kernels.cpu.intrinsics import (
+    accumulate,
     copy_number,
     gather_columns,
     gather_lines,
@@ -49,11 +51,19 @@ def corner(s, tile):
 @helper
 def put_rows(s, data, outside, n, d, h, w, n_d, n_h, rows):
     """The addresses of the n_d * n_h rows of a patch of `data`; `outside` for those that are."""
-    first = data + n * s.stride_n + d * s.stride_d + h * s.stride_h + w * s.stride_w
+    plane = data + n * s.stride_n + d * s.stride_d + h * s.stride_h + w * s.stride_w
+    stride_d, stride_h, size_d = s.stride_d, s.stride_h, s.size_d
+    above, below = min(max(-h, 0), n_h), min(max(s.size_h - h, 0), n_h)  # rows above..below of a plane are inside
     for i in range(n_d):
-        for j in range(n_h):
-            inside = 0 <= d + i < s.size_d and 0 <= h + j < s.size_h
-            put(rows + (i * n_h + j) * ADDRESS, first + i * s.stride_d + j * s.stride_h if inside else outside)
+        inside = 0 <= d + i < size_d
+        first, last = (above, below) if inside else (n_h, n_h)
+        for j in range(first):
+            put(rows + j * ADDRESS, outside)
+        for j in range(first, last):
+            put(rows + j * ADDRESS, plane + j * stride_h)
+        for j in range(last, n_h):
+            put(rows + j * ADDRESS, outside)
+        rows, plane = rows + n_h * ADDRESS, plane + stride_d
 
 
 @helper
@@ -112,7 +122,7 @@ def gather_kernel(text: str) -> Kernel:
         n, d, h, w = corner(s, tile)
         begin, end, whole = -w, s.size_w - w, s.channels // lanes
         pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
-        edge = reaches_out(s, d, h, n_d, n_h)
+        edge, constants = reaches_out(s, d, h, n_d, n_h), s.constants
         for i in range(n_d * n_h):
             put(pad_rows + i * ADDRESS, pad + i * n_w * width)
         for i in range(count):
@@ -130,8 +140,8 @@ def gather_kernel(text: str) -> Kernel:
                     exchange(pad, rows, s.stride_w, at, few, column, left, right, False)
                     zero, start, source, step, at = column, column, pad_rows, width, 0
                 stop = column + n_w - zero
-                gather_columns(text, source, step, at, begin - zero, end - zero, start - zero, stop, lines)
-                gather_lines(text, column - zero, to + vector * s.rows * line, s.table, lines)
+                gather_columns(text, source, step, at, begin - zero, end - zero, start - zero, stop, lines, constants)
+                gather_lines(text, column - zero, to + vector * s.rows * line, s.table, lines, constants)
 
     return gather
 
@@ -148,6 +158,7 @@ def scatter_kernel(text: str) -> Kernel:
     lanes, width, line = program.lanes, program.kind_bytes, program.vector_bytes
     rows_at, pad_rows_at, residual_at = program.rows_at, program.pad_rows_at, program.residual_at
     lines_at, outside_at = program.lines_at, program.scratch_bytes(1)
+    bias_line = lanes * BYTES[program.result]
     exchange = _exchange(program)
 
     def scatter(side, tile, slot, count, first, last, domain, scratch):
@@ -169,7 +180,7 @@ def scatter_kernel(text: str) -> Kernel:
                     put_rows(s, s.residual, outside, n, d, h, w, n_d, n_h, residual)
             source, lines = slot_at(s, domain, slot + i, line), scratch + lines_at
             for vector in range(first, last):
-                from_slot, bias = source + (vector - first) * s.rows * line, s.bias + vector * line
+                from_slot, bias = source + (vector - first) * s.rows * line, s.bias + vector * bias_line
                 few, here = (s.channels - whole * lanes) * size, vector * width
                 to, step, at, added = rows, s.stride_w, here + column * s.stride_w, residual
                 if vector == whole:  # the last few channels, through a patch of their own
@@ -180,7 +191,9 @@ def scatter_kernel(text: str) -> Kernel:
                         exchange(pad, residual, s.stride_w, here, few, column, begin + column, end + column, False)
                         added = pad_rows
                 if begin < end:
-                    scatter_tile(text, from_slot, s.table, to, step, at, begin, end, bias, added, s.relu, lines)
+                    scatter_tile(
+                        text, from_slot, s.table, to, step, at, begin, end, bias, added, s.relu, lines, s.constants
+                    )
                 if vector == whole:
                     exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
 
@@ -193,37 +206,53 @@ def products_kernel(wide_text: str, narrow_text: str) -> Kernel:
     Panels are `wide` as long as there are vectors enough, then `narrow`, of one vector. `m` begins with panel `first`.
     """
     wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
-    vectors, rows = wide.vectors, wide.rows[0]
-    line, wide_step, narrow_step, run = wide.a_row, wide.b_step, narrow.b_step, wide.run
+    vectors, rows, line, run = wide.vectors, wide.rows[0], wide.a_row, wide.run
+    wide_step, narrow_step = wide.b_step, narrow.b_step
+    multiply_wide, multiply_narrow = panel_products(wide), panel_products(narrow)
 
     def products(job, position, tiles, first, last, v, m):
         p = products_at(job)
-        a_position, c = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
-        weights, whole = p.weights + position * p.weights_plane, p.vectors // vectors
-        for panel in range(first, last):
-            is_wide = panel < whole
-            panel_at = weights + (panel if is_wide else whole) * p.weights_panel
-            if not is_wide:
-                panel_at += (panel - whole) * (p.weights_panel // vectors)
-            for start in range(0, p.steps, CHUNK):
-                b = panel_at + start * (wide_step if is_wide else narrow_step)
-                steps, a_start = min(CHUNK, p.steps - start), a_position + start // run * rows * line
-                # Weights come from memory, and evenly: of several panels of tiles, the first two fetch half of what is
-                # next each. One alone is better left to the hardware (medmnist layer3: 82 % of peak, 60 with this).
-                after, tile = b + steps * wide_step, 0
-                while tile < tiles:
-                    ahead = after + (tile // rows) * steps * LINE if rows < tiles and tile < 2 * rows else 0
-                    shift = (tile % rows) * line
-                    a, to = a_start + (tile // rows) * p.v_panel + shift, c + (tile // rows) * p.m_panel + shift
-                    left, a_jump = tiles - tile, rows * line
-                    b_jump = run * (wide_step if is_wide else narrow_step)
-                    if is_wide:
-                        tile += multiply(wide_text, a, b, to, left, steps, a_jump, b_jump, line, start, ahead)
-                    else:
-                        tile += multiply(narrow_text, a, b, to, left, steps, a_jump, b_jump, line, start, ahead)
-            c += (vectors if is_wide else 1) * rows * line
+        a, c = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
+        steps, v_panel, m_panel, weights_panel = p.steps, p.v_panel, p.m_panel, p.weights_panel
+        whole = p.vectors // vectors
+        last_wide, first_narrow, narrow_panel = min(last, whole), max(first, whole), weights_panel // vectors
+        weights = p.weights + position * p.weights_plane
+        wides = weights + first * weights_panel
+        narrows = weights + whole * weights_panel + (first_narrow - whole) * narrow_panel
+        for start in range(0, steps, CHUNK):
+            length, from_a, to = min(CHUNK, steps - start), a + start // run * rows * line, c
+            from_b = wides + start * wide_step
+            for _ in range(first, last_wide):
+                multiply_wide(from_a, from_b, to, tiles, length, start, v_panel, m_panel)
+                from_b, to = from_b + weights_panel, to + vectors * rows * line
+            from_b = narrows + start * narrow_step
+            for _ in range(first_narrow, last):
+                multiply_narrow(from_a, from_b, to, tiles, length, start, v_panel, m_panel)
+                from_b, to = from_b + narrow_panel, to + rows * line
 
     return products
+
+
+def panel_products(micro: Micro) -> Any:
+    """(a, b, c, tiles, steps, add, v_panel, m_panel): all tiles times one panel of weights, over `steps` channels."""
+    rows, line, step = micro.rows[0], micro.a_row, micro.b_step
+    whole_text, rest_text, prefetch = replace(micro, rows=(rows,)).text, micro.text, micro.prefetch
+
+    @helper
+    def all_tiles(a, b, c, tiles, steps, add, v_panel, m_panel):
+        # Weights come from memory, and evenly: of several panels of tiles, the first two fetch half of what is next
+        # each. One alone is better left to the hardware (medmnist layer3: 82 % of peak, 60 with this).
+        ahead = b + steps * step if prefetch and rows < tiles else 0
+        for panel in range(tiles // rows):
+            multiply(whole_text, a, b, c, rows, steps, add, ahead)
+            a, c = a + v_panel, c + m_panel
+            ahead = 0 if panel > 0 or ahead == 0 else ahead + steps * LINE
+        left = tiles % rows
+        while left > 0:
+            done = multiply(rest_text, a, b, c, left, steps, add, ahead)
+            a, c, left = a + done * line, c + done * line, left - done
+
+    return all_tiles
 
 
 def weight_grad_kernel(wide_text: str, narrow_text: str) -> Kernel:
@@ -246,10 +275,10 @@ def weight_grad_kernel(wide_text: str, narrow_text: str) -> Kernel:
             vector = 0
             while vector < p.vectors:
                 if p.vectors - vector >= vectors:
-                    multiply(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add, 0)
+                    accumulate(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add)
                     done = vectors
                 else:
-                    multiply(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add, 0)
+                    accumulate(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add)
                     done = 1
                 vector += done
                 b += done * tile_rows * line

@@ -46,6 +46,33 @@ class Algebra(Protocol[Value]):
         """c a + b."""
 
 
+class Factors:
+    """An algebra of nothing that remembers what is multiplied by: fma's factors without their signs."""
+
+    def __init__(self, *, spare_adders: bool) -> None:
+        self.spare_adders, self.seen = spare_adders, dict[Fraction, None]()
+
+    def add(self, a: int, b: int) -> int:
+        """Nothing."""
+        return a
+
+    sub = add
+
+    def neg(self, a: int) -> int:
+        """Nothing."""
+        return a
+
+    def mul(self, c: Fraction, a: int) -> int:
+        """c is remembered."""
+        self.seen[c] = None
+        return a
+
+    def fma(self, c: Fraction, a: int, b: int) -> int:
+        """|c| is remembered."""
+        self.seen[abs(c)] = None
+        return a
+
+
 @dataclass(frozen=True)
 class Structure:
     """What `apply` shares in a matrix: column pairs, the matrix left on their sums and differences, row pairs."""

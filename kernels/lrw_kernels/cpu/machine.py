@@ -14,7 +14,8 @@ class Machine:
     """Vector width, micro-kernel and caches of a machine class.
 
     The micro-kernel forms `rows` x `vectors` * lanes products at a time: rows * vectors accumulators, `vectors` of B
-    and one of A must fit the register file. Caches are bytes: `l2` of a core, `l3` of all.
+    and one of A (`rows` of them if `by_element`) must fit the register file. Caches are bytes: `l2` of a core, `l3` of
+    all.
     """
 
     name: str
@@ -24,18 +25,23 @@ class Machine:
     l2: int
     l3: int
     spare_adders: bool = False  # see line.Algebra
+    prefetch: bool = True  # weights ahead of their use; hardware alone is better at it where this is False
+    native_maximum: bool = False  # see vector.Vectors
+    by_element: bool = False  # an fma can take one number of a vector for all: a row of A is loaded whole
 
     def __hash__(self) -> int:
         return hash((self.name, self.rows))  # on every call's way to its plan
 
     def lanes(self, element: str) -> int:
-        """Numbers per vector; `element` is "float32" or "float64"."""
-        return self.vector_bytes // (8 if element == "float64" else 4)
+        """Numbers of a dtype per vector."""
+        return self.vector_bytes // {"float64": 8, "float32": 4, "float16": 2}[element]
 
 
 AVX512 = Machine("avx512", 64, 14, 2, 1 * MIB, 32 * MIB)
 AVX2 = Machine("avx2", 32, 6, 2, 512 * KIB, 16 * MIB)
-NEON = Machine("neon", 16, 8, 3, 512 * KIB, 4 * MIB)
+NEON = Machine(
+    "neon", 16, 8, 2, 512 * KIB, 4 * MIB, spare_adders=True, prefetch=False, native_maximum=True, by_element=True
+)
 MACHINES = {machine.name: machine for machine in (AVX512, AVX2, NEON)}
 
 

@@ -7,10 +7,11 @@ from functools import lru_cache
 from typing import Any
 
 from lrw_kernels.cpu.machine import LINE, Machine
-from lrw_kernels.cpu.vector import BYTES, I64, Vectors, counted_loop, merge
+from lrw_kernels.cpu.vector import BYTES, I64, Vectors, counted_loop, merge, repeated
 
 # Channels summed at a stretch, a multiple of every run. 512 in one go double the error of 256 (1.2e-5 in F(4,3)^3).
 CHUNK = 256
+UNROLLED = 16  # steps of the sum by element at a time
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class Micro:
 
     `rows` are the heights there is code for, falling. k goes in runs of at most `run` steps: inside a run A moves by
     `a_step` and B by `b_step` per k, from run to run both jump by amounts known at run time. Row i of A lies
-    i * `a_row` further on, vector j of B and of C j * `b_vector` and j * `c_vector`.
+    i * `a_row` further on, vector j of B and of C j * `b_vector` and j * `c_vector`. `by_element`: a row's numbers of
+    a whole run are one vector of A. `jumps` of A and B from run to run where they are the same in all calls; row i of C
+    lies i * `a_row` further on then, too. `prefetch`: see `emit_micro`.
     """
 
     element: str
@@ -32,6 +35,9 @@ class Micro:
     b_step: int
     b_vector: int
     c_vector: int
+    by_element: bool = False
+    jumps: tuple[int, int] | None = None
+    prefetch: bool = True
 
     @property
     def text(self) -> str:
@@ -43,7 +49,8 @@ class Micro:
     def parse(text: str) -> "Micro":
         """The micro-kernel whose `text` this is."""
         fields = json.loads(text)
-        return Micro(**{**fields, "rows": tuple(fields["rows"])})
+        jumps = fields["jumps"] and tuple(fields["jumps"])
+        return Micro(**{**fields, "rows": tuple(fields["rows"]), "jumps": jumps})
 
 
 def forward_micro(machine: Machine, element: str, vectors: int) -> Micro:
@@ -51,7 +58,9 @@ def forward_micro(machine: Machine, element: str, vectors: int) -> Micro:
     lanes, size = machine.lanes(element), BYTES[element]
     line = lanes * size
     rows = _falling(machine.rows)
-    return Micro(element, lanes, rows, vectors, lanes, line, size, vectors * line, line, machine.rows * line)
+    panel, jumps = machine.rows * line, (machine.rows * line, lanes * vectors * line)
+    of_b = (vectors * line, line, panel)
+    return Micro(element, lanes, rows, vectors, lanes, line, size, *of_b, machine.by_element, jumps, machine.prefetch)
 
 
 def weight_grad_micro(machine: Machine, element: str, vectors: int) -> Micro:
@@ -59,7 +68,8 @@ def weight_grad_micro(machine: Machine, element: str, vectors: int) -> Micro:
     lanes, size = machine.lanes(element), BYTES[element]
     line = lanes * size
     rows = (min(8, lanes),)
-    return Micro(element, lanes, rows, vectors, machine.rows, size, line, line, machine.rows * line, line)
+    panel = machine.rows * line
+    return Micro(element, lanes, rows, vectors, machine.rows, size, line, line, panel, line, prefetch=False)
 
 
 def _falling(rows: int) -> tuple[int, ...]:
@@ -95,48 +105,106 @@ def emit_micro(v: Vectors, m: Micro, arguments: Sequence[Any]) -> Any:
 def _emit_block(v: Vectors, m: Micro, rows: int, a: Any, b: Any, c: Any, *rest: Any) -> None:
     steps, a_jump, b_jump, c_row, add, ahead = rest
     builder = v.builder
-    targets = [
-        (builder.add(c, builder.mul(c_row, I64(i))), j * m.c_vector) for i in range(rows) for j in range(m.vectors)
-    ]
-    start = [v.constant(0.0)] * len(targets)
-
-    def run(_: Any, carried: list[Any]) -> list[Any]:
-        a_run, b_run, left, fetched, *sums = carried
-        whole, part, joined = (builder.append_basic_block(name) for name in ("whole", "part", "joined"))
-        builder.cbranch(builder.icmp_signed(">=", left, I64(m.run)), whole, part)
-        ends = []
-        for block, length in ((whole, m.run), (part, left)):
-            builder.position_at_end(block)
-            straight = block is whole and rows == m.rows[0]
-            if straight:
-                with builder.if_then(builder.icmp_signed("!=", ahead, I64(0))):
-                    for k in range(m.run):
-                        v.prefetch(builder.add(fetched, I64(k * LINE)))
-                totals = _straight(v, m, rows, a_run, b_run, sums)
-            else:
-                totals = _looped(v, m, rows, a_run, b_run, length, sums)
-            ends.append((totals, builder.block))
-            builder.branch(joined)
-        builder.position_at_end(joined)
-        totals = merge(builder, ends)
-        moved = [builder.add(at, jump) for at, jump in ((a_run, a_jump), (b_run, b_jump))]
-        return [*moved, builder.sub(left, I64(m.run)), builder.add(fetched, I64(m.run * LINE)), *totals]
-
-    runs = builder.udiv(builder.add(steps, I64(m.run - 1)), I64(m.run))
-    totals = counted_loop(builder, runs, [a, b, steps, ahead, *start], run)[4:]
+    if m.jumps is not None:
+        (a_jump, b_jump), targets = map(I64, m.jumps), [(c, i * m.a_row) for i in range(rows)]
+    else:
+        targets = [(builder.add(c, builder.mul(c_row, I64(i))), 0) for i in range(rows)]
+    places = [(to, offset + j * m.c_vector) for to, offset in targets for j in range(m.vectors)]
+    zeros = [v.constant(0.0)] * len(places)
+    runs, left = builder.udiv(steps, I64(m.run)), builder.urem(steps, I64(m.run))
+    if m.by_element and m.jumps is not None:
+        a_rest, b_rest, *totals = _runs_by_element(v, m, rows, runs, a, b, zeros)
+    else:
+        a_rest, b_rest, *totals = _runs(v, m, rows, runs, a, b, zeros, (a_jump, b_jump), ahead)
     before = builder.block
+    with builder.if_then(builder.icmp_signed("!=", left, I64(0))):
+        parts = _looped(v, m, rows, a_rest, b_rest, left, totals)
+        parted = builder.block
+    totals, before = merge(builder, [(totals, before), (parts, parted)]), builder.block
     with builder.if_then(builder.icmp_signed("!=", add, I64(0))):
-        sums = [v.add(total, v.load(*target)) for target, total in zip(targets, totals, strict=True)]
+        sums = [v.add(total, v.load(*place)) for place, total in zip(places, totals, strict=True)]
         adding = builder.block
-    for target, total in zip(targets, merge(builder, [(totals, before), (sums, adding)]), strict=True):
-        v.store(total, *target)
+    for place, total in zip(places, merge(builder, [(totals, before), (sums, adding)]), strict=True):
+        v.store(total, *place)
+
+
+def _runs(
+    v: Vectors, m: Micro, rows: int, runs: Any, a: Any, b: Any, sums: list[Any], jumps: tuple[Any, Any], ahead: Any
+) -> list[Any]:
+    """[a, b, *sums] behind all whole runs."""
+    builder, before = v.builder, v.builder.block
+    fetched = [ahead] if m.prefetch else []
+
+    def run(carried: list[Any]) -> list[Any]:
+        a, b, *rest = carried
+        moved = []
+        if m.prefetch:
+            with builder.if_then(builder.icmp_signed("!=", ahead, I64(0))):
+                for k in range(m.run):
+                    v.prefetch(builder.add(rest[0], I64(k * LINE)))
+            moved = [builder.add(rest[0], I64(m.run * LINE))]
+        if rows == m.rows[0]:
+            totals = _straight(v, m, rows, a, b, rest[len(moved) :])
+        else:
+            totals = _looped(v, m, rows, a, b, I64(m.run), rest[len(moved) :])
+        return [builder.add(a, jumps[0]), builder.add(b, jumps[1]), *moved, *totals]
+
+    with builder.if_then(builder.icmp_signed("!=", runs, I64(0))):
+        done = repeated(builder, runs, [a, b, *fetched, *sums], run)
+        after = builder.block
+    return merge(builder, [([a, b, *sums], before), ([*done[:2], *done[2 + len(fetched) :]], after)])
+
+
+def _runs_by_element(v: Vectors, m: Micro, rows: int, runs: Any, a: Any, b: Any, sums: list[Any]) -> list[Any]:
+    """The same, several runs at a time where there are so many: the first of those begin the sums without zeros."""
+    builder, unrolled = v.builder, UNROLLED // m.run
+
+    def stretch(count: int, carried: list[Any], *, begin: bool = False) -> list[Any]:
+        a, b, *sums = carried
+        a_jump, b_jump = m.jumps or (0, 0)
+        totals: list[Any] | None = None if begin else sums
+        for i in range(count):
+            totals = _by_element(v, m, rows, builder.add(a, I64(i * a_jump)), builder.add(b, I64(i * b_jump)), totals)
+        return [builder.add(a, I64(count * a_jump)), builder.add(b, I64(count * b_jump)), *(totals or sums)]
+
+    state = [a, b, *sums]
+    if rows > 1:  # a single row is as fast as its weights come
+        many, before = builder.udiv(runs, I64(unrolled)), builder.block
+        with builder.if_then(builder.icmp_signed("!=", many, I64(0))):
+            begun = stretch(unrolled, state, begin=True)
+            begin, fewer = builder.block, builder.sub(many, I64(1))
+            with builder.if_then(builder.icmp_signed("!=", fewer, I64(0))):
+                done = repeated(builder, fewer, begun, lambda carried: stretch(unrolled, carried))
+                end = builder.block
+            begun, begin = merge(builder, [(begun, begin), (done, end)]), builder.block
+        state = merge(builder, [(state, before), (begun, begin)])
+        runs = builder.urem(runs, I64(unrolled))
+    before = builder.block
+    with builder.if_then(builder.icmp_signed("!=", runs, I64(0))):
+        done = repeated(builder, runs, state, lambda carried: stretch(1, carried))
+        end = builder.block
+    return merge(builder, [(state, before), (done, end)])
+
+
+def _by_element(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any] | None) -> list[Any]:
+    """A run with a vector of A a row."""
+    whole = [v.load(a, i * m.a_row) for i in range(rows)]
+    for k in range(m.run):
+        sums = _step(v, m, [v.splat_element(row, k) for row in whole], v.builder.add(b, I64(k * m.b_step)), sums)
+    return sums or []
 
 
 def _straight(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any]) -> list[Any]:
     """A whole run without a loop, because the end of a short loop is what branch predictors get wrong."""
     for k in range(m.run):
-        sums = _step(v, m, rows, v.builder.add(a, I64(k * m.a_step)), v.builder.add(b, I64(k * m.b_step)), sums)
+        factors = _factors(v, m, rows, v.builder.add(a, I64(k * m.a_step)))
+        sums = _step(v, m, factors, v.builder.add(b, I64(k * m.b_step)), sums)
     return sums
+
+
+def _factors(v: Vectors, m: Micro, rows: int, a: Any) -> list[Any]:
+    """A column of A, each number in a vector of its own."""
+    return [v.splat(v.load_scalar(a, i * m.a_row)) for i in range(rows)]
 
 
 def _looped(v: Vectors, m: Micro, rows: int, a: Any, b: Any, length: Any, sums: list[Any]) -> list[Any]:
@@ -144,18 +212,17 @@ def _looped(v: Vectors, m: Micro, rows: int, a: Any, b: Any, length: Any, sums: 
 
     def step(k: Any, carried: list[Any]) -> list[Any]:
         a_k, b_k = (builder.add(at, builder.mul(k, I64(by))) for at, by in ((a, m.a_step), (b, m.b_step)))
-        return _step(v, m, rows, a_k, b_k, carried)
+        return _step(v, m, _factors(v, m, rows, a_k), b_k, carried)
 
-    return counted_loop(builder, I64(length) if isinstance(length, int) else length, sums, step)
+    return counted_loop(builder, length, sums, step)
 
 
-def _step(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any]) -> list[Any]:
+def _step(v: Vectors, m: Micro, factors: list[Any], b: Any, sums: list[Any] | None) -> list[Any]:
     columns = [v.load(b, j * m.b_vector) for j in range(m.vectors)]
-    new = []
-    for i in range(rows):
-        factor = v.splat(v.load_scalar(a, i * m.a_row))
-        new += [v.fma(factor, column, sums[i * m.vectors + j]) for j, column in enumerate(columns)]
-    return new
+    pairs = [(factor, column) for factor in factors for column in columns]
+    if sums is None:
+        return [v.builder.fmul(factor, column) for factor, column in pairs]
+    return [v.fma(factor, column, total) for (factor, column), total in zip(pairs, sums, strict=True)]
 
 
 PEAK_STEPS = 4096

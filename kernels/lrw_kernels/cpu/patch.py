@@ -5,11 +5,11 @@ column in scratch; then every line along w is transformed and its positions stor
 Source of the order: both stages touch memory once, and t_d * t_h values is what registers (nearly) hold.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrw_kernels.cpu.line import apply
-from lrw_kernels.cpu.program import ADDRESS, Program, kept_index
+from lrw_kernels.cpu.program import ADDRESS, REACH, Program
 from lrw_kernels.cpu.vector import I64, Vectors, counted_loop, merge
 
 
@@ -18,21 +18,22 @@ def emit_columns(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
 
     arguments (i64): rows, address of the patches' row addresses [n_d * n_h]; step, bytes from column to column; at,
     bytes from a row's start to the vector; first and last, the columns inside the activations (others are zero);
-    start; stop; scratch.
+    start; stop; scratch; constants, the address of the program's.
     """
-    rows, step, at, first, last, start, stop, scratch = arguments
-    b, slots = v.builder, p.slots
+    rows, step, at, first, last, start, stop, scratch, constants = arguments
+    b = v.builder
+    v.read_constants(p.constants, constants)
 
     def column(i: Any, _: list[Any]) -> list[Any]:
         w = b.add(start, i)
-        to = b.add(scratch, b.mul(b.and_(w, I64(slots - 1)), I64(v.bytes)))
+        to = b.add(scratch, b.mul(b.and_(w, I64(p.slots - 1)), I64(p.lines * v.bytes)))
         inside = b.and_(b.icmp_signed(">=", w, first), b.icmp_signed("<", w, last))
         with b.if_else(inside) as (load, clear):
             with load:
                 _emit_column(v, p, rows, b.add(at, b.mul(w, step)), step, to)
             with clear:
                 for line in range(p.lines):
-                    v.store(v.constant(0.0), to, line * slots * v.bytes)
+                    v.store(v.constant(0.0), to, line * v.bytes)
         return []
 
     counted_loop(b, b.sub(stop, start), [], column)
@@ -45,9 +46,10 @@ def _emit_column(v: Vectors, p: Program, rows: Any, at: Any, step: Any, to: Any)
     needed = [any(line) for line in p.needed()]
     h_positions = len(m_h)
 
-    ahead = b.add(at, b.mul(step, I64(p.step)))
-    for row in range(n_d * n_h):
-        v.prefetch(b.add(v.load_integer(rows, row * ADDRESS), ahead))
+    if p.prefetch:
+        ahead = b.add(at, b.mul(step, I64(p.step)))
+        for row in range(n_d * n_h):
+            v.prefetch(b.add(v.load_integer(rows, row * ADDRESS), ahead))
     columns = []
     wanted_d = [any(needed[i * h_positions : (i + 1) * h_positions]) for i in range(len(m_d))]
     for h in range(n_h):
@@ -57,71 +59,85 @@ def _emit_column(v: Vectors, p: Program, rows: Any, at: Any, step: Any, to: Any)
         wanted = needed[i * h_positions : (i + 1) * h_positions]
         for j, value in enumerate(apply(m_h, [column[i] for column in columns], wanted, v)):
             if wanted[j]:
-                v.store(_or_zero(v, value), to, (i * h_positions + j) * p.slots * v.bytes)
+                v.store(_or_zero(v, value), to, (i * h_positions + j) * v.bytes)
 
 
 def emit_lines(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
     """Second stage of a gather: positions at domain + table[place] of the patch that begins at column `start`.
 
-    arguments (i64): start; domain; table, address of the positions' offsets; scratch.
+    arguments (i64): start; domain; table, address of the positions' offsets; scratch; constants.
     """
-    start, domain, table, scratch = arguments
+    start, domain, table, scratch, constants = arguments
     b, positions = v.builder, p.outputs[2]
-    places = [b.mul(b.and_(b.add(start, I64(w)), I64(p.slots - 1)), I64(v.bytes)) for w in range(p.inputs[2])]
-    stride = p.slots * v.bytes
+    v.read_constants(p.constants, constants)
+    column, place = p.lines * v.bytes, _place(v, p, domain, table)
+    places = [b.mul(b.and_(b.add(start, I64(w)), I64(p.slots - 1)), I64(column)) for w in range(p.inputs[2])]
 
     def line(base: Any, offset: int, offsets: Any, wanted: Sequence[bool], numbers: Sequence[int]) -> None:
         loads = [v.load(b.add(base, place), offset) for place in places]
-        for i, value in enumerate(apply(p.matrices[2], loads, wanted, v)):
-            if wanted[i]:
-                to = b.add(domain, v.load_integer(offsets, numbers[i] * ADDRESS))
-                v.store(_or_zero(v, value), to)
+        # All addresses before any store, which might change them for all a compiler knows.
+        there = [i for i in range(positions) if wanted[i]]
+        targets = [place(offsets, numbers[i]) for i in there]
+        values = apply(p.matrices[2], loads, wanted, v)
+        for i, to in zip(there, targets, strict=True):
+            v.store(_or_zero(v, values[i]), *to)
 
     def any_line(i: Any, _: list[Any]) -> list[Any]:
         offsets = b.add(table, b.mul(i, I64(positions * ADDRESS)))
-        line(b.add(scratch, b.mul(i, I64(stride))), 0, offsets, [True] * positions, range(positions))
+        line(b.add(scratch, b.mul(i, I64(v.bytes))), 0, offsets, [True] * positions, range(positions))
         return []
 
-    if p.kept is None:
+    if p.looped:
         counted_loop(b, I64(p.lines), [], any_line)
         return
-    index = kept_index(p.kept)
+    index = p.places
     for i, wanted in enumerate(p.needed()):
         if any(wanted):
-            line(scratch, i * stride, table, wanted, [index.get(i * positions + j, -1) for j in range(positions)])
+            line(scratch, i * v.bytes, table, wanted, [index.get(i * positions + j, -1) for j in range(positions)])
+
+
+def _place(v: Vectors, p: Program, domain: Any, table: Any) -> Callable[[Any, int], tuple[Any, int]]:
+    """place(offsets, n): address and offset of the n-th position at `domain`, `offsets` being where its line's begin in
+    the table."""
+    b = v.builder
+    if p.plane == 0:
+        return lambda offsets, n: (b.add(domain, v.load_integer(offsets, n * ADDRESS)), 0)
+    bases = [b.add(domain, v.load_integer(table, i * ADDRESS)) for i in range(p.reaches)]
+    return lambda _, n: (bases[n * p.plane // REACH], n * p.plane % REACH)
 
 
 def emit_scatter(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
     """Both stages of a scatter: patch = (M_d x M_h x M_w) positions, plus bias and residual; then ReLU if asked for.
 
     arguments (i64): domain; table; rows, step, at, first, last as for `emit_columns`, of the patch written; bias, the
-    address of a vector; residual, the address of row addresses like `rows`, or 0; relu, 0 or 1; scratch.
+    address of a vector; residual, the address of row addresses like `rows`, or 0; relu, 0 or 1; scratch;
+    constants.
     """
-    domain, table, rows, step, at, first, last, bias, residual, relu, scratch = arguments
+    domain, table, rows, step, at, first, last, bias, residual, relu, scratch, constants = arguments
     b, m_w = v.builder, p.outputs[2]
-    if p.kept is None:
+    v.read_constants(p.constants, constants)
+    if p.looped:
         counted_loop(b, I64(p.lines), [], lambda line, _: _scatter_any_line(v, p, line, domain, table, scratch))
     else:
-        places, positions = kept_index(p.kept), p.inputs[2]
+        places, positions, place = p.places, p.inputs[2], _place(v, p, domain, table)
         for line, there in enumerate(p.needed()):
             if any(there):
                 numbers = [places.get(line * positions + i) for i in range(positions)]
-                offsets = [None if n is None else v.load_integer(table, n * ADDRESS) for n in numbers]
-                loads = [None if offset is None else v.load(b.add(domain, offset)) for offset in offsets]
-                _store_line(v, p, apply(p.matrices[2], loads, [True] * m_w, v), scratch, line * p.slots * v.bytes)
-    floor = b.select(b.icmp_signed("!=", relu, I64(0)), v.constant(0.0), v.constant(float("-inf")))
-    added = v.load(bias)
+                loads = [None if n is None else v.load(*place(table, n)) for n in numbers]
+                _store_line(v, p, apply(p.matrices[2], loads, [True] * m_w, v), scratch, line * v.bytes)
+    wide, _ = v.widened(p.kind, [])
+    added = wide.load(bias)
 
     def column(i: Any, _: list[Any]) -> list[Any]:
         w = b.add(first, i)
-        values = _scatter_column(v, p, b.add(scratch, b.mul(w, I64(v.bytes))))
+        values = _scatter_column(v, p, b.add(scratch, b.mul(w, I64(p.lines * v.bytes))))
         shift = b.add(at, b.mul(w, step))
         addresses = [b.add(v.load_integer(rows, i * ADDRESS), shift) for i in range(len(values))]
-        if not p.streamed:  # a store waits for its line to be read: ask for those of the next tile
+        if p.prefetch and not p.streamed:  # a store waits for its line to be read: ask for those of the next tile
             ahead = b.mul(step, I64(p.step))
             for to in addresses:
                 v.prefetch(b.add(to, ahead))
-        _finish(v, p, values, addresses, shift, added, residual, floor)
+        _finish(v, p, values, addresses, shift, added, residual, relu)
         return []
 
     counted_loop(b, b.sub(last, first), [], column)
@@ -131,14 +147,14 @@ def _scatter_any_line(v: Vectors, p: Program, line: Any, domain: Any, table: Any
     b, positions, m_w = v.builder, p.inputs[2], p.outputs[2]
     offsets = b.add(table, b.mul(line, I64(positions * ADDRESS)))
     loads = [v.load(b.add(domain, v.load_integer(offsets, i * ADDRESS))) for i in range(positions)]
-    to = b.add(scratch, b.mul(line, I64(p.slots * v.bytes)))
+    to = b.add(scratch, b.mul(line, I64(v.bytes)))
     _store_line(v, p, apply(p.matrices[2], loads, [True] * m_w, v), to, 0)
     return []
 
 
 def _store_line(v: Vectors, p: Program, values: Sequence[Any], to: Any, offset: int) -> None:
     for w, value in enumerate(values):
-        v.store(_or_zero(v, value), to, offset + w * v.bytes)
+        v.store(_or_zero(v, value), to, offset + w * p.lines * v.bytes)
 
 
 def _scatter_column(v: Vectors, p: Program, start: Any) -> list[Any]:
@@ -146,11 +162,10 @@ def _scatter_column(v: Vectors, p: Program, start: Any) -> list[Any]:
     m_d, m_h, _ = p.matrices
     t_d, t_h, _ = p.inputs
     there = [any(line) for line in p.needed()]
-    stride = p.slots * v.bytes
     columns = []
     for h in range(t_h):
         lines = [d * t_h + h for d in range(t_d)]
-        loads = [v.load(start, line * stride) if there[line] else None for line in lines]
+        loads = [v.load(start, line * v.bytes) if there[line] else None for line in lines]
         columns.append(apply(m_d, loads, [True] * len(m_d), v))
     return [
         _or_zero(v, value)
@@ -160,14 +175,15 @@ def _scatter_column(v: Vectors, p: Program, start: Any) -> list[Any]:
 
 
 def _finish(
-    v: Vectors, p: Program, values: list[Any], addresses: list[Any], shift: Any, bias: Any, residual: Any, floor: Any
+    v: Vectors, p: Program, values: list[Any], addresses: list[Any], shift: Any, bias: Any, residual: Any, relu: Any
 ) -> None:
     if p.accumulate:
         values = [v.add(v.load(to, 0, p.kind), value) for to, value in zip(addresses, values, strict=True)]
     else:
+        v, values = v.widened(p.kind, values)
         values = [v.add(value, bias) for value in values]
         values = _add_residual(v, p, values, residual, shift)
-        values = [v.at_least(value, floor) for value in values]
+        values = _rectify(v, values, relu)
     for to, value in zip(addresses, values, strict=True):
         v.store(value, to, 0, p.kind, streamed=p.streamed)
 
@@ -180,6 +196,15 @@ def _add_residual(v: Vectors, p: Program, values: list[Any], residual: Any, shif
         sums = [v.add(value, v.load(at, 0, p.kind)) for at, value in zip(addresses, values, strict=True)]
         adding = b.block
     return merge(b, [(values, before), (sums, adding)])
+
+
+def _rectify(v: Vectors, values: list[Any], relu: Any) -> list[Any]:
+    b = v.builder
+    before = b.block
+    with b.if_then(b.icmp_signed("!=", relu, I64(0))):
+        floors = [v.at_least(value, v.constant(0.0)) for value in values]
+        rectifying = b.block
+    return merge(b, [(values, before), (floors, rectifying)])
 
 
 def _or_zero(v: Vectors, value: Any) -> Any:

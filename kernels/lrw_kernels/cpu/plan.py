@@ -44,18 +44,18 @@ class Plan:
     products_panels: int
 
 
-def plan(size: Size, machine: Machine, *, blocks: bool = True) -> Plan:
-    """The plan for `size`; `blocks` False leaves only the path by positions."""
+def plan(size: Size, machine: Machine, *, blocks: bool = True, most: int = MOST_SCRATCH) -> Plan:
+    """The plan for `size`; `blocks` False leaves only the path by positions. V and M take `most` bytes, if they can."""
     rows = _rows(size.tiles, machine)
     all_panels = panel_count(size.vectors_out, machine)
-    if blocks and _blocks_win(size, rows, machine):
+    if blocks and _blocks_win(size, rows, machine, most):
         rows = _balanced_rows(size, machine)
         panels = ceil(all_panels / ceil(all_panels / BLOCK_PANELS))
         group = min(size.vectors_out, panels * machine.vectors)
         tiles = _block_tiles(size, rows, group, machine)
         vectors = min(size.vectors_in, TRANSFORM_VECTORS)
         return Plan("blocks", tiles, rows, panels, vectors, group, all_panels)
-    tiles = _shared_tiles(size, rows)
+    tiles = _shared_tiles(size, rows, most)
     items = 8 * size.threads  # enough for threads that come late or leave early
     products_groups = min(all_panels, ceil(items / size.positions))
     row_runs = ceil(size.tiles / size.row_tiles)
@@ -101,11 +101,11 @@ def _weights(size: Size) -> int:
     return size.positions * size.steps * size.vectors_out * size.line
 
 
-def _blocks_win(size: Size, rows: int, machine: Machine) -> bool:
+def _blocks_win(size: Size, rows: int, machine: Machine, most: int) -> bool:
     weights, blocks = _weights(size), ceil(size.tiles / rows)
     moved = 2 * size.positions * size.tiles * (size.vectors_in + size.vectors_out) * size.line
     scratch = size.threads * size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
-    if blocks < 2 * size.threads or scratch > MOST_SCRATCH:
+    if blocks < 2 * size.threads or scratch > most:
         return False
     return weights <= machine.l3 // 2 and 2 * blocks * weights <= 5 * (moved + weights)
 
@@ -117,10 +117,10 @@ def _block_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
     return rows * max(1, min(most, machine.l2 // panel))
 
 
-def _shared_tiles(size: Size, rows: int) -> int:
+def _shared_tiles(size: Size, rows: int, most_bytes: int) -> int:
     """Even blocks whose V and M stay below the bound."""
     panel = size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
-    panels, most = ceil(size.tiles / rows), max(1, MOST_SCRATCH // panel)
+    panels, most = ceil(size.tiles / rows), max(1, most_bytes // panel)
     return ceil(panels / ceil(panels / most)) * rows
 
 

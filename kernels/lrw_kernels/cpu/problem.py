@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from lrw_kernels.cpu.machine import Machine
-from lrw_kernels.cpu.plan import lane_count
+from lrw_kernels.cpu.plan import MOST_SCRATCH, lane_count
 from lrw_kernels.winograd import Block, Tile
 from lrw_kernels.winograd.tile import Triple
 
@@ -17,7 +17,7 @@ class Problem:
     `fixed` says that the kept set will not change, so that code for just this set pays. `blocks` of output channels,
     where given, keep positions of their own, all of them among `kept`; only the forward pass knows
     them. `pixels`, where given, are the numbers from pixel to pixel of inputs and outputs, which then may be some of
-    wider activations' channels, and at any address."""
+    wider activations' channels, and at any address. `most_scratch` bounds V and M in bytes."""
 
     tile: str
     padding: Triple
@@ -33,6 +33,7 @@ class Problem:
     threads: int
     blocks: tuple[Block, ...] | None = None
     pixels: tuple[int, int] | None = None
+    most_scratch: int = MOST_SCRATCH
     passes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # by `conv.prepared`
 
     @cached_property

@@ -1,16 +1,20 @@
 """What a transform kernel is compiled for, as one line of text: the key of caches and the argument of intrinsics."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from functools import cached_property, lru_cache
+from math import prod
 
+from lrw_kernels.cpu.line import Factors, apply
 from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.transform import Matrix
 
 ADDRESS = 8
+REACH = 1 << 16  # bytes an address with an offset reaches in a load or store of a NEON register
+MOST_CONSTANTS = 16  # of a table: four registers of NEON's
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class Program:
     (their transposes). `table` "B" or "A" names the matrices: gather B is the input transform, scatter A the output
     transform, gather A and scatter B their adjoints. `kept` None serves any kept set through a table of offsets;
     otherwise code is generated for just these positions. `kind` is the activations' dtype; scatter can `accumulate`
-    (adjoints overlap) or write `streamed` past the caches.
+    (adjoints overlap) or write `streamed` past the caches. `plane`, where given, is what positions lie apart, known to
+    the code; the table then has the offsets of stretches of REACH bytes.
     """
 
     way: str
@@ -34,6 +39,10 @@ class Program:
     accumulate: bool = False
     streamed: bool = False
     spare_adders: bool = False
+    prefetch: bool = True
+    native_maximum: bool = False
+    by_element: bool = False
+    plane: int = 0
 
     @property
     def text(self) -> str:
@@ -54,6 +63,15 @@ class Program:
         tables = [getattr(axis, self.table) for axis in Tile.parse(self.tile).axes]
         d, h, w = tables if self.way == "gather" else [tuple(zip(*table, strict=True)) for table in tables]
         return d, h, w
+
+    @cached_property
+    def constants(self) -> tuple[Fraction, ...]:
+        """What is multiplied by, where code reads it from a table: an fma takes one number of a vector as it takes a
+        vector, and four of them need one register. Empty if not `by_element`."""
+        factors = Factors(spare_adders=self.spare_adders)
+        for matrix in self.matrices if self.by_element else ():
+            apply(matrix, [0] * len(matrix[0]), [True] * len(matrix), factors)
+        return tuple(factors.seen)[:MOST_CONSTANTS]
 
     @property
     def inputs(self) -> tuple[int, int, int]:
@@ -94,9 +112,31 @@ class Program:
         return d * h
 
     @property
+    def looped(self) -> bool:
+        """Whether one loop serves all lines: less code, and more instructions, of which `by_element` machines do fewer
+        at a time."""
+        return self.kept is None and not self.by_element
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """Position -> its place among the kept ones, which is its number in the table."""
+        kept = range(prod(self.outputs if self.way == "gather" else self.inputs)) if self.kept is None else self.kept
+        return {position: place for place, position in enumerate(kept)}
+
+    @property
+    def reaches(self) -> int:
+        """Stretches of REACH bytes the positions lie in."""
+        return ((len(self.places) - 1) * self.plane) // REACH + 1
+
+    @property
     def vector_bytes(self) -> int:
         """Bytes of a vector of elements."""
         return self.lanes * BYTES[self.element]
+
+    @property
+    def result(self) -> str:
+        """What bias and residual are added in: the wider of arithmetic and activations."""
+        return self.kind if BYTES[self.kind] > BYTES[self.element] else self.element
 
     @property
     def kind_bytes(self) -> int:
@@ -104,7 +144,7 @@ class Program:
         return self.lanes * BYTES[self.kind]
 
     # Scratch of a call: a padded patch for the last few channels, the addresses of the patch's rows, of the padded
-    # patch's and of the residual's; then, one for each vector of a run of tiles, the [lines, slots] between the stages.
+    # patch's and of the residual's; then, one for each vector of a run of tiles, the [slots, lines] between the stages.
 
     @property
     def rows_at(self) -> int:
@@ -143,11 +183,6 @@ class Program:
             return [[True] * w] * (d * h)
         kept = set(self.kept)
         return [[line * w + i in kept for i in range(w)] for line in range(d * h)]
-
-
-def kept_index(kept: Sequence[int]) -> dict[int, int]:
-    """Position -> its place among the kept ones."""
-    return {position: place for place, position in enumerate(kept)}
 
 
 def _up(size: int) -> int:

@@ -142,13 +142,15 @@ def matrix_range(element: str, lanes: int, transposed: bool) -> Kernel:
 
 
 def work_kernel() -> Kernel:
-    """(region): what one thread does: take a slice of scratch, then items, `chunk` at a time, until none are left."""
+    """(region): what one thread does: take a slice of scratch, then items, `chunk` at a time, until none are left. More
+    threads than slices leave at once."""
     next_offset, arrived_offset = NEXT_OFFSET, ARRIVED_OFFSET
 
     def work(address):
         region = region_at(address)
-        scratch = region.scratch + take(address + arrived_offset, 1) * region.scratch_bytes
-        begin = take(address + next_offset, region.chunk)
+        slice = take(address + arrived_offset, 1)
+        scratch = region.scratch + slice * region.scratch_bytes
+        begin = take(address + next_offset, region.chunk) if slice < region.workers else region.items
         while begin < region.items:
             end = min(region.items, begin + region.chunk)
             call_range(region.kernel, region.job, begin, end, scratch)

@@ -40,17 +40,18 @@ class Side(Record):
 
     `data` [n, d, h, w, channels] with its strides and sizes; the tile grid, its start and step in activations;
     `vectors` of channels. In the domain, [positions][panels][vectors][rows] vectors: `panel` bytes from panel to panel
-    of `rows` tiles, `table` the offsets of the positions. `zeros` is a row of zeros for rows outside; `kernel` the
-    transform. A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart in the domain; `base` is the
-    first of the block's `tiles`. bias, residual and relu are the epilogue of an output transform.
+    of `rows` tiles, `table` the offsets of the positions. `zeros` is a row of zeros for rows outside, `constants`
+    the program's; `kernel` the transform. A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart
+    in the domain; `base` is the first of the block's `tiles`. bias, residual and relu are the epilogue of an output
+    transform.
     """
 
     _fields_ = fields(
         "data stride_n stride_d stride_h stride_w size_d size_h size_w grid_d grid_h grid_w start_d start_h start_w "
-        "step_d step_h step_w channels vectors split shift run base tiles rows panel table domain zeros kernel "
-        "bias residual relu"
+        "step_d step_h step_w channels vectors split shift run base tiles rows panel table domain zeros constants "
+        "kernel bias residual relu"
     )
-    addresses = ("data", "table", "domain", "zeros", "kernel", "bias", "residual")
+    addresses = ("data", "table", "domain", "zeros", "constants", "kernel", "bias", "residual")
 
 
 class Products(Record):
@@ -87,9 +88,10 @@ class Clear(Record):
 
 
 class Region(Record):
-    """A parallel region: `items` go out `chunk` at a time to whoever comes; every thread takes a slice of scratch."""
+    """A parallel region: `items` go out `chunk` at a time to whoever comes; every thread takes a slice of scratch, of
+    which there are `workers`."""
 
-    _fields_ = fields("kernel job items chunk scratch scratch_bytes arrived next")
+    _fields_ = fields("kernel job items chunk scratch scratch_bytes workers arrived next")
     addresses = ("kernel", "job", "scratch")
 
 

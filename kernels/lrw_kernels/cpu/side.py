@@ -11,9 +11,11 @@ from lrw_kernels.cpu.library import Kernel
 from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
 from lrw_kernels.cpu.problem import Problem
-from lrw_kernels.cpu.program import Program
+from lrw_kernels.cpu.program import REACH, Program
 from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile
+
+MACHINE_OPTIONS = ("spare_adders", "prefetch", "native_maximum", "by_element")
 
 
 class Side:
@@ -30,14 +32,18 @@ class Side:
         start = tile.starts(p.padding) if of_input else tile.starts()
         kept = p.kept if p.fixed else None
         lanes = p.machine.lanes(p.element)
-        adders = p.machine.spare_adders
-        self.program = Program(way, table, p.tile, p.element, lanes, p.kind, kept, spare_adders=adders, **options)
+        options |= {name: getattr(p.machine, name) for name in MACHINE_OPTIONS}
         self.plane = plane_bytes(plan.tiles, plan.rows, vectors, p.machine.vector_bytes)
         # Positions that are not kept share a plane before the others: where gathers drop theirs, of zeros for scatters.
         self.spare = self.plane if p.kept is not None and not p.fixed else 0
+        if p.machine.by_element and not self.spare:
+            options["plane"] = self.plane
+        self.program = Program(way, table, p.tile, p.element, lanes, p.kind, kept, **options)
         self._place(p, tile)
+        self.constants = np.array([float(c) for c in self.program.constants], p.element)
+        self.constants.resize(-(-self.constants.size // lanes) * lanes or lanes)
         pixel = max(pixel, channels * BYTES[p.kind])
-        self.outside = Memory.of(max(LINE, self.program.patch[2] * (pixel + p.machine.vector_bytes)))
+        self.outside = Memory.of(max(LINE, self.program.patch[2] * (pixel + self.program.kind_bytes)))
         self.scratch = self.program.scratch_bytes(split) + self.outside.size
         self.record = records.Side(
             **_axes("size", size),
@@ -52,6 +58,7 @@ class Side:
             panel=vectors * plan.rows * p.machine.vector_bytes,
             table=self.table.ctypes.data,
             zeros=self.outside.address,
+            constants=self.constants.ctypes.data,
             kernel=place(library.transform(self.program)),
         )
 
@@ -60,7 +67,9 @@ class Side:
         self.planes = self.spare + np.arange(p.columns, dtype=np.int64) * self.plane
         self.bytes = self.spare + self.plane * p.columns
         self.table = self.planes
-        if self.spare:
+        if self.program.plane:
+            self.table = np.arange(self.program.reaches, dtype=np.int64) * REACH
+        elif self.spare:
             self.table = np.zeros(tile.positions, np.int64)
             self.table[list(p.kept or ())] = self.planes
 

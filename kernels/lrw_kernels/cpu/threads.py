@@ -30,7 +30,7 @@ if hasattr(os, "register_at_fork"):
 
 def run(kernel: int, job: int, items: int, chunk: int, scratch: int, scratch_bytes: int, threads: int) -> None:
     """Do a range kernel's items 0..items on up to `threads` threads, each with its slice of scratch."""
-    start(records.Region(kernel, job, items, chunk, scratch, scratch_bytes), threads)
+    start(records.Region(kernel, job, items, chunk, scratch, scratch_bytes, threads), threads)
 
 
 def start(region: records.Region, threads: int) -> None:

@@ -13,16 +13,33 @@ FLOATS: dict[str, Any] = {"float64": ir.DoubleType(), "float32": ir.FloatType(),
 
 
 class Vectors:
-    """Emits operations on vectors of `lanes` numbers of `element` ("float32" or "float64") at a builder's position.
+    """Emits operations on vectors of `lanes` numbers of `element` (a key of FLOATS) at a builder's position.
 
     Addresses are integers of bytes (i64 values), offsets Python ints. Loads and stores convert from and to `kind`,
-    a key of BYTES. Implements `line.Algebra`.
+    a key of BYTES. `native_maximum`: an instruction keeps NaN. Implements `line.Algebra`.
     """
 
-    def __init__(self, builder: Any, element: str, lanes: int, *, spare_adders: bool = False) -> None:
-        self.builder, self.element, self.lanes, self.spare_adders = builder, element, lanes, spare_adders
+    def __init__(
+        self, builder: Any, element: str, lanes: int, *, spare_adders: bool = False, native_maximum: bool = False
+    ) -> None:
+        self.builder, self.element, self.lanes = builder, element, lanes
+        self.spare_adders, self.native_maximum = spare_adders, native_maximum
+        self._table: dict[Fraction, tuple[Any, int]] = {}
         self.type = ir.VectorType(FLOATS[element], lanes)
         self.bytes = lanes * BYTES[element]
+
+    def read_constants(self, values: Sequence[Fraction], address: Any) -> None:
+        """From here on take factors among `values` from vectors in memory, where they lie one after the other."""
+        vectors = [self.load(address, i * self.bytes) for i in range(-(-len(values) // self.lanes))]
+        self._table = {value: (vectors[i // self.lanes], i % self.lanes) for i, value in enumerate(values)}
+
+    def factor(self, value: Fraction) -> Any:
+        """A vector of equal numbers to multiply by."""
+        if value in self._table:
+            return self.splat_element(*self._table[value])
+        if -value in self._table:
+            return self.neg(self.splat_element(*self._table[-value]))
+        return self.constant(value)
 
     def constant(self, value: Fraction | float) -> Any:
         """A vector of equal numbers, rounded once."""
@@ -42,11 +59,11 @@ class Vectors:
 
     def mul(self, c: Fraction, a: Any) -> Any:
         """c a."""
-        return self.builder.fmul(self.constant(c), a)
+        return self.builder.fmul(self.factor(c), a)
 
     def fma(self, c: Fraction | Any, a: Any, b: Any) -> Any:
         """c a + b, rounded once; c is a number or a vector."""
-        factor = self.constant(c) if isinstance(c, Fraction) else c
+        factor = self.factor(c) if isinstance(c, Fraction) else c
         return self.each("fma", factor, a, b)
 
     def each(self, name: str, *values: Any) -> Any:
@@ -60,6 +77,8 @@ class Vectors:
 
     def larger(self, a: Any, b: Any) -> Any:
         """max(a, b), NaN where either is, as torch's maximum."""
+        if self.native_maximum:
+            return self.each("maximum", a, b)
         takes = self.builder.or_(self.builder.fcmp_ordered(">", b, a), self.builder.fcmp_unordered("uno", b, b))
         return self.builder.select(takes, b, a)
 
@@ -77,12 +96,18 @@ class Vectors:
 
     def at_least(self, a: Any, floor: Any) -> Any:
         """max(a, floor) that keeps NaN in a, as torch's ReLU does."""
+        if self.native_maximum:
+            return self.each("maximum", a, floor)
         below = self.builder.fcmp_ordered("<", a, floor)
         return self.builder.select(below, floor, a)
 
     def splat(self, scalar: Any) -> Any:
         """A vector of one scalar value."""
         return self._splat(scalar, self.type)
+
+    def splat_element(self, vector: Any, index: int) -> Any:
+        """A vector of one of a vector's numbers."""
+        return self.shuffle(vector, vector, [index] * self.lanes)
 
     def load(self, address: Any, offset: int = 0, kind: str | None = None) -> Any:
         """A vector of `kind` (default: the element itself), widened."""
@@ -93,7 +118,20 @@ class Vectors:
             bits = self.builder.shl(self.builder.zext(low, wide), ir.Constant(wide, [16] * self.lanes))
             return self.builder.bitcast(bits, self.type)
         value = self._load(ir.VectorType(FLOATS[kind], self.lanes), address, offset, BYTES[kind])
-        return value if kind == self.element else self.builder.fpext(value, self.type)
+        return self._converted(value, kind, self.element)
+
+    def _converted(self, value: Any, kind: str, to: str) -> Any:
+        if kind == to:
+            return value
+        change = self.builder.fpext if BYTES[kind] < BYTES[to] else self.builder.fptrunc
+        return change(value, ir.VectorType(FLOATS[to], self.lanes))
+
+    def widened(self, kind: str, values: Sequence[Any]) -> tuple["Vectors", list[Any]]:
+        """The algebra of `kind` and the values in it, if it has more bits; else these."""
+        if BYTES[kind] <= BYTES[self.element]:
+            return self, list(values)
+        wide = Vectors(self.builder, kind, self.lanes, native_maximum=self.native_maximum)
+        return wide, [self._converted(value, self.element, kind) for value in values]
 
     def load_scalar(self, address: Any, offset: int = 0) -> Any:
         """One number of the element type."""
@@ -110,8 +148,8 @@ class Vectors:
         kind = kind or self.element
         if kind == "bfloat16":
             value = self._to_bfloat16(value)
-        elif kind != self.element:
-            value = self.builder.fptrunc(value, ir.VectorType(FLOATS[kind], self.lanes))
+        else:
+            value = self._converted(value, self.element, kind)
         instruction = self.builder.store(value, self._pointer(value.type, address, offset))
         instruction.align = self.lanes * BYTES[kind] if streamed else BYTES[kind]
         if streamed:
@@ -209,22 +247,22 @@ def counted_loop(
     builder: Any, count: Any, carried: Sequence[Any], body: Callable[[Any, list[Any]], Sequence[Any]]
 ) -> list[Any]:
     """for i in range(count): carried = body(i, carried); at least one turn. Returns what is carried out."""
-    before, loop, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
-    builder.branch(loop)
-    builder.position_at_end(loop)
-    i = builder.phi(I64)
-    i.add_incoming(I64(0), before)
-    phis = [builder.phi(value.type) for value in carried]
-    for phi, value in zip(phis, carried, strict=True):
-        phi.add_incoming(value, before)
-    results = list(body(i, list(phis)))
-    following = builder.add(i, I64(1))
-    i.add_incoming(following, builder.block)
-    for phi, value in zip(phis, results, strict=True):
-        phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
-    builder.position_at_end(after)
-    return results
+
+    def more(i: Any) -> tuple[Any, Any]:
+        following = builder.add(i, I64(1))
+        return following, builder.icmp_signed("<", following, count)
+
+    return _turns(builder, I64(0), carried, body, more)
+
+
+def repeated(builder: Any, count: Any, carried: Sequence[Any], body: Callable[[list[Any]], Sequence[Any]]) -> list[Any]:
+    """carried = body(carried), `count` times, once at least: counts down, which is an instruction less."""
+
+    def more(left: Any) -> tuple[Any, Any]:
+        fewer = builder.sub(left, I64(1))
+        return fewer, builder.icmp_signed("!=", fewer, I64(0))
+
+    return _turns(builder, count, carried, lambda _, values: body(values), more)
 
 
 def loop(
@@ -232,23 +270,36 @@ def loop(
 ) -> list[Any]:
     """`counted_loop` for a count that may be 0."""
     before = builder.block
-    head, inside, after = (builder.append_basic_block(name) for name in ("head", "inside", "after"))
-    builder.branch(head)
-    builder.position_at_end(head)
+    with builder.if_then(builder.icmp_signed(">", count, I64(0))):
+        results = counted_loop(builder, count, carried, body)
+        after = builder.block
+    return merge(builder, [(carried, before), (results, after)])
+
+
+def _turns(
+    builder: Any,
+    first: Any,
+    carried: Sequence[Any],
+    body: Callable[[Any, list[Any]], Sequence[Any]],
+    more: Callable[[Any], tuple[Any, Any]],
+) -> list[Any]:
+    """carried = body(i, carried) from i = `first` on; `more` gives the next i and whether there is one."""
+    before, turn, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
+    builder.branch(turn)
+    builder.position_at_end(turn)
     i = builder.phi(I64)
-    i.add_incoming(I64(0), before)
+    i.add_incoming(first, before)
     phis = [builder.phi(value.type) for value in carried]
     for phi, value in zip(phis, carried, strict=True):
         phi.add_incoming(value, before)
-    builder.cbranch(builder.icmp_signed("<", i, count), inside, after)
-    builder.position_at_end(inside)
-    results = body(i, list(phis))
-    i.add_incoming(builder.add(i, I64(1)), builder.block)
+    results = list(body(i, list(phis)))
+    following, again = more(i)
+    i.add_incoming(following, builder.block)
     for phi, value in zip(phis, results, strict=True):
         phi.add_incoming(value, builder.block)
-    builder.branch(head)
+    builder.cbranch(again, turn, after)
     builder.position_at_end(after)
-    return phis
+    return results
 
 
 def each_vector(
@@ -276,6 +327,4 @@ def merge(builder: Any, arms: Sequence[tuple[Sequence[Any], Any]]) -> list[Any]:
 
 
 def _rounded(value: Fraction | float, element: str) -> float:
-    if element == "float64":
-        return float(value)
-    return float(np.float32(float(value)))
+    return float(np.dtype(element).type(float(value)))

@@ -1,8 +1,7 @@
 """Convolution by gathering patches and multiplying them with packed weights; and channel by channel."""
 
-from lrw_kernels.cpu.intrinsics import copy_number, get, multiply, put
-from lrw_kernels.cpu.kernels import Kernel, helper
-from lrw_kernels.cpu.machine import LINE
+from lrw_kernels.cpu.intrinsics import copy_number, get, put
+from lrw_kernels.cpu.kernels import Kernel, helper, panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run, store_float
 from lrw_kernels.cpu.operators.records import FLOAT, PIECE_FIELDS, PLACE_FIELDS
@@ -63,31 +62,23 @@ def _multiply(wide_text: str, narrow_text: str) -> Kernel:
     """(record, chunk, pixels, first, last, a, m): the chunk's products with panels first..last of weights, added to
     what earlier chunks left; m is [panels of pixels][vectors][rows][lanes]."""
     wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
-    vectors, rows = wide.vectors, wide.rows[0]
-    line, wide_step, narrow_step, run = wide.a_row, wide.b_step, narrow.b_step, wide.run
-    a_panel = CHUNK // run * rows * line
+    vectors, rows, line = wide.vectors, wide.rows[0], wide.a_row
+    wide_step, narrow_step, a_panel = wide.b_step, narrow.b_step, CHUNK // wide.run * rows * line
+    multiply_wide, multiply_narrow = panel_products(wide), panel_products(narrow)
 
     @helper
     def products(k, chunk, pixels, first, last, a, m):
-        start, whole, c = chunk * CHUNK, k.vectors // vectors, m
+        start, whole, m_panel = chunk * CHUNK, k.vectors // vectors, k.m_panel
         steps = min(CHUNK, k.terms - start)
-        for panel in range(first, last):
-            is_wide = panel < whole
-            step = wide_step if is_wide else narrow_step
-            b = k.weights + (panel if is_wide else whole) * k.weights_panel + start * step
-            if not is_wide:
-                b += (panel - whole) * (k.weights_panel // vectors)
-            after, pixel = b + k.weights_panel, 0  # the next panel, fetched by the first panels of pixels
-            while pixel < pixels:
-                above = pixel // rows
-                ahead = after + above * steps * LINE if rows < pixels and pixel < 2 * rows else 0
-                shift = (pixel % rows) * line
-                at, to, left = a + above * a_panel + shift, c + above * k.m_panel + shift, pixels - pixel
-                if is_wide:
-                    pixel += multiply(wide_text, at, b, to, left, steps, rows * line, run * step, line, start, ahead)
-                else:
-                    pixel += multiply(narrow_text, at, b, to, left, steps, rows * line, run * step, line, start, ahead)
-            c += (vectors if is_wide else 1) * rows * line
+        for panel in range(first, min(last, whole)):
+            b = k.weights + panel * k.weights_panel + start * wide_step
+            multiply_wide(a, b, m, pixels, steps, start, a_panel, m_panel)
+            m += vectors * rows * line
+        for panel in range(max(first, whole), last):
+            narrow = (panel - whole) * (k.weights_panel // vectors)
+            b = k.weights + whole * k.weights_panel + narrow + start * narrow_step
+            multiply_narrow(a, b, m, pixels, steps, start, a_panel, m_panel)
+            m += rows * line
 
     return products
 

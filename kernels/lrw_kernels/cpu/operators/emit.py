@@ -75,7 +75,8 @@ def over_window(
     outer: Callable[[Any, Any], Any],
 ) -> Any:
     """Three loops, over d, h and w: total = inner(addresses, total) along w from `start` on, and rows and planes of
-    them put together by `outer`: partial results err less than one long sum. `steps`: of each address, by axis."""
+    them put together by `outer`: partial results err less than one long sum. `steps`: of each address, by axis. Counts
+    that are Python's own give straight code."""
     if not counts:
         return inner(addresses, start)
 
@@ -86,6 +87,11 @@ def over_window(
         rest = [by[1:] for by in steps]
         return [outer(carried[0], over_window(b, counts[1:], rest, here, start, inner, outer))]
 
+    if isinstance(counts[0], int):
+        total = [start]
+        for i in range(counts[0]):
+            total = turn(I64(i), total)
+        return total[0]
     return loop(b, counts[0], [start], turn)[0]
 
 
@@ -114,13 +120,14 @@ def emit_depthwise(v: Vectors, arguments: Sequence[Any]) -> None:
     each_vector(v, count, [], vector)
 
 
-def emit_pool(v: Vectors, kind: str, arguments: Sequence[Any]) -> None:
+def emit_pool(v: Vectors, kind: str, shape: str, arguments: Sequence[Any]) -> None:
     """`count` channels of a pixel of the maximum ("max"), or the sum over `divisor` ("mean"), over a window.
 
     arguments (i64): x, the window's first pixel; n_d, n_h, n_w of it; from pixel to pixel along d, h, w; target;
-    divisor; count.
+    divisor; count. Where `shape`, such as "2x2x2", is given, it stands for n_d, n_h, n_w.
     """
     x, windows, steps = arguments[0], arguments[1:4], arguments[4:7]
+    windows = [int(size) for size in shape.split("x")] if shape else windows
     target, divisor, count = arguments[7:]
     b = v.builder
     start, combine = (v.constant(float("-inf")), v.larger) if kind == "max" else (v.constant(0.0), v.add)

@@ -10,6 +10,7 @@ from numba import from_dtype, types
 from numba.extending import intrinsic
 
 from lrw_kernels.cpu.intrinsics import LONG, does, gives, reader
+from lrw_kernels.cpu.machine import NEON
 from lrw_kernels.cpu.operators import emit, emit_rows, records
 from lrw_kernels.cpu.records import layout
 from lrw_kernels.cpu.vector import Vectors
@@ -31,7 +32,8 @@ direct_at, depthwise_at, pool_at, resample_at, rows_at, statistics_at = (
 
 
 def _vectors(builder: Any, lanes: Any) -> Vectors:
-    return Vectors(builder, "float32", lanes.literal_value)
+    count = lanes.literal_value
+    return Vectors(builder, "float32", count, native_maximum=count == NEON.lanes("float32"))
 
 
 @intrinsic(prefer_literal=True)
@@ -101,10 +103,11 @@ def row_squares(_, lanes, x, step, pixels, centre, total, squares, count):
 
 
 @intrinsic(prefer_literal=True)
-def pool_pixel(_, kind, lanes, x, n_d, n_h, n_w, x_d, x_h, x_w, target, divisor, count):
+def pool_pixel(_, kind, shape, lanes, x, n_d, n_h, n_w, x_d, x_h, x_w, target, divisor, count):
     """See `emit.emit_pool`."""
-    code = does(lambda b, a: emit.emit_pool(_vectors(b, lanes), kind.literal_value, a[2:]))
-    return types.void(kind, lanes, *(LONG,) * 10), code
+    texts = kind.literal_value, shape.literal_value
+    code = does(lambda b, a: emit.emit_pool(_vectors(b, lanes), *texts, a[3:]))
+    return types.void(kind, shape, lanes, *(LONG,) * 10), code
 
 
 @intrinsic(prefer_literal=True)

@@ -1,7 +1,7 @@
 """Builders of pooling and resampling."""
 
 from collections.abc import Sequence
-from math import ceil
+from math import ceil, prod
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from lrw_kernels.cpu.operators.step import Step, View, at, integers, share_chann
 
 Axes = tuple[Sequence[int], Sequence[int], Sequence[int]]
 Shares = tuple[Sequence[float], Sequence[float], Sequence[float]]
+MOST_PIXELS = 27  # of a window in straight code
 Tables = dict[str, npt.NDArray[Any]]
 
 
@@ -23,7 +24,8 @@ def pool(x: View, y: View, machine: Machine, kind: str, *, starts: Axes, ends: A
     tables = {**_by_axis("starts", starts), **_by_axis("ends", ends), **_by_axis("counts", counts)}
     rows, split = share_channels(y, machine)
     record = records.Pool(**_views(x, y), **_addresses(tables), channels=y.channels, split=split)
-    kernel = Kernel("operators.window_kernels.pool_range", (kind, machine.lanes("float32")), RANGE)
+    arguments = (kind, _shape(starts, ends), machine.lanes("float32"))
+    kernel = Kernel("operators.window_kernels.pool_range", arguments, RANGE)
     return (Step(kernel, record, rows * ceil(y.channels / split), 0, tuple(tables.values())),)
 
 
@@ -38,6 +40,13 @@ def resample(x: View, y: View, machine: Machine, *, low: Axes, high: Axes, share
     record = records.Resample(**_views(x, y), **_addresses(tables), channels=y.channels)
     kernel = Kernel("operators.window_kernels.resample_range", (machine.lanes("float32"),), RANGE)
     return (Step(kernel, record, share_channels(y, machine)[0], 0, tuple(tables.values())),)
+
+
+def _shape(starts: Axes, ends: Axes) -> str:
+    """That of all windows, if they have one of few pixels."""
+    sizes = [{end - start for start, end in zip(*axis, strict=True)} for axis in zip(starts, ends, strict=True)]
+    shape = [size for of_axis in sizes for size in of_axis if len(of_axis) == 1 and size > 0]
+    return "x".join(map(str, shape)) if len(shape) == 3 and prod(shape) <= MOST_PIXELS else ""
 
 
 def _by_axis(name: str, axes: Axes) -> Tables:

@@ -8,8 +8,9 @@ from lrw_kernels.cpu.operators.row_kernels import row_place
 from lrw_kernels.cpu.program import ADDRESS
 
 
-def pool_range(kind: str, lanes: int) -> Kernel:
-    """Items are rows of output pixels x groups of channels, groups fastest: `records.Pool`; "max" or "mean"."""
+def pool_range(kind: str, shape: str, lanes: int) -> Kernel:
+    """Items are rows of output pixels x groups of channels, groups fastest: `records.Pool`; "max" or "mean" over
+    windows of one `shape`, such as "2x2x2", or of any if that is empty."""
 
     def pool(job, begin, end, scratch):
         k = pool_at(job)
@@ -27,7 +28,9 @@ def pool_range(kind: str, lanes: int) -> Kernel:
                 at = w * ADDRESS
                 start, count_w = get(k.starts_w + at), get(k.counts_w + at)
                 first, n_w, target = x + start * k.x_w, get(k.ends_w + at) - start, y + w * k.y_w
-                pool_pixel(kind, lanes, first, n_d, n_h, n_w, k.x_d, k.x_h, k.x_w, target, divisor * count_w, count)
+                pool_pixel(
+                    kind, shape, lanes, first, n_d, n_h, n_w, k.x_d, k.x_h, k.x_w, target, divisor * count_w, count
+                )
 
     return pool
 
