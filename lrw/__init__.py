@@ -2,8 +2,8 @@
 
 Convert a network (`to_winograd`), fine-tune it with a low-rank update (`add_low_rank`), score and prune whole Winograd
 columns (`ColumnPruner`), compress it to what is left (`compress`), ready it for its first pass (`warmup`), save it
-without pickle (`save`, `load`). The functions are in `lrw.ops`, the modules in `lrw.nn`. Importing `lrw` imports torch,
-but neither numba nor triton.
+without pickle (`save`, `load`), or compile it to a library without Python (`export`). The functions are in `lrw.ops`,
+the modules in `lrw.nn`. Importing `lrw` imports torch, but neither numba nor triton.
 """
 
 from lrw.callbacks import lightning_callback
@@ -11,7 +11,7 @@ from lrw.checkpoint import load, save
 from lrw.compress import compress
 from lrw.convert import to_spatial, to_winograd
 from lrw.distill import distillation_loss
-from lrw.export import export_layer
+from lrw.export import export
 from lrw.lowrank import add_low_rank, merge_low_rank, print_trainable_parameters, training_size
 from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d
 from lrw.pruning import ColumnPruner
@@ -32,7 +32,7 @@ __all__ = [
     "add_low_rank",
     "compress",
     "distillation_loss",
-    "export_layer",
+    "export",
     "lightning_callback",
     "load",
     "merge_low_rank",

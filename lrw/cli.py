@@ -42,12 +42,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_compress(commands: Any) -> None:
     from lrw.job.config import JobConfig
+    from lrw_kernels.aarch64.targets import TARGETS
 
     p = commands.add_parser(
         "compress",
         help="train or load a net, convert, prune, retrain, compress, save, export, report",
         description="Train (or load) a 3D network, convert it to Winograd layers, fine-tune a low-rank update while "
-        "scoring columns, prune, retrain, compress, save, export one layer for ARM, and report.",
+        "scoring columns, prune, retrain, compress, save, export as a C library for ARM, and report.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     default = {f.name: f.default for f in fields(JobConfig)}
@@ -72,9 +73,9 @@ def _add_compress(commands: Any) -> None:
         ("batch_size", int, "N", "samples per step"),
         ("learning_rate", float, "RATE", "peak learning rate of every stage"),
         ("seed", int, "N", "everything random follows from it"),
-        ("out", str, "DIR", "folder for checkpoint, networks, exported layer, report and figure"),
-        ("export", str, "LAYER", "layer to export: its name, 'largest' or 'none'"),
-        ("target", str, "TARGET", "what to export for: aarch64-linux-gnu, aarch64-linux-android24 or x86_64-linux-gnu"),
+        ("out", str, "DIR", "folder for checkpoint, networks, C library, report and figure"),
+        ("export", str, "WHAT", "'network' or 'none'"),
+        ("target", str, "TARGET", f"what to export for: {', '.join(TARGETS)}"),
     ]
     for name, kind, metavar, text in options:
         p.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, default=default[name], help=text)

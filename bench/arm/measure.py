@@ -15,8 +15,9 @@ from bench.arm.rows import Row
 from lrw.version import __version__
 
 SHARES = (1.0, 0.25)
-WRONG = 0.01
-"""An error over the largest output beyond which something else was computed; what it took is of no interest."""
+FULL, HALF = "aarch64-linux-gnu", "aarch64-linux-gnu-fp16"
+WRONG, WRONG_HALF = 0.01, 0.1
+"""Errors over the largest output beyond which something else was computed; what it took is of no interest."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Contender:
     version: str
     share: float
     build: Callable[[Layer, Path], Program]
+    wrong: float = WRONG
 
 
 def our_contenders() -> list[Contender]:
-    """This library at each share of the columns."""
-    return [Contender("lrw", __version__, share, partial(_ours, share)) for share in SHARES]
+    """This library at each share of the columns, and with the Winograd domain in half precision."""
+    full = [Contender("lrw", __version__, share, partial(_ours, share, FULL)) for share in SHARES]
+    return [*full, Contender("lrw half", __version__, 1.0, partial(_ours, 1.0, HALF), WRONG_HALF)]
 
 
 def peer_contender(peer: str) -> Contender:
@@ -45,15 +48,15 @@ def measure(contender: Contender, layer: Layer, limit: float, with_misses: bool 
     with TemporaryDirectory(prefix="lrw-bench-") as folder:
         try:
             program = contender.build(layer, Path(folder))
-            row = _counted(row, program, limit)
+            row = _counted(row, program, limit, contender.wrong)
             return _with_misses(row, program, limit) if with_misses else row
         except RuntimeError as reason:
             return replace(row, note=str(reason))
 
 
-def _counted(row: Row, program: Program, limit: float) -> Row:
+def _counted(row: Row, program: Program, limit: float, wrong: float) -> Row:
     region = emulator.one_run(emulator.count(program, limit=limit))
-    error, counts = _error(program), region.counts
+    error, counts = _error(program, wrong), region.counts
     rates = {core: row.layer.macs / cycles.total_cycles(region.blocks, core) for core in cycles.MODELS}
     executed = {"instructions": counts.total, "fma": counts.fma, "loads": counts.loads, "stores": counts.stores}
     return replace(row, **executed, mac_per_cycle=rates, error=error)
@@ -64,16 +67,16 @@ def _with_misses(row: Row, program: Program, limit: float) -> Row:
     return replace(row, l1=missed.l1, l2=missed.l2)
 
 
-def _error(program: Program) -> float:
-    """Largest error over largest output. Raises RuntimeError where it is beyond WRONG, or not a number."""
+def _error(program: Program, wrong: float) -> float:
+    """Largest error over largest output. Raises RuntimeError where it is beyond `wrong`, or not a number."""
     y, exact = program.output(), program.expected()
     if y.shape != exact.shape:
         raise RuntimeError(f"wrong: output {list(y.shape)}, expected {list(exact.shape)}")
     error = float(np.abs(y - exact).max() / np.abs(exact).max())
-    if not error <= WRONG:  # NaN is wrong too
+    if not error <= wrong:  # NaN is wrong too
         raise RuntimeError(f"wrong: error {error:.2g} of the largest output")
     return error
 
 
-def _ours(share: float, layer: Layer, folder: Path) -> Program:
-    return ours.build(layer, share, folder)
+def _ours(share: float, target: str, layer: Layer, folder: Path) -> Program:
+    return ours.build(layer, share, folder, target)

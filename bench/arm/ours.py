@@ -1,4 +1,4 @@
-"""A layer as this library exports it: lowered, linked with a main that marks its runs."""
+"""A layer as this library exports it: a network of one node, with a main that marks its runs."""
 
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from bench.arm.program import Doubles, Floats, Program
 from bench.arm.tools import call
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d, transform_weight
-from lrw_kernels.aarch64 import LayerSpec, build_layer
+from lrw_kernels import aarch64
+from lrw_kernels.aarch64.network import INPUT, Network, Node, Winograd
 from lrw_kernels.winograd import Tile, cheapest_tile
 
 _NAME = "layer"
@@ -39,9 +40,9 @@ int main(void) {
   const void *weights = contents("lrw_layer.weights", LRW_layer_WEIGHTS_BYTES);
   float *output = buffer(LRW_layer_OUTPUT_BYTES);
   void *workspace = buffer(lrw_layer_workspace_bytes());
-  int status = lrw_layer_run(input, output, weights, workspace);
+  int status = lrw_layer_run(input, output, weights, workspace, NULL);
   for (int tag = 0; tag < 3; tag++) {
-    for (int run = 0; run < tag; run++) status |= lrw_layer_run(input, output, weights, workspace);
+    for (int run = 0; run < tag; run++) status |= lrw_layer_run(input, output, weights, workspace, NULL);
     syscall(500000 + tag);
   }
   FILE *file = fopen("output", "wb");
@@ -51,7 +52,7 @@ int main(void) {
 """
 
 
-def build(layer: Layer, share_of_columns: float, folder: Path) -> Program:
+def build(layer: Layer, share_of_columns: float, folder: Path, target: str = "aarch64-linux-gnu") -> Program:
     """`layer` with that share of its columns, drawn at random, as a static program in `folder`.
 
     Raises RuntimeError where lowering or linking fails or the cross compiler is missing.
@@ -60,12 +61,12 @@ def build(layer: Layer, share_of_columns: float, folder: Path) -> Program:
     tile = cheapest_tile((3, 3, 3), layer.cin, layer.cout, layer.size)
     kept = _kept(tile, share_of_columns)
     u = transform_weight(torch.from_numpy(weight), tile, kept).contiguous()
-    spec = LayerSpec(_NAME, tile, (1, 1, 1), layer.size, layer.cin, layer.cout, kept, False)
-    artifacts = build_layer(spec, u.numpy(), None, folder)
-    (folder / "main.c").write_text(_MAIN)
+    operator = Winograd(tile, (1, 1, 1), ((layer.cout, kept),), (u.numpy(),))
+    node = Node("conv", operator, (INPUT,), (1, *layer.size, layer.cout))
+    artifacts = aarch64.build_network(Network(_NAME, (1, *layer.size, layer.cin), (node,)), folder, target=target)
+    (folder / "marked.c").write_text(_MAIN)
     np.ascontiguousarray(x[0].transpose(1, 2, 3, 0)).tofile(folder / "input")
-    sources = ["main.c", artifacts.object.name]
-    call(["aarch64-linux-gnu-gcc", "-O1", "-static", "-o", "main", *sources], folder=folder)
+    call(["aarch64-linux-gnu-gcc", "-O1", "-static", "-o", "main", "marked.c", artifacts.static.name], folder=folder)
 
     def output() -> Floats:
         return np.fromfile(folder / "output", np.float32).reshape(*layer.size, layer.cout).transpose(3, 0, 1, 2)

@@ -1,9 +1,7 @@
-"""From trained layers and networks to what is compiled ahead of time: C libraries without Python.
+"""From a torch network to a C library without Python: `trace` brings it into the form the compiler takes, `export`
+compiles that."""
 
-`export_layer` compiles one Winograd layer; `trace` brings a network into the form the compiler takes.
-"""
-
-from lrw.export.layer import export_layer
+from lrw.export.library import export
 from lrw.export.trace import trace
 
-__all__ = ["export_layer", "trace"]
+__all__ = ["export", "trace"]

@@ -32,7 +32,7 @@ class JobConfig:
     learning_rate: float = 3e-3
     seed: int = 0
     out: str = "lrw-run"
-    export: str = "largest"
+    export: str = "network"
     target: str = "aarch64-linux-gnu"
 
     def __post_init__(self) -> None:
@@ -51,6 +51,8 @@ class JobConfig:
             raise ValueError(f"scope: {self.scope!r}; accepted are {', '.join(SCOPES)}")
         if not 0 <= self.distill <= 1:
             raise ValueError(f"distill: {self.distill!r}; accepted is a share of the loss from 0 to 1")
+        if self.export not in ("network", "none"):
+            raise ValueError(f"export: {self.export!r}; accepted are 'network' and 'none'")
         find_target(self.target)
         if self.stages > self.retrain_epochs:
             raise ValueError(

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrw.checkpoint import load, save
-from lrw.compress import LayerSize, compress, measure
+from lrw.compress import compress, measure
 from lrw.data import Volumes
-from lrw.export import export_layer
+from lrw.export import export
 from lrw.job import figure
 from lrw.job.config import JobConfig
 from lrw.job.progress import Reporter
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def finish(
     config: JobConfig, volumes: Volumes, dense: nn.Module, net: nn.Module, state: JobState, reporter: Reporter
 ) -> Report:
-    """Write the compressed network, one exported layer, report and figure into `config.out`; returns the report."""
+    """Write the compressed network, its library, report and figure into `config.out`; returns the report."""
     out = Path(config.out)
     example = next(volumes.batches("test", 1))[0]
     compressed = compress(net, example)
@@ -46,7 +46,7 @@ def finish(
         parameters=state.parameters,
         layers=rows,
         network_ms=_time_networks(dense, compressed, example),
-        export=_export(config, compressed, sizes, reporter),
+        export=_export(config, compressed, example, reporter),
         history=state.history,
         files={"compressed": str(saved), "dense": str(out / "dense.safetensors"), "report": str(out / "report.json")},
         threads=torch.get_num_threads(),
@@ -108,41 +108,32 @@ def _trainable(layer: WinogradLayer) -> int:
     return sum(p.numel() for p in layer.parameters() if p.requires_grad)
 
 
-def _export(config: JobConfig, compressed: nn.Module, sizes: dict[str, Triple], reporter: Reporter) -> ExportRow | None:
-    """Lower the compressed layer of most multiplies (or the named one) and, where the tools are there, run it."""
-    layers = named_layers(compressed, WinogradLayer)
+def _export(config: JobConfig, compressed: nn.Module, example: Tensor, reporter: Reporter) -> ExportRow | None:
+    """Lower the whole compressed network and, where the tools are there, run it."""
     if config.export == "none":
         return None
-    name = config.export if config.export != "largest" else max(layers, key=lambda n: _work(n, layers[n], sizes[n]))
-    reporter.say(f"exporting {name} for {config.target}")
+    reporter.say(f"exporting the network for {config.target}")
     try:
-        folder = Path(config.out) / "export"
-        built = export_layer(layers[name], sizes[name], folder, name=name.replace(".", "_"), target=config.target)
+        built = export(compressed, example, Path(config.out) / "export", name=config.net, target=config.target)
     except RuntimeError as error:  # the compiler or linker failed: the rest of the job stands
-        return ExportRow(name, config.target, None, None, "", f"not exported: {error}", None)
-    check, difference = _check_exported(built, layers[name], config)
-    library = None if built.library is None else str(built.library)
-    return ExportRow(name, config.target, str(built.header), library, built.note, check, difference)
+        return ExportRow(config.target, None, None, "", f"not exported: {error}", None)
+    check, difference = _check_exported(built, compressed, example)
+    shared = None if built.shared is None else str(built.shared)
+    return ExportRow(config.target, str(built.header), shared, built.note, check, difference)
 
 
-def _check_exported(built: "Artifacts", layer: WinogradLayer, config: JobConfig) -> tuple[str, float | None]:
+def _check_exported(built: "Artifacts", net: nn.Module, example: Tensor) -> tuple[str, float | None]:
     """(what came of running the library here, largest difference from torch over the largest output)."""
-    from lrw_kernels.aarch64 import missing_tools, run_layer
+    from lrw_kernels.aarch64 import missing_tools, run_network
 
-    lacking = missing_tools(config.target) if built.library else ["a linker"]
+    lacking = missing_tools(built.target.name)
     if lacking:
         return f"not run here: needs {', '.join(lacking)}", None
-    x = np.random.default_rng(config.seed).standard_normal(built.spec.input_shape).astype(np.float32)
-    with torch.inference_mode():
-        ours = layer(torch.from_numpy(x).permute(0, 4, 1, 2, 3)).permute(0, 2, 3, 4, 1).numpy()
+    with torch.inference_mode(), evaluating(net):
+        ours = net(example).numpy()
     try:
-        theirs = run_layer(built, x)
+        theirs = run_network(built, np.ascontiguousarray(example.permute(0, 2, 3, 4, 1).numpy()))
     except RuntimeError as error:  # an emulator that does not work says nothing about the library
         return f"not run here: {error}", None
-    check = "ran under emulation" if config.target.startswith("aarch64") else "ran natively"
-    return check, float(np.abs(theirs - ours).max() / np.abs(ours).max())
-
-
-def _work(name: str, layer: WinogradLayer, size: Triple) -> int:
-    counted: LayerSize = measure(name, layer, size)
-    return counted.multiplies or 0
+    check = "ran natively" if built.target.is_host else "ran under emulation"
+    return check, float(np.abs(theirs.reshape(ours.shape) - ours).max() / np.abs(ours).max())

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrw import checks, data, nets
+from lrw import data, nets
 from lrw.checkpoint import fill, read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
@@ -25,7 +25,6 @@ from lrw.job.progress import Reporter
 from lrw.job.report import Report
 from lrw.job.state import JobState
 from lrw.job.training import Metrics, evaluate, train_epoch
-from lrw.layers import named_layers
 from lrw.lowrank import add_low_rank, count_parameters
 from lrw.pruning import ColumnPruner
 
@@ -52,7 +51,6 @@ class Job:
             Stage("retrain", config.retrain_epochs),
         )
         self.dense = self._build_dense()
-        self._check_export()
         self.net, self.pruner = self._restore()
         self.optimizer = self._new_optimizer()
         if state.optimizer:
@@ -73,13 +71,6 @@ class Job:
             refusal = f"weights: {self.config.weights} does not fit {self.config.net} of width {self.config.width}"
             fill(net, read_state_dict(self.config.weights), refusal)
         return net
-
-    def _check_export(self) -> None:
-        names = [name for name, conv in named_layers(self.dense, nn.Conv3d).items() if checks.unsuited(conv) is None]
-        if self.config.export not in ("largest", "none", *names):
-            raise ValueError(
-                f"export: {self.config.export!r}; accepted are 'largest', 'none' or one of {', '.join(names)}"
-            )
 
     def _restore(self) -> tuple[nn.Module, ColumnPruner | None]:
         """The network (and pruner) of the state's stage, with the state's tensors."""

@@ -57,9 +57,8 @@ class LayerRow:
 
 @dataclass(frozen=True)
 class ExportRow:
-    """The exported layer; error is the largest difference from torch over the largest output, where it was run."""
+    """The exported network; error is the largest difference from torch over the largest output, where it was run."""
 
-    layer: str
     target: str
     header: str | None
     library: str | None
@@ -122,7 +121,7 @@ class Report:
     @staticmethod
     def _export_line(row: ExportRow) -> str:
         error = "" if row.error is None else f", largest error {row.error:.1e} of the largest output"
-        return f"exported {row.layer} for {row.target}: {row.check}{error}"
+        return f"exported the network for {row.target}: {row.check}{error}"
 
     def _layer_table(self) -> Table:
         table = Table(title="layers, one sample; x is F.conv3d's time over lrw's", title_justify="left")

@@ -1,48 +1,40 @@
-"""One Winograd layer as a library without a runtime: ELF object, C header, weights, manifest, shared library.
+"""A whole network as a library without a runtime: static and shared library, C header, weights, manifest, example.
 
-Numba and LLVM lower the reference kernels with everything about the layer frozen in: sizes, matrices,
-kept positions. Only `lower`'s child process imports Numba; importing this package costs nothing until a name
-is used.
+The fast CPU kernels are lowered ahead of time by LLVM, for aarch64 and others, with everything about the network frozen
+into the records they read; memory is planned here. Only `lower`'s child process imports Numba; importing this package
+costs nothing until a name is used.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lrw_kernels.aarch64.build import Artifacts, build_layer
-    from lrw_kernels.aarch64.emulate import missing_tools, run_layer
-    from lrw_kernels.aarch64.header import header_text
-    from lrw_kernels.aarch64.link import link_shared
-    from lrw_kernels.aarch64.lower import lower_layer
-    from lrw_kernels.aarch64.spec import LayerSpec
+    from lrw_kernels.aarch64.build import build_network
+    from lrw_kernels.aarch64.emulate import missing_tools, run_network
+    from lrw_kernels.aarch64.manifest import Artifacts
+    from lrw_kernels.aarch64.network import Network
     from lrw_kernels.aarch64.targets import TARGETS, Target, find_target
 
 _HOME = {
-    "Artifacts": "build",
-    "LayerSpec": "spec",
+    "Artifacts": "manifest",
+    "Network": "network",
     "TARGETS": "targets",
     "Target": "targets",
-    "build_layer": "build",
+    "build_network": "build",
     "find_target": "targets",
-    "header_text": "header",
-    "link_shared": "link",
-    "lower_layer": "lower",
     "missing_tools": "emulate",
-    "run_layer": "emulate",
+    "run_network": "emulate",
 }
 
 __all__ = [
     "TARGETS",
     "Artifacts",
-    "LayerSpec",
+    "Network",
     "Target",
-    "build_layer",
+    "build_network",
     "find_target",
-    "header_text",
-    "link_shared",
-    "lower_layer",
     "missing_tools",
-    "run_layer",
+    "run_network",
 ]
 
 

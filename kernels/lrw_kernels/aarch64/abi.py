@@ -1,30 +1,49 @@
-"""The C contract of an exported layer: version, alignment, status codes, symbol names.
+"""The C contract of an exported network: version, alignment, status codes, symbol names.
 
 Who changes any of them raises the version.
 """
 
-ABI_VERSION = 1
+from enum import IntEnum
 
-# One cache line on every core this library is for; also what the vector loads of faster kernels ask for.
+ABI_VERSION = 2
+
+# One cache line on every core this library is for.
 ALIGNMENT = 64
 
-STATUS_OK = 0
-STATUS_NULL = 1
-STATUS_MISALIGNED = 2
+
+class Status(IntEnum):
+    """What the C functions return."""
+
+    OK = 0
+    NULL_POINTER = 1
+    MISALIGNED_POINTER = 2
+    WRONG_WEIGHTS = 3
+    SHORT_WEIGHTS = 4
+    DAMAGED_WEIGHTS = 5
+    BAD_THREADS = 6
+    UNSUPPORTED_CPU = 7
+
+
+MEANINGS = {
+    Status.OK: "",
+    Status.NULL_POINTER: "an argument that may not be null is",
+    Status.MISALIGNED_POINTER: "weights or workspace are not on LRW_ALIGNMENT bytes, or input or output not on 4",
+    Status.WRONG_WEIGHTS: "not the weights this library was made for",
+    Status.SHORT_WEIGHTS: "fewer bytes than the weights have",
+    Status.DAMAGED_WEIGHTS: "the weights do not have their checksum",
+    Status.BAD_THREADS: "fewer threads than 1, more than the workspace is for, or no function to start them",
+    Status.UNSUPPORTED_CPU: "this processor lacks instructions the library uses",
+}
 
 VERSION_SYMBOL = "lrw_abi_version"
+FUNCTIONS = ("workspace_bytes", "check_weights", "run", "begin", "step")
 
 
-def workspace_symbol(name: str) -> str:
-    """The C function that returns the workspace's size in bytes."""
-    return f"lrw_{name}_workspace_bytes"
-
-
-def run_symbol(name: str) -> str:
-    """The C function that runs the layer."""
-    return f"lrw_{name}_run"
+def symbol(name: str, function: str) -> str:
+    """The C function of network `name`, `function` one of FUNCTIONS."""
+    return f"lrw_{name}_{function}"
 
 
 def exported_symbols(name: str) -> frozenset[str]:
-    """Everything layer `name` makes visible, and no more."""
-    return frozenset({VERSION_SYMBOL, workspace_symbol(name), run_symbol(name)})
+    """Everything network `name` makes visible, and no more."""
+    return frozenset({VERSION_SYMBOL, *(symbol(name, function) for function in FUNCTIONS)})

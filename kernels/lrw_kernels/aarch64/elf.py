@@ -3,22 +3,10 @@
 from dataclasses import dataclass
 from struct import iter_unpack, unpack_from
 
+from lrw_kernels.aarch64.objects import ObjectFile
+
 _SYMTAB, _DYNAMIC, _DYNSYM = 2, 6, 11
 _DT_NEEDED = 1
-
-
-@dataclass(frozen=True)
-class Elf:
-    """What a file offers and asks for.
-
-    exported: defined global or weak symbols of default visibility; undefined: symbols taken from elsewhere;
-    needed: libraries it names.
-    """
-
-    machine: int
-    exported: frozenset[str]
-    undefined: frozenset[str]
-    needed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -28,7 +16,7 @@ class _Section:
     data: bytes
 
 
-def read_elf(data: bytes) -> Elf:
+def read_elf(data: bytes) -> ObjectFile:
     """Read an object or a shared library; the latter's dynamic symbols are what counts.
 
     Raises ValueError when `data` is not a little-endian ELF64 file.
@@ -46,7 +34,7 @@ def read_elf(data: bytes) -> Elf:
                 undefined.add(text)
             elif text and info >> 4 in (1, 2) and other & 3 == 0:
                 exported.add(text)
-    return Elf(unpack_from("<H", data, 18)[0], frozenset(exported), frozenset(undefined), _needed(sections))
+    return ObjectFile(unpack_from("<H", data, 18)[0], frozenset(exported), frozenset(undefined), _needed(sections))
 
 
 def _sections(data: bytes) -> list[_Section]:

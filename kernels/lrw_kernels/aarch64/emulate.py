@@ -1,4 +1,4 @@
-"""Run an exported layer here, to check it: natively where the machine fits, otherwise under qemu-user."""
+"""Run an exported network here, to check it: natively where the machine fits, otherwise under qemu-user."""
 
 import ctypes
 import shutil
@@ -10,84 +10,64 @@ import numpy as np
 import numpy.typing as npt
 
 from lrw_kernels.aarch64 import abi
-from lrw_kernels.aarch64.build import Artifacts
-from lrw_kernels.aarch64.spec import LayerSpec
-from lrw_kernels.aarch64.targets import find_target
+from lrw_kernels.aarch64.manifest import Artifacts
+from lrw_kernels.aarch64.targets import Target, find_target
 
 Array = npt.NDArray[np.float32]
 
-_COMPILER, _EMULATOR, _SYSROOT = "aarch64-linux-gnu-gcc", "qemu-aarch64", Path("/usr/aarch64-linux-gnu")
+COMPILER, EMULATOR, SYSROOT = "aarch64-linux-gnu-gcc", "qemu-aarch64", Path("/usr/aarch64-linux-gnu")
 _MESSAGE_LINES = 6
-
-# Output and workspace start as NaN (all bits set): whatever the layer forgets to write shows.
-_MAIN = """\
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include "lrw_{name}.h"
-
-static void *buffer(size_t bytes) {{
-  void *p = aligned_alloc(LRW_ALIGNMENT, (bytes + LRW_ALIGNMENT - 1) / LRW_ALIGNMENT * LRW_ALIGNMENT);
-  if (!p) exit(10);
-  return memset(p, 0xff, bytes);
-}}
-
-static int whole(const char *path, const char *mode, void *data, size_t bytes) {{
-  FILE *f = fopen(path, mode);
-  size_t done = f ? (*mode == 'r' ? fread(data, 1, bytes, f) : fwrite(data, 1, bytes, f)) : 0;
-  return f && fclose(f) == 0 && done == bytes;
-}}
-
-int main(int argc, char **argv) {{
-  float *input = buffer(LRW_{name}_INPUT_BYTES), *output = buffer(LRW_{name}_OUTPUT_BYTES);
-  void *weights = buffer(LRW_{name}_WEIGHTS_BYTES), *workspace = buffer(lrw_{name}_workspace_bytes());
-  if (argc != 4 || lrw_abi_version() != LRW_ABI_VERSION) return 11;
-  if (lrw_{name}_workspace_bytes() != LRW_{name}_WORKSPACE_BYTES) return 12;
-  if (!whole(argv[1], "rb", input, LRW_{name}_INPUT_BYTES)) return 13;
-  if (!whole(argv[2], "rb", weights, LRW_{name}_WEIGHTS_BYTES)) return 14;
-  int status = lrw_{name}_run(input, output, weights, workspace);
-  if (status != LRW_OK) return status;
-  return whole(argv[3], "wb", output, LRW_{name}_OUTPUT_BYTES) ? 0 : 15;
-}}
-"""
 
 
 def missing_tools(target: str) -> list[str]:
-    """What `run_layer` lacks on this machine for `target`; empty when it can run.
+    """What `run_network` lacks on this machine for `target`; empty when it can run.
 
     Raises ValueError for an unknown target.
     """
     machine = find_target(target)
     if machine.is_host:
         return []
-    if machine.arch != "aarch64":
-        return [f"a Linux machine of type {machine.arch}"]
-    loader = _SYSROOT / "lib" / "ld-linux-aarch64.so.1"
-    tools = [tool for tool in (_COMPILER, _EMULATOR) if shutil.which(tool) is None]
+    if machine.arch != "aarch64" or machine.form != "elf":
+        return [f"a machine for {target}"]
+    loader = SYSROOT / "lib" / "ld-linux-aarch64.so.1"
+    tools = [tool for tool in (COMPILER, EMULATOR) if shutil.which(tool) is None]
     return tools + ([] if loader.exists() else [str(loader)])
 
 
-def run_layer(artifacts: Artifacts, x: Array, *, cpu: str = "cortex-a76") -> Array:
-    """y [N, D', H', W', Cout] float32 of x [N, D, H, W, Cin] float32, by the built library; `cpu` is qemu's.
+def run_network(artifacts: Artifacts, x: Array, *, cpu: str = "cortex-a76", threads: int = 1) -> Array:
+    """y [N, D', H', W', C'] float32 of x [N, D, H, W, C] float32, by the built library; `cpu` is qemu's.
 
     Raises ValueError when x does not fit, RuntimeError when a tool is missing or the run fails.
     """
-    spec, target = artifacts.spec, find_target(artifacts.target)
-    if x.dtype != np.float32 or x.shape != spec.input_shape:
-        raise ValueError(f"x: {x.dtype} {list(x.shape)}; accepted is float32 {list(spec.input_shape)}")
-    if artifacts.library is None:
-        raise RuntimeError(f"run_layer: {artifacts.note}")
-    lacking = missing_tools(artifacts.target)
+    if x.dtype != np.float32 or x.shape != artifacts.input_size:
+        raise ValueError(f"x: {x.dtype} {list(x.shape)}; accepted is float32 {list(artifacts.input_size)}")
+    lacking = missing_tools(artifacts.target.name)
     if lacking:
-        raise RuntimeError(f"run_layer: {artifacts.target} needs {', '.join(lacking)}")
-    with TemporaryDirectory(prefix="lrw-run-") as folder:
-        library = Path(folder, artifacts.library.name)
-        shutil.copyfile(artifacts.library, library)
-        shutil.copyfile(artifacts.weights, Path(folder, "weights"))
-        if target.is_host:
-            return _run_native(spec, library, np.ascontiguousarray(x))
-        shutil.copyfile(artifacts.header, Path(folder, f"lrw_{spec.name}.h"))
-        return _run_emulated(spec, library, x, cpu)
+        raise RuntimeError(f"run: {artifacts.target.name} needs {', '.join(lacking)}")
+    with TemporaryDirectory(prefix="lrw-run-") as name:
+        folder = Path(name)
+        if artifacts.target.is_host and artifacts.shared is not None and threads == 1:
+            return _run_native(artifacts, artifacts.shared, np.ascontiguousarray(x), folder)
+        program = build_example(artifacts, folder)
+        x.astype("<f4").tofile(folder / "input")
+        files = [str(artifacts.weights.resolve()), "input", "output", str(threads)]
+        _call([*launcher(artifacts.target, cpu), str(program), *files], folder)
+        return np.fromfile(folder / "output", "<f4").astype(np.float32).reshape(artifacts.output_size)
+
+
+def build_example(artifacts: Artifacts, folder: Path) -> Path:
+    """The generated example program, statically linked, in `folder`. Raises RuntimeError where the compiler fails."""
+    sources = [artifacts.manifest.with_name(name).resolve() for name in ("main.c", "lrw_threads.c")]
+    compiler = "cc" if artifacts.target.is_host else COMPILER
+    program = folder / f"{artifacts.name}_example"
+    options = ["-std=c99", "-O1", "-static", f"-I{artifacts.manifest.parent.resolve()}", "-o", str(program)]
+    _call([compiler, *options, *map(str, sources), str(artifacts.static.resolve()), "-pthread"], folder)
+    return program
+
+
+def launcher(target: Target, cpu: str) -> list[str]:
+    """What comes before a program of `target` to run it here on a `cpu` of qemu's."""
+    return [] if target.is_host else [EMULATOR, "-cpu", cpu, "-L", str(SYSROOT)]
 
 
 def aligned_buffer(size: int) -> npt.NDArray[np.uint8]:
@@ -97,31 +77,23 @@ def aligned_buffer(size: int) -> npt.NDArray[np.uint8]:
     return data[start : start + size]
 
 
-def _run_native(spec: LayerSpec, library: Path, x: Array) -> Array:
-    # The library is a copy, because the loader would hand out an older build that lay under the same path.
-    run = getattr(ctypes.CDLL(str(library)), abi.run_symbol(spec.name))
-    run.argtypes, run.restype = [ctypes.c_void_p] * 4, ctypes.c_int
-    weights, workspace = aligned_buffer(spec.weights_bytes), aligned_buffer(spec.workspace_bytes)
-    weights[:] = np.fromfile(library.with_name("weights"), np.uint8)
-    y = np.full(spec.output_shape, np.nan, np.float32)
-    status = run(x.ctypes.data, y.ctypes.data, weights.ctypes.data, workspace.ctypes.data)
-    if status != abi.STATUS_OK:
-        raise RuntimeError(f"run_layer: {spec.name} returned status {status}")
+def _run_native(artifacts: Artifacts, shared: Path, x: Array, folder: Path) -> Array:
+    # A copy of the library, because the loader would hand out an older build that lay under the same path.
+    library = ctypes.CDLL(str(shutil.copyfile(shared, folder / shared.name)))
+    function = getattr(library, abi.symbol(artifacts.name, "run"))
+    function.argtypes, function.restype = [ctypes.c_void_p] * 5, ctypes.c_int
+    data = np.fromfile(artifacts.weights, np.uint8)
+    weights, workspace = aligned_buffer(data.size), aligned_buffer(artifacts.workspace_bytes)
+    weights[:] = data
+    y = np.full(artifacts.output_size, np.nan, np.float32)
+    status = function(x.ctypes.data, y.ctypes.data, weights.ctypes.data, workspace.ctypes.data, None)
+    if status != abi.Status.OK:
+        raise RuntimeError(f"run: {artifacts.name} returned {abi.Status(status).name}")
     return y
-
-
-def _run_emulated(spec: LayerSpec, library: Path, x: Array, cpu: str) -> Array:
-    folder = library.parent
-    (folder / "main.c").write_text(_MAIN.format(name=spec.name))
-    x.astype("<f4").tofile(folder / "input")
-    sources = ["main.c", library.name, f"-Wl,-rpath,{folder}"]
-    _call([_COMPILER, "-std=c11", "-O1", "-o", "main", *sources], folder)
-    _call([_EMULATOR, "-cpu", cpu, "-L", str(_SYSROOT), "./main", "input", "weights", "output"], folder)
-    return np.fromfile(folder / "output", "<f4").astype(np.float32).reshape(spec.output_shape)
 
 
 def _call(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         message = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_MESSAGE_LINES:])
-        raise RuntimeError(f"run_layer: {' '.join(command)} gave exit status {done.returncode}\n{message}")
+        raise RuntimeError(f"run: {' '.join(command)} gave exit status {done.returncode}\n{message}")

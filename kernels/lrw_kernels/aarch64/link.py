@@ -5,9 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lrw_kernels.aarch64 import ir
-from lrw_kernels.aarch64.elf import read_elf
-from lrw_kernels.aarch64.spec import LayerSpec
+from lrw_kernels.aarch64.guard import check_object
 from lrw_kernels.aarch64.targets import Target
 
 # 16 KiB pages are what Android 15 asks of libraries; they load on 4 KiB systems too.
@@ -16,18 +14,20 @@ _OPTIONS = ("--no-undefined", "--hash-style=both", "--build-id=sha1", "-s", *_PA
 _MESSAGE_LINES = 4
 
 
-def link_shared(source: Path, library: Path, spec: LayerSpec, target: Target) -> tuple[Path | None, str]:
-    """Link `source` to `library`: (library, how), or (None, why) when no linker is installed for `target`.
+def link_shared(source: Path, library: Path, name: str, target: Target) -> tuple[Path | None, str]:
+    """Link `source` to `library`, of network `name`: (library, how), or (None, why) without a linker for `target`.
 
     Raises RuntimeError when linkers are there but all fail, or the library exports or needs too much. A clang
     that fails does not count: it is there on many machines without a linker for `target`.
     """
+    if target.form != "elf":
+        return None, f"libraries for {target.name} are linked by its own tools; the object is complete"
     candidates, failures = linkers(target), list[str]()
     for linker in candidates:
         command = _command(linker, source, library)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
-            ir.check_object(read_elf(library.read_bytes()), spec, target)
+            check_object(library.read_bytes(), name, target)
             return library, f"linked by {Path(linker[0]).name}"
         failures += [" ".join(command), *(done.stdout + done.stderr).splitlines()[-_MESSAGE_LINES:]]
     if any(Path(linker[0]).name != "clang" for linker in candidates):

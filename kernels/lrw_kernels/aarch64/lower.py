@@ -1,4 +1,4 @@
-"""A layer to an ELF object, in a child process (`python -m lrw_kernels.aarch64.lower`).
+"""A library's code to an object file, in a child process (`python -m lrw_kernels.aarch64.lower`).
 
 Never in the caller's: Numba reads its settings once, at import, and what it has already compiled there is
 bound to that machine.
@@ -8,33 +8,34 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
 
-from lrw_kernels.aarch64 import ir
-from lrw_kernels.aarch64.elf import read_elf
-from lrw_kernels.aarch64.spec import LayerSpec
+from lrw_kernels.aarch64 import entry, ir
+from lrw_kernels.aarch64.code import Code
+from lrw_kernels.aarch64.guard import check_object
 from lrw_kernels.aarch64.targets import Target, find_target
+from lrw_kernels.cpu.library import WORK_KERNEL
 
 _MESSAGE_LINES = 8
 
 
-def lower_layer(spec: LayerSpec, target: str = "aarch64-linux-gnu") -> bytes:
-    """The ELF object of `spec` for `target`; the same arguments give the same bytes.
+def lower(code: Code, target: str = "aarch64-linux-gnu") -> bytes:
+    """The object file of `code` for `target`; the same arguments give the same bytes.
 
     Raises ValueError for an unknown target, RuntimeError with the child's last lines when lowering fails.
     """
     find_target(target)
     with TemporaryDirectory(prefix="lrw-lower-") as folder:
-        source, product = Path(folder, "spec.json"), Path(folder, "layer.o")
-        source.write_text(spec.to_json())
+        source, product = Path(folder, "code.json"), Path(folder, "network.o")
+        source.write_text(code.to_json())
         status, message = _run_child([str(source), str(product), "--target", target], folder)
         if status != 0:
-            raise RuntimeError(f"lowering {spec.name} for {target} gave exit status {status}\n{message}")
+            raise RuntimeError(f"lowering {code.name} for {target} gave exit status {status}\n{message}")
         return product.read_bytes()
 
 
@@ -70,19 +71,34 @@ def _environment(folder: str) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The child: read spec.json, write the object."""
+    """The child: read code.json, write the object."""
     parser = argparse.ArgumentParser(prog="python -m lrw_kernels.aarch64.lower", description=__doc__)
-    parser.add_argument("spec", type=Path, help="JSON of a LayerSpec")
-    parser.add_argument("object", type=Path, help="ELF object to write")
+    parser.add_argument("code", type=Path, help="JSON of a Code")
+    parser.add_argument("object", type=Path, help="object file to write")
     parser.add_argument("--target", default="aarch64-linux-gnu")
     parser.add_argument("--leash", action="store_true", help="exit when standard input closes")
     options = parser.parse_args(arguments)
     if options.leash:
         Thread(target=_leave_at_end_of_input, daemon=True).start()
-    spec, target = LayerSpec.from_json(options.spec.read_text()), find_target(options.target)
-    function, text = numba_ir(spec)
-    ir.check_raw(text)
-    options.object.write_bytes(emit_object(function, text, spec, target))
+    code, target = Code.from_json(options.code.read_text()), find_target(options.target)
+    options.object.write_bytes(emit_object(code, target))
+
+
+def keep_from_this_machine() -> None:
+    """From here on Numba makes IR, but no machine code for this process.
+
+    Nobody would call it, making it takes longer than all the rest, and half precision this machine may not have.
+    """
+    codegen: Any = import_module("numba.core.codegen")
+    context: Any = import_module("numba.core.registry").cpu_target.target_context
+
+    def no_executable(library: Any, *_: Any) -> Any:
+        library._ensure_finalized()
+        return [].append  # Numba's dispatchers ask for a callable of their own
+
+    codegen.JITCPUCodegen._add_module = lambda self, module: None
+    codegen.JITCodeLibrary._finalize_specific = lambda self: None
+    context.get_executable = no_executable
 
 
 def _leave_at_end_of_input() -> None:
@@ -90,10 +106,8 @@ def _leave_at_end_of_input() -> None:
     os._exit(1)
 
 
-def numba_ir(spec: LayerSpec) -> tuple[str, str]:
-    """Name and unoptimised LLVM IR of the layer function, callees included."""
-    from lrw_kernels.aarch64.layer import layer_function
-
+def numba_ir(function: Callable[..., None], arguments: int) -> tuple[str, str]:
+    """Name and unoptimised LLVM IR of a kernel's function of so many int64, callees included."""
     # Any: Numba says that it is typed, but is not.
     compiler: Any = import_module("numba.core.compiler")
     types: Any = import_module("numba.core.types")
@@ -102,35 +116,61 @@ def numba_ir(spec: LayerSpec) -> tuple[str, str]:
     flags.error_model = "numpy"
     flags.nrt = False  # callees inherit it: no reference counts anywhere
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    pointers = (types.CPointer(types.float32),) * 4
     contexts = machine.typing_context, machine.target_context
-    result = compiler.compile_extra(*contexts, layer_function(spec), pointers, types.void, flags, {})
+    result = compiler.compile_extra(*contexts, function, (types.int64,) * arguments, types.void, flags, {})
     return result.fndesc.llvm_func_name, result.library.get_llvm_str()
 
 
-def emit_object(function: str, text: str, spec: LayerSpec, target: Target) -> bytes:
-    """The guarded object of IR `text`, optimised for `target` in one pass over the closed module."""
+def emit_object(code: Code, target: Target) -> bytes:
+    """The guarded object of all kernels and the C functions, optimised for `target` as one closed module."""
     binding: Any = import_module("llvmlite.binding")
+    # Loop strength reduction counts addresses from the end of what a loop reads, out of NEON offsets' reach.
+    binding.set_option("lrw", "-disable-lsr")
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
+    binding.initialize_native_asmparser()  # for the inline assembly of `targets`
     llvm = binding.Target.from_triple(target.triple)
     # llvmlite's own code model is the JIT's, whose large addresses are no use in a shared library.
-    machine = llvm.create_target_machine(cpu=target.cpu, opt=3, reloc="pic", codemodel="default")
-    closed = ir.close_module(text, function, spec, target, str(machine.target_data))
-    module = binding.parse_assembly(closed)
+    features = target.features
+    machine = llvm.create_target_machine(cpu=target.cpu, features=features, opt=3, reloc="pic", codemodel="default")
+    layout = str(machine.target_data)
+    keep_from_this_machine()
+    module = binding.parse_assembly(entry.entry_module(code, target, layout))
+    for name, function, arguments in _functions(code):
+        text = _closed(name, function, arguments, target, layout)
+        module.link_in(binding.parse_assembly(text))
+        module.get_function(name).linkage = "internal"
     module.verify()
     _optimise(binding, module, machine)
     ir.check_final(str(module))
     data: bytes = machine.emit_object(module)
-    ir.check_object(read_elf(data), spec, target)
+    check_object(data, code.name, target)
     return data
 
 
-def _optimise(binding: Any, module: Any, machine: Any) -> None:
-    """O3. No fast-math and no contraction: the result is the reference's, bit for bit, on every target.
+def _functions(code: Code) -> list[tuple[str, Callable[..., None], int]]:
+    """Name, function and number of arguments of everything Numba compiles."""
+    from lrw_kernels.aarch64 import kernels
 
-    No unrolling: every size is a constant, and LLVM would unroll whole transforms. F(4x4x4, 3x3x3) at 64
-    channels took 27 s and 99 kB that way instead of 0.6 s and 6 kB, and ran no faster.
+    sizes = (len(code.image), len(code.relocations), code.zero_bytes, code.buffers_at)
+    return [
+        *((entry.kernel_symbol(i), kernel.function(), kernel.count) for i, kernel in enumerate(code.kernels)),
+        (entry.WORK, WORK_KERNEL.function(), entry.WORK_ARGUMENTS),
+        (entry.BEGIN, kernels.begin_function(sizes), entry.BEGIN_ARGUMENTS),
+        (entry.DIGEST, kernels.digest_function(), entry.DIGEST_ARGUMENTS),
+    ]
+
+
+def _closed(name: str, function: Callable[..., None], arguments: int, target: Target, layout: str) -> str:
+    compiled, text = numba_ir(function, arguments)
+    ir.check_raw(text, target.vector_bits)
+    return ir.wrapped(ir.close_module(text, target, layout), compiled, name, arguments, target)
+
+
+def _optimise(binding: Any, module: Any, machine: Any) -> None:
+    """O3, without fast-math: kernels fuse what they want fused, and results are the same on every target.
+
+    No unrolling: kernels are straight-line where it pays.
     """
     options = binding.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = True
