@@ -124,6 +124,15 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Tensor
     return description, tensors
 
 
+def is_saved(path: str | os.PathLike[str]) -> bool:
+    """Whether `save` wrote the file. False too for one that is not there, or cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "lrw" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a plain network's file: any safetensors, or a `.pt`/`.pth` state dict (read without running code).
 
@@ -137,7 +146,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         else:
             tensors = load_file(path)
     except UNREADABLE as error:
-        raise ValueError(f"path: {path} holds no state dict ({type(error).__name__}: {error})") from error
+        reason = next(iter(str(error).splitlines()), "")  # torch's goes on with advice
+        raise ValueError(f"path: {path} holds no state dict ({type(error).__name__}: {reason})") from error
     pairs = tensors.items() if isinstance(tensors, dict) else [(0, 0)]
     if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in pairs):
         raise ValueError(f"path: {path} holds no state dict; accepted are tensors by name")

@@ -1,0 +1,75 @@
+"""`lrw compress`: the main job."""
+
+import argparse
+import json
+from dataclasses import fields
+from typing import Any
+
+from lrw.commands import options
+
+
+def add(commands: Any) -> None:
+    """Declare the command in argparse's `commands`."""
+    from lrw.job.config import JobConfig
+    from lrw_kernels.aarch64.targets import TARGETS
+
+    p = commands.add_parser(
+        "compress",
+        help="train or load a net, convert, prune, retrain, compress, save, export, report",
+        description="Train (or load) a 3D network, convert it to Winograd layers, fine-tune a low-rank update while "
+        "scoring columns, prune, retrain, compress, save, export as a C library for ARM, and report.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    default = {f.name: f.default for f in fields(JobConfig)}
+    rows: list[tuple[str, Any, str, str]] = [
+        ("data", str, "WHAT", "'digits', a MedMNIST .npz, a NIfTI folder, or a folder of video clips by class"),
+        ("net", str, "NAME", "c3d or r3d18"),
+        ("width", int, "N", "channels of the first layer; the papers' nets have 64"),
+        ("weights", str, "FILE", "start from this dense network (.safetensors or .pt) instead of training one"),
+        ("tile", options.tile, "M", "outputs per axis: one number or DxHxW"),
+        ("rank", int, "S", "rank of the update"),
+        ("sparsity", float, "SHARE", "share of the columns to drop, 0 up to 1"),
+        ("score", str, "NAME", "product, taylor, weighted_magnitude, weighted_sum or magnitude"),
+        (
+            "scope",
+            str,
+            "SCOPE",
+            "layer: the same share everywhere; global: ranked across layers; multiplies: that, per multiply saved",
+        ),
+        ("stages", int, "N", "cut in this many stages, one per retraining epoch"),
+        ("distill", float, "SHARE", "of the loss that follows the dense network while fine-tuning and retraining"),
+        ("epochs", int, "N", "epochs of dense training; fine-tuning takes a third as many, retraining half"),
+        ("batch_size", int, "N", "samples per step"),
+        ("learning_rate", float, "RATE", "peak learning rate of every stage"),
+        ("seed", int, "N", "everything random follows from it"),
+        ("out", str, "DIR", "folder for checkpoint, networks, C library, report and figure"),
+        ("export", str, "WHAT", "'network' or 'none'"),
+        ("target", str, "TARGET", f"what to export for: {', '.join(TARGETS)}"),
+    ]
+    for name, kind, metavar, text in rows:
+        p.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, default=default[name], help=text)
+    p.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    p.add_argument("--fresh", action="store_true", help="start over, even where --out holds an unfinished run")
+    p.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    p.add_argument("--quiet", action="store_true", help="no progress")
+    p.set_defaults(
+        run=_compress, stopped="the last checkpoint, if there is one yet, is whole: --resume goes on from it"
+    )
+
+
+def _compress(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from lrw.job import JobConfig, run
+    from lrw.job.progress import Reporter
+
+    if arguments.resume and arguments.fresh:
+        raise ValueError("--resume and --fresh: one goes on, the other starts over; give one of them")
+    config = JobConfig(**{f.name: getattr(arguments, f.name) for f in fields(JobConfig)})
+    reporter = Reporter(Console(stderr=True), quiet=arguments.quiet)
+    report = run(config, reporter, resume=arguments.resume, fresh=arguments.fresh)
+    if arguments.json:
+        print(json.dumps(report.to_dict(), indent=1))
+    else:
+        report.show(options.results_console())
+    return 0

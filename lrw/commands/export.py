@@ -1,0 +1,100 @@
+"""`lrw export`: a saved network as a C library."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from lrw.commands import exported, options
+from lrw.commands.networks import NAMES, Source, from_run
+from lrw.export import compare, export
+
+if TYPE_CHECKING:
+    from lrw_kernels.aarch64 import Artifacts
+
+
+def add(commands: Any) -> None:
+    """Declare the command in argparse's `commands`."""
+    from lrw_kernels.aarch64.targets import TARGETS
+
+    p = commands.add_parser(
+        "export",
+        help="compile a saved network to a C library, without Python",
+        description="Compile a network to a library with a C header, weights, manifest, example program and CMake "
+        "file. With the folder of a finished lrw compress, no other option is needed.",
+    )
+    p.add_argument("weights", metavar="WEIGHTS", help="file of lrw.save, plain state dict (.safetensors, .pt), or "
+                   "folder of lrw compress")  # fmt: skip
+    net = p.add_argument_group("the network (where WEIGHTS is a file)")
+    net.add_argument(
+        "--net", metavar="NET", help=f"{', '.join(NAMES)}, or PACKAGE.MODULE:FUNCTION, which gives the plain network"
+    )
+    net.add_argument("--in-channels", type=int, metavar="N", help="channels of the input")
+    net.add_argument("--classes", type=int, metavar="N", help="channels of the output")
+    net.add_argument("--width", type=int, metavar="N", help="channels of the first layer (default: the network's own)")
+    net.add_argument("--size", type=options.size, metavar="DxHxW", help="of the input")
+    library = p.add_argument_group("the library")
+    library.add_argument("--batch", type=int, default=1, metavar="N", help="samples per run (default: 1)")
+    library.add_argument("--tile", type=_tile, default="auto", metavar="M", help="outputs per axis of what is not yet "
+                         "in the Winograd domain: one number, DxHxW or auto (default)")  # fmt: skip
+    library.add_argument("--target", default="aarch64-linux-gnu", metavar="TARGET",
+                         help=f"{', '.join(TARGETS)} (default: the first)")  # fmt: skip
+    library.add_argument("--threads", type=int, default=1, metavar="N", help="at most this many (default: 1)")
+    library.add_argument("--name", metavar="NAME", help="in C names (default: the network's)")
+    library.add_argument("--out", default="lrw-export", metavar="DIR", help="folder (default: lrw-export)")
+    p.add_argument("--check", action="store_true", help="run the library here, or under QEMU, and compare with torch")
+    p.add_argument("--json", action="store_true", help="print the manifest, paths and sizes as JSON on stdout")
+    p.set_defaults(run=_run, stopped="no library was written")
+
+
+def _tile(text: str) -> str | int | tuple[int, int, int]:
+    return text if text == "auto" else options.tile(text)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    out = Path(arguments.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out: {out} is a file; accepted is a folder, which is made where there is none")
+    if arguments.check:
+        _check_tools(arguments.target)
+    said = Source(arguments.net, arguments.in_channels, arguments.classes, arguments.width, arguments.size)
+    weights = Path(arguments.weights)
+    source, file = from_run(weights, said) if weights.is_dir() else (said, weights)
+    net = source.build(file).eval()
+    example = source.example(arguments.batch)
+    try:
+        built, check = _built(arguments, net, example, arguments.name or source.name)
+    except RuntimeError as error:  # the compiler, linker or emulator failed
+        print(f"lrw export: {error}", file=sys.stderr)
+        return 1
+    if arguments.json:
+        print(json.dumps(exported.described(built, check), indent=1))
+    else:
+        exported.show(options.results_console(), built, check)
+    return 0
+
+
+def _built(
+    arguments: argparse.Namespace, net: nn.Module, example: Tensor, name: str
+) -> tuple["Artifacts", exported.Check | None]:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status(f"compiling {name} for {arguments.target}") as status:
+        built = export(net, example, arguments.out, target=arguments.target, name=name, threads=arguments.threads,
+                       tile=arguments.tile)  # fmt: skip
+        if not arguments.check:
+            return built, None
+        status.update(f"running {name}")
+        return built, exported.Check(*compare(built, net, example))
+
+
+def _check_tools(target: str) -> None:
+    from lrw_kernels.aarch64 import missing_tools
+
+    lacking = missing_tools(target)
+    if lacking:
+        raise ValueError(f"--check: running a library for {target} here needs {', '.join(lacking)}")

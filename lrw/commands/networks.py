@@ -1,0 +1,126 @@
+"""The network that a command line names: where its architecture and its weights come from, and what it is fed."""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrw import checks, nets
+from lrw.checkpoint import fill, is_saved, load, read_state_dict
+from lrw.nets import UNet3D
+
+Size = tuple[int, int, int]
+NAMES = (*nets.NAMES, "unet3d")
+_REPORT, _COMPRESSED = "report.json", "compressed.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a command line says of a network; None where it says nothing.
+
+    net: one of NAMES or PACKAGE.MODULE:FUNCTION, which gives the plain network; in_channels, size (D, H, W): of the
+    input; classes, width: of a network named in NAMES.
+    """
+
+    net: str | None = None
+    in_channels: int | None = None
+    classes: int | None = None
+    width: int | None = None
+    size: Size | None = None
+
+    @property
+    def name(self) -> str:
+        """That of the network in one word."""
+        return str(self.net).rpartition(":")[2]
+
+    def build(self, weights: str | os.PathLike[str]) -> nn.Module:
+        """The network with `weights`: a file of `lrw.save`, at any stage, or a plain state dict.
+
+        Raises ValueError naming the option, or the file where it does not fit; what loading raises.
+        """
+        plain, path = self._plain(), Path(weights)
+        if is_saved(path):
+            return load(path, plain)
+        fill(plain, read_state_dict(path), f"weights: {path} does not fit {self.net}")
+        return plain
+
+    def example(self, batch: int) -> Tensor:
+        """Random input [batch, in_channels, D, H, W], always the same."""
+        checks.check_count(batch, "--batch")
+        shape = batch, self._given("in_channels"), *self._given("size")
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+    def _plain(self) -> nn.Module:
+        net = self._given("net")
+        if ":" in net:
+            for option in ("classes", "width"):
+                if getattr(self, option) is not None:
+                    raise ValueError(f"--{option}: {net} is called without arguments; accepted is nothing")
+            return _called(net)
+        if net not in NAMES:
+            raise ValueError(f"--net: {net!r}; accepted are {', '.join(NAMES)} and PACKAGE.MODULE:FUNCTION")
+        sizes = {"in_channels": self._given("in_channels"), "classes": self._given("classes")}
+        width = {} if self.width is None else {"width": self._given("width")}
+        if net == "unet3d":
+            return UNet3D(**sizes, **width)
+        return nets.build(net, input_size=self._given("size"), **sizes, **width)
+
+    def _given(self, field: str) -> Any:
+        value, option = getattr(self, field), f"--{field.replace('_', '-')}"
+        if value is None:
+            raise ValueError(f"{option}: is needed, unless WEIGHTS is the folder of a finished lrw compress")
+        if isinstance(value, int):
+            checks.check_count(value, option)
+        return value
+
+
+def from_run(folder: str | os.PathLike[str], said: Source) -> tuple[Source, Path]:
+    """(the network of a finished `lrw compress`, its compressed weights); what is `said` holds.
+
+    Raises ValueError where `folder` is none.
+    """
+    path = Path(folder) / _REPORT
+    if not path.is_file():
+        raise ValueError(f"weights: {folder} holds no {_REPORT}; accepted is the folder of a finished lrw compress")
+    try:
+        report = json.loads(path.read_text())
+        config, data = report["config"], report["data"]
+        depth, height, width = data["size"]
+        found = Source(config["net"], data["channels"], data["classes"], config["width"], (depth, height, width))
+    except (ValueError, LookupError, TypeError) as error:
+        raise ValueError(f"weights: {path} is not a report this version can read ({error!r})") from error
+    given = {f.name: value for f in fields(said) if (value := getattr(said, f.name)) is not None}
+    return replace(found, **given), Path(folder) / _COMPRESSED
+
+
+def _called(place: str) -> nn.Module:
+    """What MODULE:FUNCTION gives, the current folder among those it is looked for in."""
+    function = _found(place)
+    try:
+        net = function()
+    except Exception as error:  # whatever the function raises
+        raise ValueError(f"--net: {place} raised {type(error).__name__}: {error}") from error
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"--net: {place} gives a {type(net).__name__}; accepted is a torch network (nn.Module)")
+    return net
+
+
+def _found(place: str) -> Callable[[], object]:
+    module, _, name = place.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(import_module(module), name)
+    except Exception as error:  # whatever the module raises when imported
+        raise ValueError(f"--net: {place}: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    if not callable(function):
+        raise ValueError(f"--net: {place} is a {type(function).__name__}; accepted is a function")
+    return function
