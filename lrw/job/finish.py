@@ -1,9 +1,8 @@
 """From the retrained network to files and numbers: compress, save, export, time, report, draw."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from lrw.checkpoint import load, save
 from lrw.compress import compress, measure
 from lrw.data import Volumes
-from lrw.export import export
+from lrw.export import compare, export
 from lrw.job import figure
 from lrw.job.config import JobConfig
 from lrw.job.progress import Reporter
@@ -40,7 +39,7 @@ def finish(
     rows = _time_layers(dense, net, compressed, sizes, reporter)
     report = Report(
         config=config.to_dict(),
-        data={"name": volumes.name, "classes": len(volumes.classes), "size": list(volumes.size), **volumes.counts},
+        data=_described(volumes),
         accuracy=state.accuracy,
         seconds={name: round(value, 2) for name, value in state.seconds.items()},
         parameters=state.parameters,
@@ -57,6 +56,11 @@ def finish(
     report.files |= {"figure": str(drawn)} if drawn else {}
     report.write(out / "report.json")
     return report
+
+
+def _described(volumes: Volumes) -> dict[str, Any]:
+    sizes = {"channels": volumes.channels, "classes": len(volumes.classes), "size": list(volumes.size)}
+    return {"name": volumes.name, **sizes, **volumes.counts}
 
 
 def _time_layers(
@@ -124,16 +128,12 @@ def _export(config: JobConfig, compressed: nn.Module, example: Tensor, reporter:
 
 def _check_exported(built: "Artifacts", net: nn.Module, example: Tensor) -> tuple[str, float | None]:
     """(what came of running the library here, largest difference from torch over the largest output)."""
-    from lrw_kernels.aarch64 import missing_tools, run_network
+    from lrw_kernels.aarch64 import missing_tools
 
     lacking = missing_tools(built.target.name)
     if lacking:
         return f"not run here: needs {', '.join(lacking)}", None
-    with torch.inference_mode(), evaluating(net):
-        ours = net(example).numpy()
     try:
-        theirs = run_network(built, np.ascontiguousarray(example.permute(0, 2, 3, 4, 1).numpy()))
+        return compare(built, net, example)
     except RuntimeError as error:  # an emulator that does not work says nothing about the library
         return f"not run here: {error}", None
-    check = "ran natively" if built.target.is_host else "ran under emulation"
-    return check, float(np.abs(theirs.reshape(ours.shape) - ours).max() / np.abs(ours).max())

@@ -8,18 +8,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 import lrw
 from lrw import nets
 from lrw.checkpoint import read, read_state_dict
+from lrw.cli import main
 from lrw.job import JobConfig, finish, state
 from lrw.job.progress import Reporter
-from lrw.layers import input_sizes
+from lrw.layers import winograd_layers
+from lrw_kernels.aarch64 import find_target
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
@@ -96,7 +100,7 @@ def test_saved_network_loads_and_predicts(finished: tuple[Path, dict[str, object
     assert Path(report["files"]["figure"]).stat().st_size > 10_000
 
 
-def test_exported_layer_agrees_with_torch(finished: tuple[Path, dict[str, object]]) -> None:
+def test_exported_network_agrees_with_torch(finished: tuple[Path, dict[str, object]]) -> None:
     exported = finished[1]["export"]
     assert Path(exported["header"]).exists()
     if exported["library"] is None:
@@ -104,6 +108,23 @@ def test_exported_layer_agrees_with_torch(finished: tuple[Path, dict[str, object
     if exported["error"] is None:
         pytest.skip(f"the library does not run on this machine: {exported['check']}")
     assert exported["error"] < 1e-5
+
+
+def test_its_folder_is_all_that_export_needs(
+    finished: tuple[Path, dict[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    def stop(*arguments: object, **options: object) -> None:
+        given.extend((*arguments, options))
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr("lrw.commands.export.export", stop)
+    assert main(["export", str(finished[0]), "--out", "elsewhere"]) == 1
+    net, x, out, options = given
+    assert (tuple(x.shape), out, options["name"]) == ((1, 1, 8, 8, 8), "elsewhere", "c3d")
+    kept = {name: layer.geometry.columns for name, layer in winograd_layers(net).items()}
+    assert kept == {row["name"]: row["kept"] for row in finished[1]["layers"]}
 
 
 def test_tables_show_every_layer(finished: tuple[Path, dict[str, object]]) -> None:
@@ -222,17 +243,30 @@ def test_a_damaged_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
 
 def test_an_emulator_that_fails_does_not_cost_the_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def broken(*_: object, **__: object) -> None:
-        raise RuntimeError("run_layer: the emulator crashed")
+        raise RuntimeError("run: the emulator crashed")
 
-    monkeypatch.setattr("lrw_kernels.aarch64.emulate.run_layer", broken)
-    net = nets.build("c3d", in_channels=1, classes=2, input_size=(8, 8, 8), width=4)
-    compressed = lrw.compress(lrw.to_winograd(net))
-    sizes = input_sizes(compressed, torch.zeros(1, 1, 8, 8, 8))
-    config = JobConfig(out=str(tmp_path), target="x86_64-linux-gnu", export="conv2")
-    row = finish._export(config, compressed, sizes, Reporter(Console(), quiet=True))
+    monkeypatch.setattr("lrw_kernels.aarch64.emulate.run_network", broken)
+    monkeypatch.setattr("lrw_kernels.aarch64.emulate.missing_tools", lambda _: [])
+    target = find_target("aarch64-linux-gnu")
+    built = SimpleNamespace(target=target, header="a.h", shared=None, note="", input_size=(1, 8, 8, 8, 1))
+    monkeypatch.setattr(finish, "export", lambda *_, **__: built)
+    config = JobConfig(out=str(tmp_path))
+    row = finish._export(config, nn.Conv3d(1, 1, 3), torch.zeros(1, 1, 8, 8, 8), Reporter(Console(), quiet=True))
     assert row is not None
     assert row.error is None
-    assert row.check.startswith("not run here")
+    assert row.check == "not run here: run: the emulator crashed"
+
+
+def test_a_compiler_that_fails_does_not_cost_the_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("lowering c3d gave exit status 1")
+
+    monkeypatch.setattr(finish, "export", broken)
+    config = JobConfig(out=str(tmp_path))
+    row = finish._export(config, nn.Conv3d(1, 1, 3), torch.zeros(1, 1, 8, 8, 8), Reporter(Console(), quiet=True))
+    assert row is not None
+    assert (row.header, row.error) == (None, None)
+    assert row.check == "not exported: lowering c3d gave exit status 1"
 
 
 def test_help_names_every_option() -> None:

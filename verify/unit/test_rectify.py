@@ -1,5 +1,7 @@
 """Winograd-ReLU layers against the formula written out, and as citizens of networks, files and counts."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -93,7 +95,7 @@ def test_densities_are_shares_of_what_is_multiplied() -> None:
     assert set(rectified) == {"0", "3", "5"}
 
 
-def test_what_cannot_be_rectified_is_refused() -> None:
+def test_what_cannot_be_rectified_is_refused(tmp_path: Path) -> None:
     net = lrw.to_winograd(network(), 2)
     before = net(x := torch.randn(1, 2, 8, 8, 8))
     for relus, words in (({"3": "2"}, "'2' is no nn.ReLU"), ({"2": "1"}, "'2' is no Winograd layer")):
@@ -103,8 +105,9 @@ def test_what_cannot_be_rectified_is_refused() -> None:
     layer = WinogradConv3d(2, 3, rectified=True, backend="cpu")
     with pytest.raises(ValueError, match="backend: 'cpu' computes no Winograd-ReLU"):
         layer(x)
-    with pytest.raises(ValueError, match="layer: a Winograd-ReLU"):
-        lrw.export_layer(layer, 8, "nowhere")
+    with pytest.raises(ValueError, match="'1' is a Winograd-ReLU layer"):
+        lrw.export(nn.Sequential(nn.ReLU(), layer), torch.randn(1, 2, 8, 8, 8), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_multiplies_of_vgg_nagadomi_are_those_of_the_paper() -> None:

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 import lrw
 from lrw.nn import WinogradConv3d
 from verify.unit.small_nets import small_net
+
+X = torch.zeros(1, 1, 6, 6, 6)
 
 
 def other_version(path: Path) -> Path:
@@ -69,7 +72,10 @@ BAD: dict[str, Callable[[Path], object]] = {
     "skeleton: has no layer '0'": lambda tmp: lrw.load(
         lrw.save(lrw.to_winograd(small_net()), tmp / "a"), nn.Linear(1, 1)
     ),
-    "layer: a SubclassedConv3d; accepted are": lambda tmp: lrw.export_layer(small_net()[0], 8, tmp),  # type: ignore[arg-type]
+    "net: a int; accepted is a torch network": lambda tmp: lrw.export(3, X, tmp),  # type: ignore[arg-type]
+    "threads: 0; accepted are integers from 1": lambda tmp: lrw.export(small_net(), X, tmp, threads=0),
+    "target: 'riscv64' is not known": lambda tmp: lrw.export(small_net(), X, tmp, target="riscv64"),
+    "aten.hardswish at 'hardswish'": lambda tmp: lrw.export(nn.Hardswish(), X, tmp),
 }
 
 
