@@ -1,38 +1,51 @@
-"""Tables for the README, and docs/evidence.md, out of committed results: `python -m bench.report` writes them."""
+"""Tables for README.md and docs/arm.md, and docs/evidence.md, out of committed results: `python -m bench.report`."""
 
 import csv
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import geometric_mean
 
+from bench.arm import page as arm
 from bench.evidence import claims, latency, page
 from bench.evidence import rows as evidence
+from lrw.export.operators import TABLE as OPERATORS
+from lrw.export.operators import Function
 
 RESULTS = Path(__file__).parent / "results"
 EVIDENCE, LATENCY = RESULTS / "evidence.csv", RESULTS / "evidence_latency.csv"
 README = Path(__file__).parents[1] / "README.md"
 DOCS = Path(__file__).parents[1] / "docs"
+PAGES = (README, DOCS / "arm.md")
 Rows = list[dict[str, str]]
 
 
 def main() -> int:
-    """Rewrite the README's tables and the page of evidence."""
-    README.write_text(updated(README.read_text()))
+    """Rewrite the tables and the page of evidence."""
+    for path in PAGES:
+        path.write_text(updated(path.read_text()))
     page.write(EVIDENCE, LATENCY, DOCS)
     return 0
 
 
 def updated(text: str) -> str:
-    """`text` with every `<!-- results: NAME -->` block made anew from results/NAME.csv."""
+    """`text` with every `<!-- results: NAME -->` block made anew."""
 
     def block(match: re.Match[str]) -> str:
         name = match.group(1)
-        with (RESULTS / f"{name}.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        return f"<!-- results: {name} -->\n{TABLES[name](rows)}\n<!-- end -->"
+        return f"<!-- results: {name} -->\n{TABLES[name]()}\n<!-- end -->"
 
     return re.sub(r"<!-- results: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.S)
+
+
+def read(name: str) -> Rows:
+    """The rows of results/NAME.csv; none where there is no such file."""
+    path = RESULTS / f"{name}.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def cpu_table(rows: Rows) -> str:
@@ -77,7 +90,23 @@ def _certificate(rows: Rows) -> str:
     return f"{rows[0]['machine']}, {rows[0]['date']}."
 
 
-TABLES = {"cpu": cpu_table, "cpu_training": training_table, "evidence": evidence_table}
+def operators_table() -> str:
+    """torch's operators that can be exported, in the words of the functions that convert them."""
+    by_function: dict[Function, list[str]] = {}
+    for name, function in OPERATORS.items():
+        by_function.setdefault(function, []).append(f"`{name.replace('::', '.')}`")
+    texts = {function: (function.__doc__ or "").partition("\n\n")[0] for function in by_function}
+    lines = [f"| {', '.join(names)} | {' '.join(texts[f].split())} |" for f, names in by_function.items()]
+    return "\n".join(["| torch's operator | what is taken |", "| --- | --- |", *lines])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "cpu": lambda: cpu_table(read("cpu")),
+    "cpu_training": lambda: training_table(read("cpu_training")),
+    "evidence": lambda: evidence_table(read("evidence")),
+    "arm": lambda: arm.table(read("arm"), read("arm_peers")),
+    "operators": operators_table,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

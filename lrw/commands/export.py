@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
     library.add_argument("--out", default="lrw-export", metavar="DIR", help="folder (default: lrw-export)")
     p.add_argument("--check", action="store_true", help="run the library here, or under QEMU, and compare with torch")
     p.add_argument("--json", action="store_true", help="print the manifest, paths and sizes as JSON on stdout")
-    p.set_defaults(run=_run, stopped="no library was written")
+    p.set_defaults(run=_run, stopped="a library is written whole or not at all")
 
 
 def _tile(text: str) -> str | int | tuple[int, int, int]:

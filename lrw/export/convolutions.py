@@ -20,7 +20,7 @@ UNIT = (1, 1, 1)
 def conv3d(
     at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Activation:
-    """Winograd for stride 1, dilation 1 and groups 1 where the tile saves work, else Direct."""
+    """In the Winograd domain for stride 1, dilation 1, groups 1 where the tile saves work; else directly."""
     source, _ = volume(x)
     w = constant(weight, "weight")
     taps, dilations, strides = triple(tuple(w.shape[2:]), "weight"), three(dilation), three(stride)
@@ -57,7 +57,10 @@ def conv_transpose3d(
     at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, output_padding: Any, groups: int,
     dilation: Any,
 ) -> Activation:  # fmt: skip
-    """Transposed; torch's weight is [Cin, Cout / groups, kd, kh, kw]. Output padding is in the result's size."""
+    """Of any stride, padding, dilation and groups.
+
+    torch's weight is [Cin, Cout / groups, kd, kh, kw]; output padding is in the result's size.
+    """
     source, _ = volume(x)
     w = constant(weight, "weight")
     inputs, outputs = int(w.shape[0]), int(w.shape[1])
@@ -127,7 +130,7 @@ def _level(t: Tensor, like: Winograd) -> Winograd:
 
 
 def linear(at: Site, x: Value, weight: Value, bias: Value) -> Activation:
-    """A Direct one on [N, 1, 1, 1, C]; weight [Cout, C]."""
+    """Of [N, C]; weight [Cout, C]. A Direct one on [N, 1, 1, 1, C]."""
     return _product(at, x, constant(weight, "weight").t(), bias)
 
 

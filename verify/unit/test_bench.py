@@ -5,6 +5,7 @@ import torch
 
 from bench import report, run, training
 from bench.cases import Case
+from lrw.export.operators import TABLE
 from lrw_kernels.winograd import Tile
 
 SMALL = Case("small", 4, 4, (6, 6, 6))
@@ -28,10 +29,21 @@ def test_a_red_gate_stops_before_timing(monkeypatch: pytest.MonkeyPatch) -> None
         run.measure(SMALL, Tile.of(2), "auto", 0.05)
 
 
-def test_the_tables_of_the_readme_are_those_of_the_committed_results() -> None:
-    text = report.README.read_text()
-    assert report.updated(text) == text
-    assert text.count("<!-- results:") == len(report.TABLES)
+def test_the_tables_of_the_pages_are_those_of_the_committed_results() -> None:
+    texts = [path.read_text() for path in report.PAGES]
+    assert [report.updated(text) for text in texts] == texts
+    assert sum(text.count("<!-- results:") for text in texts) == len(report.TABLES)
+
+
+def test_every_operator_that_can_be_exported_is_in_the_documents_with_a_word_on_it() -> None:
+    rows = [line.split(" | ") for line in report.operators_table().splitlines()[2:]]
+    named = [name for names, _ in rows for name in names.removeprefix("| ").split(", ")]
+    assert sorted(named) == sorted(f"`{name.replace('::', '.')}`" for name in TABLE)
+    assert all(len(text) > 10 for _, text in rows)
+
+
+def test_results_that_are_not_there_are_no_rows() -> None:
+    assert report.read("nothing") == []
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +105,17 @@ def test_tables_show_layers_sizes_and_files(built: tuple[Path, dict[str, Any]]) 
         "check: ran natively, largest error 2.0e-07", "lrw_small.weights", "CMakeLists.txt",
     ):  # fmt: skip
         assert words in text
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_c_of_the_documents_compiles(built: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    pieces = re.findall(r"```c\n(.*?)```", (ROOT / "docs" / "arm.md").read_text(), flags=re.S)
+    assert len(pieces) == 2
+    options = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic", "-fsyntax-only", f"-I{built[0]}"]
+    for i, piece in enumerate(pieces):
+        (tmp_path / f"{i}.c").write_text(piece.replace("c3d", "small"))
+        done = subprocess.run(["cc", *options, f"{i}.c"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 def test_blocks_that_keep_different_numbers_show_the_least_and_the_most() -> None:
@@ -269,7 +282,7 @@ def test_stopped_while_compiling_nothing_is_left(files: Path, tmp_path: Path) ->
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate()
     assert process.returncode == 130, stderr
-    assert stderr.strip() == "lrw export: stopped; no library was written"
+    assert stderr.strip() == "lrw export: stopped; a library is written whole or not at all"
     assert not list((tmp_path / "scratch").glob("lrw-*"))
     assert not (tmp_path / "out").exists()
 
