@@ -101,26 +101,32 @@ def from_run(folder: str | os.PathLike[str], said: Source) -> tuple[Source, Path
 
 
 def _called(place: str) -> nn.Module:
-    """What MODULE:FUNCTION gives, the current folder among those it is looked for in."""
-    function = _found(place)
+    """What MODULE:FUNCTION gives, the current folder among those that modules are looked for in."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
     try:
-        net = function()
+        net = _found(place)()
+    except _Unusable:
+        raise
     except Exception as error:  # whatever the function raises
-        raise ValueError(f"--net: {place} raised {type(error).__name__}: {error}") from error
+        raise _Unusable(f"--net: {place} raised {type(error).__name__}: {error}") from error
+    finally:
+        sys.path.remove(folder)
     if not isinstance(net, nn.Module):
         raise ValueError(f"--net: {place} gives a {type(net).__name__}; accepted is a torch network (nn.Module)")
     return net
 
 
+class _Unusable(ValueError):
+    """What --net names cannot be had."""
+
+
 def _found(place: str) -> Callable[[], object]:
     module, _, name = place.partition(":")
-    sys.path.insert(0, os.getcwd())
     try:
         function = getattr(import_module(module), name)
     except Exception as error:  # whatever the module raises when imported
-        raise ValueError(f"--net: {place}: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(os.getcwd())
+        raise _Unusable(f"--net: {place}: {type(error).__name__}: {error}") from error
     if not callable(function):
-        raise ValueError(f"--net: {place} is a {type(function).__name__}; accepted is a function")
+        raise _Unusable(f"--net: {place} is a {type(function).__name__}; accepted is a function")
     return function
