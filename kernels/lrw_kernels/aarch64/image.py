@@ -128,6 +128,7 @@ class _Known:
         if section > 0:
             return value
         index = bisect_right(self._starts, value) - 1
-        if index < 0 or value >= self._starts[index] + self._ranges[index].size:
+        # What is empty, as the tables of a block without columns, still has its own address.
+        if index < 0 or value >= self._starts[index] + max(self._ranges[index].size, 1):
             raise RuntimeError(f"image: {what} is the address {value:#x} of nothing that was added")
         return self._ranges[index].address + value - self._starts[index]

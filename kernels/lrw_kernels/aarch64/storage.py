@@ -76,11 +76,11 @@ class Storage:
         if node.name in self._parents or node is self._network.output:
             return None
         first = IN_PLACE.get(type(node.operator), len(node.inputs))
-        others = {id(self._places[name][0]) for name in node.inputs[:first]}
+        read = [self._places[name][0] for name in node.inputs[:first]]
         for name in node.inputs[first:]:
             root, _ = self._places[name]
             alone = name not in self._parents and root.section >= Section.BUFFER and root.size == node.size
-            if alone and root.last == index and id(root) not in others:
+            if alone and root.last == index and all(root is not other for other in read):
                 return root
         return None
 
