@@ -9,7 +9,7 @@ import pytest
 from bench.arm.emulator import Counts
 from bench.arm.layers import Layer
 from bench.arm.program import Program
-from verify.unit.exported_layers import call, need
+from verify.unit.exported_networks import call, need
 
 SMALL = Layer("small", 4, 8, (4, 6, 6))
 QEMU = ("gcc", "qemu-aarch64", "aarch64-linux-gnu-gcc")

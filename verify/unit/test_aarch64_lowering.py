@@ -1,21 +1,31 @@
 """Lowering: the same bytes whatever is set, guards on IR and object, and no process or import left behind."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from lrw_kernels.aarch64 import ir, lower
+from lrw_kernels.aarch64 import guard, ir, lower
+from lrw_kernels.aarch64.abi import exported_symbols
+from lrw_kernels.aarch64.assemble import assemble
+from lrw_kernels.aarch64.code import Code
 from lrw_kernels.aarch64.elf import read_elf
-from lrw_kernels.aarch64.lower import lower_layer
+from lrw_kernels.aarch64.macho import read_macho
+from lrw_kernels.aarch64.objects import ObjectFile
 from lrw_kernels.aarch64.targets import find_target
-from verify.unit.exported_layers import ARM, BASE, NATIVE, SPECS, Builder, call
+from verify.unit.exported_networks import ARM, NATIVE, THREADS, Builder, call, case
+from verify.unit.test_aarch64_files import object_of
+
+
+def code_of(name: str, target: str = ARM) -> Code:
+    return Code.of(assemble(case(name).network, find_target(target).machine, THREADS))
 
 
 def python_env() -> dict[str, str]:
@@ -23,12 +33,27 @@ def python_env() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
-def test_same_layer_same_bytes_whatever_is_set(built: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_network_same_bytes_whatever_is_set(built: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NUMBA_OPT", "3")
     monkeypatch.setenv("NUMBA_BOUNDSCHECK", "1")
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    monkeypatch.setenv("LANG", "C")
+    monkeypatch.setenv("PYTHONHASHSEED", "77")
     monkeypatch.chdir("/")
-    assert lower_layer(SPECS["skew_odd"], ARM) == built("skew_odd", ARM).object.read_bytes()
+    assert lower.lower(code_of("pruned"), ARM) == object_of(built("pruned", ARM))
+
+
+@pytest.mark.parametrize("name", ["every", "c3d", "pruned"])
+def test_same_network_same_code_and_weights(built: Builder, name: str) -> None:
+    first, again = (assemble(case(name).network, find_target(ARM).machine, THREADS) for _ in range(2))
+    assert Code.of(first).to_json() == Code.of(again).to_json()
+    assert first.weights == again.weights == built(name, ARM).weights.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["every", "tiny"])
+def test_code_survives_json(name: str) -> None:
+    code = code_of(name)
+    assert Code.from_json(code.to_json()) == code
 
 
 def test_host_optimised_code_is_refused_with_the_childs_message(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,8 +61,8 @@ def test_host_optimised_code_is_refused_with_the_childs_message(monkeypatch: pyt
     changed = {"NUMBA_OPT": "3", "NUMBA_LOOP_VECTORIZE": "1", "NUMBA_CPU_NAME": "skylake-avx512"}
     changed["NUMBA_CPU_FEATURES"] = "+avx2,+avx512f,-prefer-256-bit"
     monkeypatch.setattr(lower, "_environment", lambda folder: neutral(folder) | changed)
-    with pytest.raises(RuntimeError, match=r"(?s)lowering layer for aarch64-linux-gnu .*IR guard: found"):
-        lower_layer(BASE, ARM)
+    with pytest.raises(RuntimeError, match=r"(?s)lowering tiny for aarch64-linux-gnu .*IR guard: found"):
+        lower.lower(code_of("tiny"), ARM)
 
 
 @pytest.mark.parametrize(
@@ -60,19 +85,58 @@ def test_ir_guards(check: Any, line: str, found: str) -> None:
     assert found in str(error.value)
 
 
-def test_object_guard(built: Builder) -> None:
-    code, spec = read_elf(built("dense", ARM).object.read_bytes()), SPECS["dense"]
-    ir.check_object(code, spec, find_target(ARM))
-    for broken, spec_of, machine, message in [
-        (code, spec, NATIVE, "machine 183"),
-        (code, SPECS["pruned"], ARM, "exports"),
-        (replace(code, undefined=frozenset({"expf"})), spec, ARM, "needs expf"),
-        (replace(code, needed=("libm.so.6",)), spec, ARM, "needs libm"),
-    ]:
+def test_wider_vectors_are_let_through_for_machines_that_have_them() -> None:
+    line = "%a = load <8 x float>, ptr %p"
+    ir.check_raw(line, find_target(NATIVE).vector_bits)
+    with pytest.raises(RuntimeError, match="IR guard"):
+        ir.check_raw(line, find_target(ARM).vector_bits)
+
+
+def test_the_object_guard(built: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, target = object_of(built("tiny", ARM)), find_target(ARM)
+    guard.check_object(data, "tiny", target)
+    with pytest.raises(RuntimeError, match="machine 183"):
+        guard.check_object(data, "tiny", find_target(NATIVE))
+    with pytest.raises(RuntimeError, match="exports"):
+        guard.check_object(data, "other", target)
+    for undefined, needed, message in [({"expf"}, (), "needs expf"), (set(), ("libm.so.6",), "needs libm")]:
+        file = ObjectFile(183, exported_symbols("tiny"), frozenset(undefined), needed)
+        monkeypatch.setattr(guard, "read_elf", lambda data, file=file: file)
         with pytest.raises(RuntimeError, match=message):
-            ir.check_object(broken, spec_of, find_target(machine))
-    with pytest.raises(ValueError, match="not a little-endian ELF64"):
-        read_elf(b"MZ")
+            guard.check_object(data, "tiny", target)
+
+
+@pytest.mark.parametrize(("read", "what"), [(read_elf, "ELF64"), (read_macho, "Mach-O")])
+@pytest.mark.parametrize("data", [b"", b"MZ", b"\x7fELF\x01\x01", b"\xce\xfa\xed\xfe" + bytes(28)])
+def test_other_files_are_no_objects(read: Any, what: str, data: bytes) -> None:
+    with pytest.raises(ValueError, match=f"not a little-endian .*{what}"):
+        read(data)
+
+
+@pytest.mark.parametrize("target", ["arm64-apple-macos", "arm64-apple-ios"])
+def test_apple_objects_have_the_functions_and_need_nothing(target: str) -> None:
+    file = read_macho(lower.lower(code_of("tiny", target), target))
+    assert file == ObjectFile(0x0100000C, exported_symbols("tiny"), frozenset())
+
+
+DIGEST = """
+import sys
+import numpy as np
+from numba import njit
+from lrw_kernels.aarch64.kernels import digest_function
+digest, scratch = njit(digest_function()), np.zeros(80, np.int64)
+for size in map(int, sys.argv[1].split(",")):
+    data = (np.arange(size + 1) * 151 % 253).astype(np.uint8)
+    digest(data.ctypes.data, size, scratch.ctypes.data)
+    print("".join(f"{word:08x}" for word in scratch[:8]))
+"""
+
+
+def test_the_digest_is_sha_256_at_every_length() -> None:
+    sizes = [*range(201), 255, 256, 257, 4095, 65_537]
+    found = call(sys.executable, "-W", "ignore", "-c", DIGEST, ",".join(map(str, sizes)), env=python_env()).split()
+    data = (np.arange(65_538) * 151 % 253).astype(np.uint8).tobytes()
+    assert found == [hashlib.sha256(data[:size]).hexdigest() for size in sizes]
 
 
 def _children(parent: int) -> list[int]:
@@ -96,9 +160,10 @@ def test_no_child_outlives_its_caller(tmp_path: Path, end: signal.Signals, wait:
     endless.mkdir()
     scratch.mkdir()
     (endless / "numba.py").write_text("import time\ntime.sleep(60)\n")
-    script = "import sys; from lrw_kernels.aarch64 import LayerSpec, lower_layer;"
-    script += "sys.path.insert(0, sys.argv[2]); lower_layer(LayerSpec.from_json(sys.argv[1]))"
-    command = [sys.executable, "-c", script, BASE.to_json(), str(endless)]
+    (tmp_path / "code.json").write_text(code_of("tiny").to_json())
+    script = "import sys; from lrw_kernels.aarch64.code import Code; from lrw_kernels.aarch64.lower import lower;"
+    script += "sys.path.insert(0, sys.argv[2]); lower(Code.from_json(open(sys.argv[1]).read()))"
+    command = [sys.executable, "-c", script, str(tmp_path / "code.json"), str(endless)]
     env = python_env() | {"TMPDIR": str(scratch)}
     with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as parent:
         deadline = time.monotonic() + 20
@@ -117,6 +182,6 @@ def test_no_child_outlives_its_caller(tmp_path: Path, end: signal.Signals, wait:
 
 
 def test_import_is_light() -> None:
-    script = "import sys, lrw_kernels.aarch64 as a; a.LayerSpec, a.build_layer, a.run_layer;"
+    script = "import sys, lrw_kernels.aarch64 as a; a.Network, a.build_network, a.run_network, a.Artifacts;"
     script += "print({'numba', 'llvmlite', 'torch', 'lrw'} & set(sys.modules))"
     assert call(sys.executable, "-c", script, env=python_env()) == "set()\n"

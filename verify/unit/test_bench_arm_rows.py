@@ -19,7 +19,7 @@ from bench.arm.peers import PEERS, install, onnx_model
 from bench.arm.program import Program
 from bench.arm.table import of
 from verify.unit.arm_programs import QEMU, SMALL, counts
-from verify.unit.exported_layers import need
+from verify.unit.exported_networks import need
 
 pytestmark = pytest.mark.usefixtures("bench_cache")
 

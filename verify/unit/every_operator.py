@@ -1,0 +1,117 @@
+"""A network by hand with every operator a library can have, on sizes and channels nothing divides, two at a time."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from lrw_kernels.aarch64.network import (
+    FUNCTIONS,
+    INPUT,
+    Add,
+    Affine,
+    ChannelsFirst,
+    Concat,
+    Copy,
+    Direct,
+    Network,
+    Node,
+    Normalise,
+    Operator,
+    Pointwise,
+    Pool,
+    Resample,
+    Softmax,
+    Transposed,
+    Winograd,
+)
+from lrw_kernels.winograd import Tile
+from verify.strategies import Array
+
+INPUT_SIZE = (2, 4, 5, 6, 3)
+WHOLE = INPUT_SIZE[:4]
+STRIDED = (2, 4, 3, 3)
+NEVER: tuple[int, ...] = ()
+
+
+def some_columns(count: int, tile: Tile) -> tuple[int, ...]:
+    """`count` random positions of `tile`, sorted."""
+    return tuple(sorted(np.random.default_rng(count).choice(tile.positions, count, replace=False).tolist()))
+
+
+class _Values:
+    def __init__(self) -> None:
+        self._generator = np.random.default_rng(5)
+
+    def __call__(self, *shape: int) -> Array:
+        """float32 numbers for which a sum over the first axes stays about 1."""
+        terms = max(1, int(np.prod(shape[:-1])))
+        return (self._generator.standard_normal(shape) / terms**0.5).astype(np.float32)
+
+
+def every_operator() -> Network:
+    """Concatenated are the input, another concatenation, and what others read, too; the output is a concatenation."""
+    values, nodes = _Values(), list[Node]()
+
+    def add(name: str, operator: Operator, *inputs: str, channels: int, outer: tuple[int, ...] = WHOLE) -> None:
+        n, d, h, w = outer
+        nodes.append(Node(name, operator, inputs, (n, d, h, w, channels)))
+
+    _convolutions(values, add)
+    _windows(values, add)
+    _rows(values, add)
+    return Network("every", INPUT_SIZE, tuple(nodes))
+
+
+def _convolutions(values: _Values, add: Callable[..., None]) -> None:
+    same, skew = Tile.of(2), Tile.of((1, 2, 4), (3, 3, 3), origin=(0, 1, 3))
+    whole = Winograd(same, (1, 1, 1), ((5, tuple(range(64))),), (values(64, 3, 5),), values(5), relu=True)
+    add("first", whole, INPUT, channels=5)
+    add("beside", Concat(), INPUT, "first", channels=8)
+    kept = some_columns(20, skew)
+    weights = (values(20, 8, 3), values(0, 8, 1), values(1, 8, 1))
+    blocks = ((3, kept), (1, NEVER), (1, (7,)))
+    add("grouped", Winograd(skew, (1, 1, 1), blocks, weights, values(5), True), "beside", "first", channels=5)
+    stem = Direct(values(3, 7, 7, 5, 4), values(4), (1, 2, 2), (1, 3, 3), relu=True)
+    add("stem", stem, "grouped", channels=4, outer=STRIDED)
+    depthwise = Direct(values(3, 3, 3, 1, 4), None, (1, 1, 1), (2, 2, 2), (2, 2, 2), groups=4, relu=True)
+    add("depthwise", depthwise, "stem", "stem", channels=4, outer=STRIDED)
+    add("wider", Direct(values(1, 1, 1, 2, 6), values(6), groups=2), "depthwise", channels=6, outer=STRIDED)
+    back = Transposed(values(3, 3, 4, 6, 5), values(5), (1, 2, 2), (1, 1, 1))
+    add("back", back, "wider", channels=5)
+    add("back in groups", Transposed(values(1, 3, 4, 2, 3), None, (1, 2, 2), (0, 1, 1), groups=3, relu=True), "wider",
+        channels=3)  # fmt: skip
+
+
+def _windows(values: _Values, add: Callable[..., None]) -> None:
+    starts, ends = ((0, 1, 2, 3), (0, 1, 3), (0, 1, 3)), ((2, 3, 4, 4), (2, 4, 5), (2, 4, 6))
+    add("largest", Pool("max", starts, ends, ends), "beside", channels=8, outer=STRIDED)
+    counts = ((3, 3, 3, 3), (2, 3, 2), (3, 3, 3))
+    add("mean", Pool("mean", starts, ends, counts), "back", channels=5, outer=STRIDED)
+    near = ((0, 1, 2, 3), (0, 0, 1, 1, 2), (0, 0, 1, 1, 2, 2))
+    nearest = Resample(near, near, ((0.0,) * 4, (0.0,) * 5, (0.0,) * 6))
+    add("nearest", nearest, "mean", channels=5)
+    high = ((0, 1, 2, 3), (1, 1, 2, 2, 2), (1, 1, 2, 2, 2, 2))
+    linear = Resample(near, high, ((0.0,) * 4, (0.1, 0.6, 0.1, 0.6, 0.0), (0.0, 0.4, 0.25, 0.75, 0.5, 0.0)))
+    add("linear", linear, "largest", channels=8)
+
+
+def _rows(values: _Values, add: Callable[..., None]) -> None:
+    add("sum", Add(relu=True), "back", "grouped", channels=5)
+    add("affine", Affine(values(5), values(5), relu=True), "sum", channels=5)
+    add("instance", Normalise(3, 1e-5, values(3), values(3)), "back in groups", channels=3)
+    add("group", Normalise(2, 1e-3, values(8), values(8)), "linear", channels=8)
+    add("leaky", Pointwise("leaky_relu", 0.1), "group", channels=8)
+    before = "nearest"
+    for function in (f for f in FUNCTIONS if f != "leaky_relu"):
+        add(function, Pointwise(function), before, channels=5)
+        before = function
+    add("vector", ChannelsFirst(), "wider", channels=6 * 4 * 3 * 3, outer=(2, 1, 1, 1))
+    add("classes", Direct(values(1, 1, 1, 216, 5), values(5)), "vector", channels=5, outer=(2, 1, 1, 1))
+    pixel = ((0,) * 4, (0,) * 5, (0,) * 6)
+    add("everywhere", Resample(pixel, pixel, ((0.0,) * 4, (0.0,) * 5, (0.0,) * 6)), "classes", channels=5)
+    add("shifted", Add(), "everywhere", before, channels=5)
+    add("single", Direct(values(1, 1, 1, 5, 1), values(1)), "shifted", channels=1)
+    add("shares", Softmax(), "shifted", channels=5)
+    add("again", Copy(), "instance", channels=3)
+    add("inner", Concat(), "single", "affine", "single", channels=7)
+    add("output", Concat(), "inner", "shares", INPUT, "leaky", "again", channels=26)
