@@ -12,7 +12,7 @@ from lrw_kernels.aarch64.manifest import Artifacts
 from verify.unit.exported_networks import ANDROID, ARM, NATIVE, Builder, call, case, need
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
-FOUND_ANYWHERE = {"lrw_abi_version", *(f"lrw_tiny_{function}" for function in FUNCTIONS)}
+SIX = {"lrw_abi_version", *(f"lrw_tiny_{function}" for function in FUNCTIONS)}
 
 
 @pytest.mark.parametrize(("compiler", "standard"), [("gcc", "c99"), ("g++", "c++11"), ("aarch64-linux-gnu-gcc", "c99")])
@@ -95,9 +95,9 @@ def test_libraries_offer_six_functions_and_need_nothing(built: Builder, tmp_path
     assert made.shared is not None
     call("ar", "x", made.static, cwd=tmp_path)
     code = read_elf((tmp_path / "network.o").read_bytes())
-    assert (code.exported, code.undefined, code.needed) == (FOUND_ANYWHERE, frozenset(), ())
+    assert (code.exported, code.undefined, code.needed) == (SIX, frozenset(), ())
     symbols = [line.split() for line in call("readelf", "--dyn-syms", "-W", made.shared).splitlines()]
-    assert {row[7] for row in symbols if len(row) == 8 and row[0][:-1].isdigit()} == FOUND_ANYWHERE
+    assert {row[7] for row in symbols if len(row) == 8 and row[4] in ("GLOBAL", "WEAK")} == SIX
     dynamic = call("readelf", "-dW", made.shared)
     assert "NEEDED" not in dynamic
     assert "TEXTREL" not in dynamic
@@ -134,10 +134,10 @@ def test_two_networks_link_into_one_program(built: Builder, tmp_path: Path) -> N
     assert call(tmp_path / "both") == ""
 
 
-def test_arm_code_multiplies_by_elements_and_has_no_calls_but_to_kernels(built: Builder, tmp_path: Path) -> None:
+def test_arm_code_is_that_of_the_oldest_core_and_cannot_trap(built: Builder, tmp_path: Path) -> None:
     need("ar", "aarch64-linux-gnu-objdump", target=ARM)
     call("ar", "x", built("c3d", ARM).static, cwd=tmp_path)
     listing = call("aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", tmp_path / "network.o")
     mnemonics = [row[1].split()[0] for row in (line.split("\t") for line in listing.splitlines()) if len(row) > 1]
     assert mnemonics.count("fmla") > 100
-    assert not {"svc", "udf", "brk", "smmla", "sdot", "ldapr", "cas"} & set(mnemonics), "ARMv8.0 and no traps"
+    assert not {"svc", "udf", "brk", "smmla", "sdot", "ldapr", "cas", "ldadd", "ldaddal"} & set(mnemonics)
