@@ -65,12 +65,9 @@ def _pruned() -> nn.Module:
     pruner.prune()
     blocks = ((16, some_columns(20, same)), (3, ()), (5, some_columns(7, same)))
     grouped = lrw.GroupedConv3d(6, blocks, Geometry(same, (1, 1, 1)), bias=True)
-    with torch.no_grad():
-        for p in grouped.parameters():
-            p.normal_(0, 0.2)
     last = lrw.GroupedConv3d(24, ((3, some_columns(7, flat)),), Geometry(flat, (0, 1, 1)), bias=True)
     with torch.no_grad():
-        for p in last.parameters():
+        for p in (*grouped.parameters(), *last.parameters()):
             p.normal_(0, 0.2)
     return nn.Sequential(lrw.compress(nn.Sequential(whole)), nn.ReLU(), grouped, nn.ReLU(), last)
 
@@ -84,12 +81,8 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
-def _scaled(c: int) -> Network:
-    weight = np.arange(1, 2 * c + 1, dtype=np.float32).reshape(1, 1, 1, 2, c)
-    return Network("tiny", (1, 1, 2, 3, 2), (Node("only", Direct(weight), (INPUT,), (1, 1, 2, 3, c)),))
-
-
-TINY = _scaled(3)
+_WEIGHT = np.arange(1, 7, dtype=np.float32).reshape(1, 1, 1, 2, 3)
+TINY = Network("tiny", (1, 1, 2, 3, 2), (Node("only", Direct(_WEIGHT), (INPUT,), (1, 1, 2, 3, 3)),))
 
 
 @lru_cache
