@@ -1,4 +1,4 @@
-"""What reference layers cost on ARM: executed instructions against those written down, and the bars they were built to."""
+"""What reference layers cost on ARM: executed instructions against those written down, and the bars."""
 
 import csv
 from pathlib import Path
