@@ -1,7 +1,7 @@
 """The micro-kernel: rows x vectors accumulators in registers, one pass along the sum."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -202,9 +202,9 @@ def _straight(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any]) 
     return sums
 
 
-def _factors(v: Vectors, m: Micro, rows: int, a: Any) -> list[Any]:
-    """A column of A, each number in a vector of its own."""
-    return [v.splat(v.load_scalar(a, i * m.a_row)) for i in range(rows)]
+def _factors(v: Vectors, m: Micro, rows: int, a: Any) -> Iterator[Any]:
+    """A column of A, each number in a vector of its own when its turn has come: registers do not hold all at once."""
+    return (v.splat(v.load_scalar(a, i * m.a_row)) for i in range(rows))
 
 
 def _looped(v: Vectors, m: Micro, rows: int, a: Any, b: Any, length: Any, sums: list[Any]) -> list[Any]:
@@ -217,9 +217,9 @@ def _looped(v: Vectors, m: Micro, rows: int, a: Any, b: Any, length: Any, sums: 
     return counted_loop(builder, length, sums, step)
 
 
-def _step(v: Vectors, m: Micro, factors: list[Any], b: Any, sums: list[Any] | None) -> list[Any]:
+def _step(v: Vectors, m: Micro, factors: Iterable[Any], b: Any, sums: list[Any] | None) -> list[Any]:
     columns = [v.load(b, j * m.b_vector) for j in range(m.vectors)]
-    pairs = [(factor, column) for factor in factors for column in columns]
+    pairs = ((factor, column) for factor in factors for column in columns)
     if sums is None:
         return [v.builder.fmul(factor, column) for factor, column in pairs]
     return [v.fma(factor, column, total) for (factor, column), total in zip(pairs, sums, strict=True)]
