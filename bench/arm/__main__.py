@@ -50,13 +50,14 @@ def run(
     """Measure every layer by every contender, one after the other; tables as they are done, `csv` row by row."""
     console, done = Console(width=max(Console().width, table.WIDTH)), list[rows.Row]()
     for layer in layers:
-        for contender in contenders:
+        for contender in (contender for contender in contenders if contender.takes(layer)):
             with console.status(f"{layer.title}, {contender.library}"):
                 known = _same(done, contender, layer)
                 done.append(replace(known, layer=layer) if known else measure(contender, layer, limit, with_misses))
             if csv:
                 rows.write(csv, done)
-        console.print(table.of([row for row in done if row.layer == layer]))
+        if of_layer := [row for row in done if row.layer == layer]:
+            console.print(table.of(of_layer))
     return done
 
 

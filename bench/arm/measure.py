@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from bench.arm import cycles, emulator, ours, peers
-from bench.arm.layers import Layer
+from bench.arm.layers import Layer, Whole
 from bench.arm.program import Program
 from bench.arm.rows import Row
 from lrw.version import __version__
@@ -29,12 +29,17 @@ class Contender:
     share: float
     build: Callable[[Layer, Path], Program]
     wrong: float = WRONG
+    whole: bool = False
+
+    def takes(self, layer: Layer) -> bool:
+        """Whether it has a row of `layer`: whole networks are for those who are given them."""
+        return self.whole or not isinstance(layer, Whole)
 
 
 def our_contenders() -> list[Contender]:
     """This library at each share of the columns, and with the Winograd domain in half precision."""
-    full = [Contender("lrw", __version__, share, partial(_ours, share, FULL)) for share in SHARES]
-    return [*full, Contender("lrw half", __version__, 1.0, partial(_ours, 1.0, HALF), WRONG_HALF)]
+    full = [Contender("lrw", __version__, share, partial(_ours, share, FULL), whole=share == 1) for share in SHARES]
+    return [*full, Contender("lrw half", __version__, 1.0, partial(_ours, 1.0, HALF), WRONG_HALF, whole=True)]
 
 
 def peer_contender(peer: str) -> Contender:

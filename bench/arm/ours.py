@@ -1,15 +1,18 @@
-"""A layer as this library exports it: a network of one node, with a main that marks its runs."""
+"""A layer as this library exports it, a network of one node, or a whole network; with a main that marks its runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+import lrw
 from bench.arm.data import convolved, values
-from bench.arm.layers import Layer
+from bench.arm.layers import Layer, Whole
 from bench.arm.program import Doubles, Floats, Program
 from bench.arm.tools import call
 from lrw.geometry import Geometry
+from lrw.nets import C3D
 from lrw.ops import domain_conv3d, transform_weight
 from lrw_kernels import aarch64
 from lrw_kernels.aarch64.network import INPUT, Network, Node, Winograd
@@ -55,8 +58,11 @@ int main(void) {
 def build(layer: Layer, share_of_columns: float, folder: Path, target: str = "aarch64-linux-gnu") -> Program:
     """`layer` with that share of its columns, drawn at random, as a static program in `folder`.
 
-    Raises RuntimeError where lowering or linking fails or the cross compiler is missing.
+    Raises RuntimeError where lowering or linking fails or the cross compiler is missing, and for a whole network with
+    less than all columns.
     """
+    if isinstance(layer, Whole):
+        return _whole(layer, share_of_columns, folder, target)
     x, weight = values(layer)
     tile = cheapest_tile((3, 3, 3), layer.cin, layer.cout, layer.size)
     kept = _kept(tile, share_of_columns)
@@ -64,12 +70,9 @@ def build(layer: Layer, share_of_columns: float, folder: Path, target: str = "aa
     operator = Winograd(tile, (1, 1, 1), ((layer.cout, kept),), (u.numpy(),))
     node = Node("conv", operator, (INPUT,), (1, *layer.size, layer.cout))
     artifacts = aarch64.build_network(Network(_NAME, (1, *layer.size, layer.cin), (node,)), folder, target=target)
-    (folder / "marked.c").write_text(_MAIN)
-    np.ascontiguousarray(x[0].transpose(1, 2, 3, 0)).tofile(folder / "input")
-    call(["aarch64-linux-gnu-gcc", "-O1", "-static", "-o", "main", "marked.c", artifacts.static.name], folder=folder)
 
     def output() -> Floats:
-        return np.fromfile(folder / "output", np.float32).reshape(*layer.size, layer.cout).transpose(3, 0, 1, 2)
+        return _written(folder).reshape(*layer.size, layer.cout).transpose(3, 0, 1, 2)
 
     def expected() -> Doubles:
         if len(kept) == tile.positions:
@@ -77,7 +80,41 @@ def build(layer: Layer, share_of_columns: float, folder: Path, target: str = "aa
         geometry = Geometry(tile, (1, 1, 1), kept)
         return domain_conv3d(torch.from_numpy(x).double(), u.double(), None, geometry.arguments, "torch")[0].numpy()
 
+    return _linked(artifacts, x, folder, output, expected)
+
+
+def _whole(network: Whole, share_of_columns: float, folder: Path, target: str) -> Program:
+    if share_of_columns < 1:
+        raise RuntimeError("whole networks are measured with all columns only")
+    torch.manual_seed(0)
+    net = C3D(network.cin, network.cout, network.size, norm=False).eval()
+    x = torch.randn(1, network.cin, *network.size)
+
+    def expected() -> Doubles:
+        with torch.no_grad():
+            scores: Doubles = net.double()(x.double())[0].numpy()
+        return scores
+
+    artifacts = lrw.export(net, x, folder, target=target, name=_NAME)
+    return _linked(artifacts, x.numpy(), folder, lambda: _written(folder), expected)
+
+
+def _linked(
+    artifacts: aarch64.Artifacts,
+    x: Floats,
+    folder: Path,
+    output: Callable[[], Floats],
+    expected: Callable[[], Doubles],
+) -> Program:
+    """The library with its main, and `x` [1, C, D, H, W] where that reads it."""
+    (folder / "marked.c").write_text(_MAIN)
+    np.ascontiguousarray(x[0].transpose(1, 2, 3, 0)).tofile(folder / "input")
+    call(["aarch64-linux-gnu-gcc", "-O1", "-static", "-o", "main", "marked.c", artifacts.static.name], folder=folder)
     return Program(("./main",), folder, output, expected)
+
+
+def _written(folder: Path) -> Floats:
+    return np.fromfile(folder / "output", np.float32)
 
 
 def _kept(tile: Tile, share: float) -> tuple[int, ...]:

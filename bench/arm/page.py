@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 
 CORES = ("a55", "n1", "x1")
-NETWORK, NETWORK_LAYERS = "c3d", 8
+NETWORK, NETWORK_LAYERS, WHOLE = "c3d", 8, "whole-c3d"
 _HEAD = "| layer | library | columns | instructions | of MNN's | A55 | N1 | X1 | L2 misses | error |"
 Rows = Sequence[dict[str, str]]
 
 
 def table(ours: Rows, peers: Rows) -> str:
-    """Markdown: each layer's rows, ours first, then sums over C3D's layers of whoever has all of them; what could not
-    be had, and where the numbers come from, below. Either may be empty."""
+    """Markdown: each layer's rows, ours first, then all of C3D beside sums over its layers of whoever has all of them;
+    what could not be had, and where the numbers come from, below. Either may be empty."""
     rows = [*ours, *peers]
     counted = [row for row in rows if row["per_mac"]]
     layers = list(dict.fromkeys(row["layer"] for row in rows))
-    groups = [[row for row in counted if row["layer"] == layer] for layer in layers]
-    lines = [line for group in [*groups, _sums(counted)] for line in _lines(group)]
+    groups = [[row for row in counted if row["layer"] == layer] for layer in layers if layer != WHOLE]
+    whole = [row for row in counted if row["layer"] == WHOLE]
+    lines = [line for group in [*groups, [*whole, *_sums(counted)]] for line in _lines(group)]
     notes = [] if ours else ["This library's own rows are not measured yet."]
     notes += [f"{row['layer']}, {_name(row)}: {row['note'].splitlines()[0]}." for row in rows if row["note"]]
     return "\n".join([_HEAD, "| --- " * _HEAD.count(" | ") + "| --- |", *lines, "", *notes, *_stamps(ours, peers)])
@@ -23,7 +24,11 @@ def table(ours: Rows, peers: Rows) -> str:
 
 def _lines(group: Rows) -> list[str]:
     mnn = next((row["per_mac"] for row in group if row["library"] == "mnn"), "")
-    return [_line(row, "" if i else _title(row), mnn) for i, row in enumerate(group)]
+    titles = [_title(row) for row in group]
+    return [
+        _line(row, "" if title == before else title, mnn)
+        for row, title, before in zip(group, titles, ["", *titles], strict=False)
+    ]
 
 
 def _line(row: dict[str, str], title: str, mnn: str) -> str:

@@ -41,7 +41,10 @@ def test_all_of_c3d_is_summed_for_those_who_have_all_of_it() -> None:
     layers = [layer for layer in LAYERS if layer.name.startswith("c3d")]
     ours = [row(layer, "lrw", 0.1 if i else 0.3, error=i * 1e-6) for i, layer in enumerate(layers)]
     peers = [row(layer, "mnn", 0.4, l2=None) for layer in layers] + [row(layers[0], "torch", 0.5)]
-    sums = [line for line in lines(ours, peers) if "c3d, its 8" in line or line.startswith("|  | mnn")][-2:]
+    whole = row(LAYERS[-1], "lrw", 0.2)
+    made = lines([*ours, whole], peers)
+    sums = [line for line in made if "c3d, its 8" in line or line.startswith("|  | mnn")][-2:]
+    assert made[made.index(sums[0]) - 1].startswith("| whole-c3d 3->101 at 16x112x112 | lrw 1.0 | 100% | 0.200 | 50% |")
     macs = [layer.macs for layer in layers]
     mean = (0.2 * macs[0] + 0.1 * sum(macs)) / sum(macs)
     rate = 1 / mean

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from bench.arm import __main__ as program
-from bench.arm import measure, ours, rows
+from bench.arm import emulator, measure, ours, rows
 from bench.arm.data import values
 from bench.arm.emulator import Region
-from bench.arm.layers import LAYERS, Layer, select
+from bench.arm.layers import LAYERS, Layer, Whole, select
 from bench.arm.peers import PEERS, install, onnx_model
 from bench.arm.program import Program
 from bench.arm.table import of
@@ -214,13 +214,34 @@ def test_a_shape_that_comes_twice_is_measured_once(monkeypatch: pytest.MonkeyPat
     assert [(row.layer.name, row.instructions) for row in done] == [("c3d-5a", 7), ("c3d-5b", 7)]
 
 
+def test_whole_networks_are_for_this_library_with_all_columns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def row(contender: measure.Contender, layer: Layer, *_: object) -> rows.Row:
+        return rows.Row(layer, contender.library, contender.version, contender.share)
+
+    monkeypatch.setattr(program, "measure", row)
+    contenders = [*measure.our_contenders(), measure.peer_contender("mnn")]
+    done = program.run(select("whole"), contenders, 60, None)
+    assert [(row.library, row.share) for row in done] == [("lrw", 1.0), ("lrw half", 1.0)]
+    assert program.run(select("whole"), contenders[-1:], 60, None) == []
+    with pytest.raises(RuntimeError, match="all columns only"):
+        ours.build(select("whole")[0], 0.25, tmp_path)
+
+
+def test_a_whole_network_runs_behind_the_same_main(tmp_path: Path) -> None:
+    need(*QEMU)
+    built = ours.build(Whole("small", 2, 3, (8, 16, 16)), 1.0, tmp_path)
+    assert emulator.one_run(emulator.count(built, limit=300)).counts.total > 0
+    assert measure._error(built, 1e-5) > 0
+
+
 def test_the_committed_rows_have_every_layer_by_mnn_and_each_peer_on_the_reference_layers() -> None:
     with (Path(program.__file__).parents[1] / "results" / "arm_peers.csv").open(newline="") as file:
         read = list(csv.DictReader(file))
     found = {(row["layer"], row["library"]): row for row in read}
     assert len(found) == len(read)
     reference = {(layer.name, peer) for layer in select("ref") for peer in PEERS}
-    assert {(layer.name, "mnn") for layer in LAYERS} | reference <= found.keys()
+    single = [layer for layer in LAYERS if not isinstance(layer, Whole)]
+    assert {(layer.name, "mnn") for layer in single} | reference <= found.keys()
     for row in read:
         assert float(row["per_mac"]) == pytest.approx(int(row["instructions"]) / int(row["macs"]), rel=1e-3)
         assert float(row["error"]) < 0.01

@@ -38,9 +38,8 @@ class Winograd:
 
 
 @dataclass(frozen=True, eq=False)
-class Direct:
-    """Convolution by `weight` [kd, kh, kw, Cin / groups, Cout], then bias [Cout], the second input if there is one,
-    ReLU if asked for. A linear layer is one on [N, 1, 1, 1, C]."""
+class _Convolution:
+    """Products with `weight` [kd, kh, kw, Cin / groups, Cout], then bias [Cout], and ReLU if asked for."""
 
     weight: Array
     bias: Array | None = None
@@ -52,17 +51,15 @@ class Direct:
 
 
 @dataclass(frozen=True, eq=False)
-class Transposed:
-    """Transposed convolution (torch's conv_transpose3d): outputs o = i * stride - padding + k * dilation gather
-    x[i] weight[k], weight [kd, kh, kw, Cin / groups, Cout]; then bias [Cout], and ReLU if asked for."""
+class Direct(_Convolution):
+    """Convolution; the second input, if there is one, is added before the ReLU. A linear layer is one on
+    [N, 1, 1, 1, C]."""
 
-    weight: Array
-    bias: Array | None = None
-    stride: Triple = (1, 1, 1)
-    padding: Triple = (0, 0, 0)
-    dilation: Triple = (1, 1, 1)
-    groups: int = 1
-    relu: bool = False
+
+@dataclass(frozen=True, eq=False)
+class Transposed(_Convolution):
+    """Transposed convolution (torch's conv_transpose3d): outputs o = i * stride - padding + k * dilation gather
+    x[i] weight[k]."""
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def _problem(to: "Assembler", operator: Winograd, source: View, output: View, mo
         element=to.element,
         machine=to.machine,
         threads=to.threads,
+        sized=True,
         blocks=operator.blocks if grouped else None,
         pixels=(source.strides[3] // FLOAT, output.strides[3] // FLOAT),
         most_scratch=most_scratch,

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrw_kernels.cpu.line import apply
+from lrw_kernels.cpu.loops import counted_loop, merge
 from lrw_kernels.cpu.program import ADDRESS, REACH, Program
-from lrw_kernels.cpu.vector import I64, Vectors, counted_loop, merge
+from lrw_kernels.cpu.vector import I64, Vectors
 
 
 def emit_columns(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:

@@ -14,10 +14,11 @@ from lrw_kernels.winograd.tile import Triple
 @dataclass(frozen=True, eq=False)
 class Problem:
     """A layer on activations of one size. `kind` is their dtype, `element` that of the arithmetic and the weights;
-    `fixed` says that the kept set will not change, so that code for just this set pays. `blocks` of output channels,
-    where given, keep positions of their own, all of them among `kept`; only the forward pass knows
-    them. `pixels`, where given, are the numbers from pixel to pixel of inputs and outputs, which then may be some of
-    wider activations' channels, and at any address. `most_scratch` bounds V and M in bytes."""
+    `fixed` says that the kept set will not change, so that code for just this set pays, and `sized` the same of the
+    sizes: ahead of time it does. `blocks` of output channels, where given, keep positions of their own, all of them
+    among `kept`; only the forward pass knows them. `pixels`, where given, are the numbers from pixel to pixel of
+    inputs and outputs, which then may be some of wider activations' channels, and at any address. `most_scratch`
+    bounds V and M in bytes."""
 
     tile: str
     padding: Triple
@@ -31,6 +32,7 @@ class Problem:
     element: str
     machine: Machine
     threads: int
+    sized: bool = False
     blocks: tuple[Block, ...] | None = None
     pixels: tuple[int, int] | None = None
     most_scratch: int = MOST_SCRATCH
@@ -94,7 +96,9 @@ def of(
 ) -> Problem:
     """The problem of these values, one object for all calls; `channels` are (Cin, Cout)."""
     element = "float64" if kind == "float64" else "float32"
-    return Problem(tile, padding, kept, fixed, batch, input_size, *channels, kind, element, machine, threads, blocks)
+    return Problem(
+        tile, padding, kept, fixed, batch, input_size, *channels, kind, element, machine, threads, blocks=blocks
+    )
 
 
 class Activations(NamedTuple):

@@ -36,7 +36,7 @@ class Side:
         self.plane = plane_bytes(plan.tiles, plan.rows, vectors, p.machine.vector_bytes)
         # Positions that are not kept share a plane before the others: where gathers drop theirs, of zeros for scatters.
         self.spare = self.plane if p.kept is not None and not p.fixed else 0
-        if p.machine.by_element and not self.spare:
+        if p.sized and p.machine.by_element and not self.spare:
             options["plane"] = self.plane
         self.program = Program(way, table, p.tile, p.element, lanes, p.kind, kept, **options)
         self._place(p, tile)

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lrw_kernels.cpu.vector import FLOATS, I64, Vectors, each_vector, loop, merge
+from lrw_kernels.cpu.loops import each_vector, loop, merge
+from lrw_kernels.cpu.vector import FLOATS, I64, Vectors
 
 
 def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:
