@@ -1,15 +1,20 @@
 """What others do with an exported network's files: compile against its header, build the example, read its symbols."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lrw_kernels.aarch64.abi import FUNCTIONS
+from lrw_kernels.aarch64.assemble import assemble
 from lrw_kernels.aarch64.elf import read_elf
+from lrw_kernels.aarch64.example import THREADS_HEADER
+from lrw_kernels.aarch64.header import header_text
 from lrw_kernels.aarch64.manifest import Artifacts
-from verify.unit.exported_networks import ANDROID, ARM, NATIVE, Builder, call, case, need
+from lrw_kernels.aarch64.targets import find_target
+from verify.unit.exported_networks import ANDROID, ARM, NATIVE, TINY, Builder, call, case, need
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 SIX = {"lrw_abi_version", *(f"lrw_tiny_{function}" for function in FUNCTIONS)}
@@ -35,6 +40,22 @@ def test_headers_of_two_networks_compile_in_one_file(
     source.write_text("\n".join(lines) + "\n")
     call(compiler, f"-std={standard}", *WARNINGS, *[f"-I{f}" for f in folders], "-c", source, "-o", tmp_path / "main.o")
     assert b"lrw_tiny_run" in (tmp_path / "main.o").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["COMMON", "common", "NETWORK", "THREADS_H", "ABI", "lrw"])
+def test_a_networks_name_hides_no_declaration(name: str, tmp_path: Path) -> None:
+    need("gcc")
+    for one in (name, "other"):
+        assembly = assemble(replace(TINY, name=one), find_target(ARM).machine)
+        (tmp_path / f"lrw_{one}.h").write_text(header_text(assembly, find_target(ARM)))
+    (tmp_path / "lrw_threads.h").write_text(THREADS_HEADER)
+    lines = [f'#include "lrw_{header}.h"' for header in ("threads", name, "other")]
+    lines += ["struct lrw_threads threads = {1, 0, 0};", "int started(void) { return lrw_threads_start(&threads, 1); }"]
+    lines += [f"int (*run)(const float *, float *, const void *, void *, const struct lrw_threads *) = lrw_{name}_run;"]
+    lines += ["int codes[2] = {LRW_OK, LRW_BAD_THREADS};"]
+    (tmp_path / "main.c").write_text("\n".join(lines) + "\n")
+    call("gcc", "-std=c99", *WARNINGS, "-c", "main.c", "-o", "main.o", cwd=tmp_path)
+    assert b"lrw_threads_start" in (tmp_path / "main.o").read_bytes()
 
 
 @pytest.mark.parametrize(("compiler", "target"), [("gcc", NATIVE), ("aarch64-linux-gnu-gcc", ARM)])

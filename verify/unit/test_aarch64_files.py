@@ -80,13 +80,30 @@ def test_without_a_linker_there_is_no_library_and_a_reason(
     assert "shared" not in json.loads(made.manifest.read_text())["files"]
 
 
-def test_a_library_of_an_earlier_build_does_not_stay_beside_the_new_files(
+def test_libraries_of_an_earlier_build_do_not_stay_beside_the_new_files(
     quick: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "liblrw_tiny.so").write_text("of an earlier build")
+    for stale in ("liblrw_tiny.so", "lrw_tiny.o", "liblrw_tiny.a"):
+        (tmp_path / stale).write_text("of an earlier build")
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    made = build_network(quick, tmp_path)
+    assert {path.name for path in tmp_path.glob("*lrw_tiny.*")} == {
+        "liblrw_tiny.a", "lrw_tiny.h", "lrw_tiny.json", "lrw_tiny.weights"
+    }, "a library of another build would be worse than none"  # fmt: skip
+    assert made.static.read_bytes().startswith(b"!<arch>")
+
+
+def test_a_folder_with_another_network_is_refused_before_anything_is_compiled(
+    quick: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build_network(quick, tmp_path)
-    assert not (tmp_path / "liblrw_tiny.so").exists(), "a library of another build would be worse than none"
+    before = contents(tmp_path)
+    monkeypatch.setattr(build, "lower", lambda *_: pytest.fail("compiled"))
+    with pytest.raises(
+        ValueError, match=r"^out: .* holds another network \(lrw_tiny\.json\); accepted is another folder"
+    ):
+        build_network(replace(quick, name="other"), tmp_path)
+    assert contents(tmp_path) == before
 
 
 def test_a_plain_linker_is_enough(built: Builder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,6 +133,17 @@ def test_a_failed_build_changes_nothing(quick: Network, tmp_path: Path, monkeypa
     with pytest.raises(RuntimeError, match=r"(?s)linking liblrw_tiny\.so .*disk full"):
         build_network(quick, out, threads=2)
     assert contents(out) == before
+
+
+def test_a_failed_build_leaves_no_folder_of_its_own(
+    quick: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_a_broken("aarch64-linux-gnu-gcc", tmp_path / "bin", monkeypatch)
+    (tmp_path / "theirs").mkdir()
+    for out in ("new/folder", "theirs"):
+        with pytest.raises(RuntimeError, match="linking"):
+            build_network(quick, tmp_path / out)
+    assert {path.name for path in tmp_path.iterdir()} == {"bin", "theirs"}
 
 
 def test_a_clang_that_cannot_link_is_no_linker(quick: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

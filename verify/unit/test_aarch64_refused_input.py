@@ -24,6 +24,14 @@ def test_names_that_c_has_no_use_for_are_refused(name: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "second"), [("threads", "lrw_threads.h"), ("THREADS", "lrw_threads.h"), ("BAD", "LRW_BAD_THREADS")]
+)
+def test_names_of_what_comes_with_every_library_are_refused(name: str, second: str) -> None:
+    with pytest.raises(ValueError, match=rf"^name: '{name}' would give a second {second}; accepted are other names$"):
+        Network(name, SIZE, (node("a"),))
+
+
+@pytest.mark.parametrize(
     ("nodes", "message"),
     [
         ((), "network: nothing is computed"),

@@ -37,11 +37,29 @@ MEANINGS = {
 
 VERSION_SYMBOL = "lrw_abi_version"
 FUNCTIONS = ("workspace_bytes", "check_weights", "run", "begin", "step")
+_BUFFERS = ("INPUT_FLOATS", "INPUT_BYTES", "OUTPUT_FLOATS", "OUTPUT_BYTES", "WEIGHTS_BYTES", "WORKSPACE_BYTES")
+SIZES = (*_BUFFERS, "THREADS", "STEPS")
 
 
 def symbol(name: str, function: str) -> str:
     """The C function of network `name`, `function` one of FUNCTIONS."""
     return f"lrw_{name}_{function}"
+
+
+def macro(name: str, what: str) -> str:
+    """The C macro of network `name`, `what` one of SIZES."""
+    return f"LRW_{name}_{what}"
+
+
+def taken(name: str) -> str:
+    """What every library comes with that a network of this name would have a second time; nothing for most names.
+
+    File names count without regard to case: some file systems know none.
+    """
+    if name.lower() == "threads":
+        return "lrw_threads.h"
+    statuses = {f"LRW_{status.name}" for status in Status}
+    return next((macro(name, what) for what in SIZES if macro(name, what) in statuses), "")
 
 
 def exported_symbols(name: str) -> frozenset[str]:

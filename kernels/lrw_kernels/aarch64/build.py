@@ -1,6 +1,8 @@
 """A network's files: libraries, header, weights, manifest, and what one needs to build with them."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,18 +25,46 @@ def build_network(
 ) -> Artifacts:
     """Lower, link and write `network` as a library for `target`, for up to `threads` threads at a time.
 
-    Files appear in `out_dir` (made if missing) complete or not at all, the manifest last. Raises ValueError for an
-    unknown target or number of threads, RuntimeError when lowering or linking fails.
+    Files appear in `out_dir` (made if missing) complete or not at all, the manifest last; libraries that an earlier
+    build of the same name left there go. Raises ValueError for an unknown target or number of threads and for a folder
+    that holds another network, RuntimeError when lowering or linking fails.
     """
     machine = find_target(target)
+    _check_folder(Path(out_dir), network.name)
     assembly = assemble(network, machine.machine, threads, machine.element)
     code = lower(Code.of(assembly), target)
-    folder = Path(out_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".lrw-", dir=folder) as name:
+    with _folder(Path(out_dir)) as folder, TemporaryDirectory(prefix=".lrw-", dir=folder) as name:
         drafts, note = _write(Path(name), assembly, machine, code)
-        _publish(drafts, folder, f"lrw_{network.name}.json", f"liblrw_{network.name}.so")
-    return Artifacts.load(folder / f"lrw_{network.name}.json", note)
+        _publish(drafts, folder, network.name)
+    return Artifacts.load(folder / _manifest(network.name), note)
+
+
+def _manifest(name: str) -> str:
+    return f"lrw_{name}.json"
+
+
+def _check_folder(folder: Path, name: str) -> None:
+    """Raise ValueError where `folder` holds another network, whose example and CMake file have the same names."""
+    others = sorted(path.name for path in folder.glob(_manifest("*")) if path.name != _manifest(name))
+    if others:
+        raise ValueError(
+            f"out: {folder} holds another network ({others[0]}); accepted is another folder for {name!r}, "
+            "or this one without that network's files"
+        )
+
+
+@contextmanager
+def _folder(folder: Path) -> Iterator[Path]:
+    """`folder`, made with its parents where missing; on an exception those that were made go again."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    except BaseException:
+        for path in made:
+            with suppress(OSError):  # was never made, or holds what others put there
+                path.rmdir()
+        raise
 
 
 def _write(folder: Path, assembly: Assembly, target: Target, code: bytes) -> tuple[list[Path], str]:
@@ -54,16 +84,17 @@ def _write(folder: Path, assembly: Assembly, target: Target, code: bytes) -> tup
     files = {"header": f"lrw_{name}.h", "weights": f"lrw_{name}.weights", "static": static.name, "example": "main.c"}
     if linked is not None:
         files["shared"] = shared.name
-    (folder / f"lrw_{name}.json").write_text(manifest_text(assembly, target, files))
+    (folder / _manifest(name)).write_text(manifest_text(assembly, target, files))
     return sorted(folder.iterdir()), note
 
 
-def _publish(drafts: list[Path], folder: Path, manifest: str, shared: str) -> None:
+def _publish(drafts: list[Path], folder: Path, name: str) -> None:
     """Move drafts into `folder`. No manifest stands meanwhile: one that does describes what lies beside it.
 
-    A `shared` library of an earlier build goes: where none was linked now, it would be taken for this one's.
+    Libraries of earlier builds go first: of a form that was not made now they would be taken for this build's.
     """
-    (folder / manifest).unlink(missing_ok=True)
-    (folder / shared).unlink(missing_ok=True)
+    manifest = _manifest(name)
+    for stale in (manifest, f"liblrw_{name}.so", f"liblrw_{name}.a", f"lrw_{name}.o"):
+        (folder / stale).unlink(missing_ok=True)
     for draft in sorted(drafts, key=lambda path: path.name == manifest):
         os.replace(draft, folder / draft.name)

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from lrw_kernels.aarch64 import abi
 from lrw_kernels.winograd import Block, Tile
 from lrw_kernels.winograd.tile import Triple
 
@@ -178,8 +179,8 @@ class Node:
 class Network:
     """Nodes in the order they are computed; the last one's activations are the output.
 
-    `name` becomes part of C functions. Raises ValueError for a name that C has no use for, a network without nodes, a
-    node that is there twice or refers to one that is not there yet.
+    `name` becomes part of C functions. Raises ValueError for a name that C has no use for or `abi.taken` knows, a
+    network without nodes, a node that is there twice or refers to one that is not there yet.
     """
 
     name: str
@@ -189,6 +190,8 @@ class Network:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _C_IDENTIFIER.fullmatch(self.name):
             raise ValueError(f"name: {self.name!r}; accepted are C identifiers: letters, digits, _")
+        if taken := abi.taken(self.name):
+            raise ValueError(f"name: {self.name!r} would give a second {taken}; accepted are other names")
         if not self.nodes:
             raise ValueError("network: nothing is computed; accepted is one operator at least")
         known = {INPUT}
