@@ -23,6 +23,7 @@ from lrw.export import trace
 from lrw.geometry import Geometry
 from lrw.nets import C3D, R3D18, UNet3D
 from lrw_kernels.aarch64 import Artifacts, Network, abi, build_network, missing_tools
+from lrw_kernels.aarch64.emulate import COMPILER, EMULATOR
 from lrw_kernels.aarch64.network import INPUT, Direct, Node
 from lrw_kernels.winograd import Tile
 from verify.strategies import Array
@@ -125,14 +126,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Builder:
 
 
 def need(*tools: str, target: str | None = None) -> None:
-    """Skip with the reason when something is missing; fail where LRW_REQUIRE_QEMU says it must be there."""
+    """Skip with the reason when something is missing; fail where LRW_REQUIRE_QEMU says that the emulator and the
+    compilers must be there, and one of them is not."""
     if target == NATIVE:
         tools += ("gcc",)
-    missing = missing_tools(target) if target else []
-    missing += [tool for tool in tools if shutil.which(tool) is None]
-    if missing and os.environ.get("LRW_REQUIRE_QEMU") == "1":
-        pytest.fail(f"LRW_REQUIRE_QEMU=1, but missing: {', '.join(missing)}")
-    if missing:
+    compilers = missing_tools(target) if target else []
+    absent = [tool for tool in tools if shutil.which(tool) is None]
+    compilers += [tool for tool in absent if tool in (EMULATOR, COMPILER, "gcc")]
+    if compilers and os.environ.get("LRW_REQUIRE_QEMU") == "1":
+        pytest.fail(f"LRW_REQUIRE_QEMU=1, but missing: {', '.join(compilers)}")
+    if missing := dict.fromkeys([*compilers, *absent]):
         pytest.skip(f"missing: {', '.join(missing)}")
 
 
