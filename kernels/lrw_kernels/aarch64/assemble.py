@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from lrw_kernels.aarch64 import memory, steps
 from lrw_kernels.aarch64.abi import ABI_VERSION, ALIGNMENT
+from lrw_kernels.aarch64.described import described
 from lrw_kernels.aarch64.image import Frozen, Image, Section, symbolic
 from lrw_kernels.aarch64.network import Network, Node, Size
 from lrw_kernels.aarch64.storage import Storage
@@ -145,7 +146,7 @@ class Assembler:
         inputs = [self._storage.view(name) for name in node.inputs]
         details = steps.add(self, index, node, inputs, self._storage.view(node.name))
         used = {"steps": len(self._regions) - before, "weights_bytes": len(self._weights) - weights}
-        return {"name": node.name, "operator": type(node.operator).__name__, "size": list(node.size), **details, **used}
+        return {**described(node), **details, **used}
 
     def _blob(self) -> bytes:
         payload = bytes(self._weights[HEADER_BYTES:])

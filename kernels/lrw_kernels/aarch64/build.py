@@ -1,10 +1,11 @@
 """A network's files: libraries, header, weights, manifest, and what one needs to build with them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 from lrw_kernels.aarch64 import abi, example
 from lrw_kernels.aarch64.archive import archive
@@ -21,12 +22,18 @@ PathLike = str | os.PathLike[str]
 
 
 def build_network(
-    network: Network, out_dir: PathLike, *, target: str = "aarch64-linux-gnu", threads: int = 1
+    network: Network,
+    out_dir: PathLike,
+    *,
+    target: str = "aarch64-linux-gnu",
+    threads: int = 1,
+    versions: Mapping[str, str] = MappingProxyType({}),
 ) -> Artifacts:
     """Lower, link and write `network` as a library for `target`, for up to `threads` threads at a time.
 
     Files appear in `out_dir` (made if missing) complete or not at all, the manifest last; libraries that an earlier
-    build of the same name left there go. Raises ValueError for an unknown target or number of threads and for a folder
+    build of the same name left there go. The manifest notes `versions`, of what the network comes from, beside those of
+    the packages and the linker used here. Raises ValueError for an unknown target or number of threads and for a folder
     that holds another network, RuntimeError when lowering or linking fails.
     """
     machine = find_target(target)
@@ -34,7 +41,7 @@ def build_network(
     assembly = assemble(network, machine.machine, threads, machine.element)
     code = lower(Code.of(assembly), target)
     with _folder(Path(out_dir)) as folder, TemporaryDirectory(prefix=".lrw-", dir=folder) as name:
-        drafts, note = _write(Path(name), assembly, machine, code)
+        drafts, note = _write(Path(name), assembly, machine, code, versions)
         _publish(drafts, folder, network.name)
     return Artifacts.load(folder / _manifest(network.name), note)
 
@@ -67,12 +74,14 @@ def _folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def _write(folder: Path, assembly: Assembly, target: Target, code: bytes) -> tuple[list[Path], str]:
+def _write(
+    folder: Path, assembly: Assembly, target: Target, code: bytes, versions: Mapping[str, str]
+) -> tuple[list[Path], str]:
     """All files, and how the shared library was linked or why not."""
     name, elf = assembly.name, target.form == "elf"
     object_file, shared = folder / f"lrw_{name}.o", folder / f"liblrw_{name}.so"
     object_file.write_bytes(code)
-    linked, note = link_shared(object_file, shared, name, target)
+    linked = link_shared(object_file, shared, name, target)
     static = folder / f"liblrw_{name}.a" if elf else object_file
     if elf:
         static.write_bytes(archive("network.o", code, abi.exported_symbols(name)))
@@ -82,10 +91,11 @@ def _write(folder: Path, assembly: Assembly, target: Target, code: bytes) -> tup
     for file, text in example.sources(name, static.name).items():
         (folder / file).write_text(text)
     files = {"header": f"lrw_{name}.h", "weights": f"lrw_{name}.weights", "static": static.name, "example": "main.c"}
-    if linked is not None:
+    if linked.library is not None:
         files["shared"] = shared.name
-    (folder / _manifest(name)).write_text(manifest_text(assembly, target, files))
-    return sorted(folder.iterdir()), note
+        versions = {**versions, "linker": linked.version}
+    (folder / _manifest(name)).write_text(manifest_text(assembly, target, files, versions))
+    return sorted(folder.iterdir()), linked.note
 
 
 def _publish(drafts: list[Path], folder: Path, name: str) -> None:

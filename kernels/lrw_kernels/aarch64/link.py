@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 from lrw_kernels.aarch64.guard import check_object
@@ -14,27 +15,36 @@ _OPTIONS = ("--no-undefined", "--hash-style=both", "--build-id=sha1", "-s", *_PA
 _MESSAGE_LINES = 4
 
 
-def link_shared(source: Path, library: Path, name: str, target: Target) -> tuple[Path | None, str]:
-    """Link `source` to `library`, of network `name`: (library, how), or (None, why) without a linker for `target`.
+@dataclass(frozen=True)
+class Linked:
+    """A shared library, how it was linked and by which version; or None and why, without a linker."""
+
+    library: Path | None
+    note: str
+    version: str = ""
+
+
+def link_shared(source: Path, library: Path, name: str, target: Target) -> Linked:
+    """Link `source` to `library`, of network `name`; its library is None without a linker for `target`.
 
     Raises RuntimeError when linkers are there but all fail, or the library exports or needs too much. A clang
     that fails does not count: it is there on many machines without a linker for `target`.
     """
     if target.form != "elf":
-        return None, f"libraries for {target.name} are linked by its own tools; the object is complete"
+        return Linked(None, f"libraries for {target.name} are linked by its own tools; the object is complete")
     candidates, failures = linkers(target), list[str]()
     for linker in candidates:
         command = _command(linker, source, library)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0:
             check_object(library.read_bytes(), name, target)
-            return library, f"linked by {Path(linker[0]).name}"
+            return Linked(library, f"linked by {Path(linker[0]).name}", _version(linker))
         failures += [" ".join(command), *(done.stdout + done.stderr).splitlines()[-_MESSAGE_LINES:]]
     if any(Path(linker[0]).name != "clang" for linker in candidates):
         raise RuntimeError(f"linking {library.name} for {target.name} failed:\n" + "\n".join(failures))
     names = ", ".join([*_drivers(target), f"{target.prefix}ld", "ld.lld", "clang"])
     reason = f"no linker for {target.name} on PATH, looked for {names}; the object is complete"
-    return None, "\n".join([reason, *failures])
+    return Linked(None, "\n".join([reason, *failures]))
 
 
 def linkers(target: Target) -> list[list[str]]:
@@ -61,3 +71,10 @@ def _command(linker: list[str], source: Path, library: Path) -> list[str]:
     is_plain = "-m" in linker
     passed = options if is_plain else ["-nostdlib", "-Wl," + ",".join(options)]
     return [*linker, "-shared", *passed, "-o", str(library), str(source)]
+
+
+def _version(linker: list[str]) -> str:
+    """What the linker says of itself; a compiler passes the question on."""
+    option = "--version" if "-m" in linker else "-Wl,--version"
+    done = subprocess.run([*linker, option], capture_output=True, text=True, check=False)
+    return next((line.strip() for line in done.stdout.splitlines() if line.strip()), "unknown")

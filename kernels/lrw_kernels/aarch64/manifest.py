@@ -61,8 +61,9 @@ class Artifacts:
         )
 
 
-def manifest_text(assembly: Assembly, target: Target, files: Mapping[str, str]) -> str:
-    """JSON, a line per entry and per layer."""
+def manifest_text(assembly: Assembly, target: Target, files: Mapping[str, str], versions: Mapping[str, str]) -> str:
+    """JSON, a line per entry and per layer; `versions` of what made it, beside those of the packages this one uses."""
+    own = {package: version(package) for package in ("numba", "llvmlite", "numpy")}
     weights = {"bytes": len(assembly.weights), "sha256": hashlib.sha256(assembly.weights).hexdigest()}
     entries: dict[str, Any] = {
         "abi_version": abi.ABI_VERSION,
@@ -76,7 +77,7 @@ def manifest_text(assembly: Assembly, target: Target, files: Mapping[str, str]) 
         "steps": assembly.step_count,
         "files": files,
         "weights": weights,
-        "versions": {package: version(package) for package in ("numba", "llvmlite", "numpy")},
+        "versions": {**own, **versions},
     }
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
     layers = ",\n ".join(json.dumps(layer) for layer in assembly.layers)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add(to: "Assembler", index: int, operator: Winograd, inputs: Sequence[View], output: View) -> dict[str, Any]:
-    """Its steps; returns what the manifest says of it."""
+    """Its steps; returns what the manifest says of them."""
     p = _problem(to, operator, inputs[0], output, to.spare(index))
     whole = conv.Pass(p, conv.FORWARD, to.code)
     for side in (whole.source, *whole.targets):
@@ -45,7 +45,7 @@ def add(to: "Assembler", index: int, operator: Winograd, inputs: Sequence[View],
     for residual in late:
         steps.run(to, index, rows.add(output, residual, output, to.machine, relu=operator.relu))
     kept = [{"channels": channels, "kept": list(kept)} for channels, kept in operator.blocks]
-    return {"tile": str(operator.tile), "padding": list(operator.padding), "blocks": kept, "path": whole.plan.path}
+    return {"blocks": kept, "path": whole.plan.path}
 
 
 def _problem(to: "Assembler", operator: Winograd, source: View, output: View, most_scratch: int) -> Problem:
