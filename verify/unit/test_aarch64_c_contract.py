@@ -12,7 +12,7 @@ import pytest
 
 from lrw_kernels.aarch64.abi import ABI_VERSION, Status
 from lrw_kernels.aarch64.emulate import build_example
-from lrw_kernels.aarch64.entry import DIGEST_AT
+from lrw_kernels.aarch64.weighed import DIGEST_AT
 from verify.unit.exported_networks import (
     ARM,
     GUARD_BYTES,
@@ -279,6 +279,7 @@ def test_the_example_leaves_with_the_status(built: Builder, tmp_path: Path) -> N
     (tmp_path / "input").write_bytes(case("tiny").x.tobytes())
     blob = bytearray(made.weights.read_bytes())
     (tmp_path / "short").write_bytes(blob[:-1])
+    (tmp_path / "long").write_bytes(blob + b"\0")
     blob[-1] ^= 1
     (tmp_path / "damaged").write_bytes(blob)
 
@@ -288,5 +289,10 @@ def test_the_example_leaves_with_the_status(built: Builder, tmp_path: Path) -> N
     assert status(made.weights, "input", "output") == 0
     assert status("damaged", "input", "none") == Status.DAMAGED_WEIGHTS
     assert status(made.weights, "input", "none", THREADS + 1) == Status.BAD_THREADS
-    assert [status("short", "input", "none"), status(made.weights, "no such file", "none"), status()] == [13, 14, 11]
+    assert [status("short", "input", "none"), status("long", "input", "none")] == [13, 13]
+    assert [status(made.weights, "no such file", "none"), status(made.weights, "long", "none"), status()] == [
+        14,
+        14,
+        11,
+    ]
     assert not (tmp_path / "none").exists()

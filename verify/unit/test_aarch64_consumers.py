@@ -10,7 +10,7 @@ import pytest
 from lrw_kernels.aarch64.abi import FUNCTIONS
 from lrw_kernels.aarch64.assemble import assemble
 from lrw_kernels.aarch64.elf import read_elf
-from lrw_kernels.aarch64.example import THREADS_HEADER
+from lrw_kernels.aarch64.example import THREADS_HEADER, sources
 from lrw_kernels.aarch64.header import header_text
 from lrw_kernels.aarch64.manifest import Artifacts
 from lrw_kernels.aarch64.targets import find_target
@@ -68,6 +68,36 @@ def test_generated_sources_compile_without_a_warning(
     product = tmp_path / "product.o"
     call(compiler, "-std=c99", "-O2", *WARNINGS, "-Wshadow", "-Wconversion", "-c", folder / source, "-o", product)
     assert product.stat().st_size > 0
+
+
+LIMITED = """
+#include <errno.h>
+#include <limits.h>
+#include <sys/resource.h>
+#include "lrw_tiny.h"
+#include "lrw_threads.h"
+int main(void) {
+  struct rlimit little = {1 << 28, 1 << 28};
+  struct lrw_threads threads;
+  int wrong = lrw_threads_start(&threads, 0) != EINVAL;
+  wrong += lrw_threads_start(&threads, INT_MIN) != EINVAL;
+  wrong += setrlimit(RLIMIT_AS, &little) != 0;
+  wrong += lrw_threads_start(&threads, INT_MAX) != ENOMEM;
+  wrong += lrw_threads_start(&threads, 1) != 0;
+  lrw_threads_stop(&threads);
+  return wrong;
+}
+"""
+
+
+def test_threads_that_cannot_be_started_give_an_error_number(tmp_path: Path) -> None:
+    need("gcc")
+    assembly = assemble(TINY, find_target(NATIVE).machine)
+    (tmp_path / "lrw_tiny.h").write_text(header_text(assembly, find_target(NATIVE)))
+    for file, text in (sources("tiny", "none") | {"main.c": LIMITED}).items():
+        (tmp_path / file).write_text(text)
+    call("gcc", *WARNINGS, "main.c", "lrw_threads.c", "-o", "limited", "-pthread", cwd=tmp_path)
+    assert call(tmp_path / "limited") == ""
 
 
 def run_program(program: Path, made: Artifacts, folder: Path, threads: int) -> bytes:

@@ -3,8 +3,10 @@
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +53,7 @@ def run_network(artifacts: Artifacts, x: Array, *, cpu: str = "cortex-a76", thre
         program = build_example(artifacts, folder)
         x.astype("<f4").tofile(folder / "input")
         files = [str(artifacts.weights.resolve()), "input", "output", str(threads)]
-        _call([*launcher(artifacts.target, cpu), str(program), *files], folder)
+        _call([*launcher(artifacts.target, cpu), str(program), *files], folder, {s.value: s.name for s in abi.Status})
         return np.fromfile(folder / "output", "<f4").astype(np.float32).reshape(artifacts.output_size)
 
 
@@ -92,8 +94,11 @@ def _run_native(artifacts: Artifacts, shared: Path, x: Array, folder: Path) -> A
     return y
 
 
-def _call(command: list[str], folder: Path) -> None:
+def _call(command: list[str], folder: Path, names: Mapping[int, str] = MappingProxyType({})) -> None:
+    """Raise RuntimeError with a command's last lines where it fails, or with the status' name where it said nothing."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         message = "\n".join((done.stdout + done.stderr).strip().splitlines()[-_MESSAGE_LINES:])
-        raise RuntimeError(f"run: {' '.join(command)} gave exit status {done.returncode}\n{message}")
+        known = not message and done.returncode in names
+        status = f"{done.returncode}, LRW_{names[done.returncode]}" if known else str(done.returncode)
+        raise RuntimeError(f"run: {' '.join(command)} gave exit status {status}\n{message}".rstrip())

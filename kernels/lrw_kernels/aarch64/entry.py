@@ -4,15 +4,13 @@ from struct import iter_unpack
 
 from lrw_kernels.aarch64 import abi, ir
 from lrw_kernels.aarch64.abi import Status
-from lrw_kernels.aarch64.assemble import HEADER_BYTES
 from lrw_kernels.aarch64.code import Code
 from lrw_kernels.aarch64.targets import Target
+from lrw_kernels.aarch64.weighed import DIGEST, DIGEST_ARGUMENTS, weight_checks
 from lrw_kernels.cpu.records import Region
 
-BEGIN, WORK, DIGEST = "lrw_begin", "lrw_work", "lrw_digest"
-BEGIN_ARGUMENTS, WORK_ARGUMENTS, DIGEST_ARGUMENTS = 7, 1, 3
-DIGEST_NUMBERS = 80  # of its scratch
-DIGEST_AT = 24  # in the header
+BEGIN, WORK = "lrw_begin", "lrw_work"
+BEGIN_ARGUMENTS, WORK_ARGUMENTS = 7, 1
 REGION_BYTES = len(bytes(Region()))
 
 
@@ -28,11 +26,12 @@ def entry_module(code: Code, target: Target, data_layout: str) -> str:
         _constants(code),
         _declarations(code),
         target.cpu_check,
-        _checks(code),
+        weight_checks(code),
+        _CHECK,
         _functions(code),
     ]
     text = "\n".join(parts)
-    return text.replace(") {\n", f") {ir.attributes(target)} {{\n")
+    return text.replace(") {\n", f") {ir.entry_attributes(target)} {{\n")
 
 
 def _constants(code: Code) -> str:
@@ -55,70 +54,8 @@ def _declarations(code: Code) -> str:
     return "\n".join(f"declare void @{name}({', '.join(['i64'] * count)})" for name, count in known) + "\n"
 
 
-def _checks(code: Code) -> str:
-    """Weights that begin with the header, and everything `begin` asks of its arguments; a Status each."""
-    return f"""
-define internal i32 @lrw_check_header(ptr %weights) {{
-entry:
-  br label %loop
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %differ = phi i64 [ 0, %entry ], [ %any, %loop ]
-  %theirs_at = getelementptr i64, ptr %weights, i64 %i
-  %ours_at = getelementptr i64, ptr @lrw_header, i64 %i
-  %theirs = load i64, ptr %theirs_at
-  %ours = load i64, ptr %ours_at
-  %difference = xor i64 %theirs, %ours
-  %any = or i64 %differ, %difference
-  %next = add i64 %i, 1
-  %more = icmp ult i64 %next, {HEADER_BYTES // 8}
-  br i1 %more, label %loop, label %done
-done:
-  %wrong = icmp ne i64 %any, 0
-  %status = select i1 %wrong, i32 {Status.WRONG_WEIGHTS}, i32 {Status.OK}
-  ret i32 %status
-}}
-
-define internal i32 @lrw_check(ptr %input, ptr %output, ptr %weights, ptr %workspace) {{
-  %no_input = icmp eq ptr %input, null
-  %no_output = icmp eq ptr %output, null
-  %no_weights = icmp eq ptr %weights, null
-  %no_workspace = icmp eq ptr %workspace, null
-  %no_data = or i1 %no_input, %no_output
-  %no_memory = or i1 %no_weights, %no_workspace
-  %any_null = or i1 %no_data, %no_memory
-  br i1 %any_null, label %null, label %align
-null:
-  ret i32 {Status.NULL_POINTER}
-align:
-  %input_at = ptrtoint ptr %input to i64
-  %output_at = ptrtoint ptr %output to i64
-  %weights_at = ptrtoint ptr %weights to i64
-  %workspace_at = ptrtoint ptr %workspace to i64
-  %data = or i64 %input_at, %output_at
-  %data_low = and i64 %data, 3
-  %memory = or i64 %weights_at, %workspace_at
-  %memory_low = and i64 %memory, {abi.ALIGNMENT - 1}
-  %low = or i64 %data_low, %memory_low
-  %misaligned = icmp ne i64 %low, 0
-  br i1 %misaligned, label %refuse, label %processor
-refuse:
-  ret i32 {Status.MISALIGNED_POINTER}
-processor:
-  %able = call i1 @lrw_cpu()
-  br i1 %able, label %weighed, label %unable
-unable:
-  ret i32 {Status.UNSUPPORTED_CPU}
-weighed:
-  %status = call i32 @lrw_check_header(ptr %weights)
-  ret i32 %status
-}}
-"""
-
-
 def _functions(code: Code) -> str:
-    parts = [_sizes(code), _begin(code), _step(code), _run(code), _check_weights(code), _SAME_SUM]
-    return "\n".join(parts)
+    return "\n".join([_sizes(code), _begin(code), _step(code), _run(code)])
 
 
 def _sizes(code: Code) -> str:
@@ -235,70 +172,40 @@ done:
 """
 
 
-def _check_weights(code: Code) -> str:
-    size = int.from_bytes(code.header[16:24], "little")
-    return f"""
-define i32 @{abi.symbol(code.name, "check_weights")}(ptr %weights, i64 %bytes) {{
-  %null = icmp eq ptr %weights, null
-  br i1 %null, label %no_weights, label %sized
-no_weights:
+# Everything `begin` asks of its arguments: a Status.
+_CHECK = f"""
+define internal i32 @lrw_check(ptr %input, ptr %output, ptr %weights, ptr %workspace) {{
+  %no_input = icmp eq ptr %input, null
+  %no_output = icmp eq ptr %output, null
+  %no_weights = icmp eq ptr %weights, null
+  %no_workspace = icmp eq ptr %workspace, null
+  %no_data = or i1 %no_input, %no_output
+  %no_memory = or i1 %no_weights, %no_workspace
+  %any_null = or i1 %no_data, %no_memory
+  br i1 %any_null, label %null, label %align
+null:
   ret i32 {Status.NULL_POINTER}
-sized:
-  %at = ptrtoint ptr %weights to i64
-  %low = and i64 %at, {abi.ALIGNMENT - 1}
+align:
+  %input_at = ptrtoint ptr %input to i64
+  %output_at = ptrtoint ptr %output to i64
+  %weights_at = ptrtoint ptr %weights to i64
+  %workspace_at = ptrtoint ptr %workspace to i64
+  %data = or i64 %input_at, %output_at
+  %data_low = and i64 %data, 3
+  %memory = or i64 %weights_at, %workspace_at
+  %memory_low = and i64 %memory, {abi.ALIGNMENT - 1}
+  %low = or i64 %data_low, %memory_low
   %misaligned = icmp ne i64 %low, 0
-  br i1 %misaligned, label %not_aligned, label %aligned
-not_aligned:
+  br i1 %misaligned, label %refuse, label %processor
+refuse:
   ret i32 {Status.MISALIGNED_POINTER}
-aligned:
-  %too_few = icmp ult i64 %bytes, {size}
-  br i1 %too_few, label %short, label %head
-short:
-  ret i32 {Status.SHORT_WEIGHTS}
-head:
+processor:
+  %able = call i1 @lrw_cpu()
+  br i1 %able, label %weighed, label %unable
+unable:
+  ret i32 {Status.UNSUPPORTED_CPU}
+weighed:
   %status = call i32 @lrw_check_header(ptr %weights)
-  %wrong = icmp ne i32 %status, {Status.OK}
-  br i1 %wrong, label %not_ours, label %sum
-not_ours:
   ret i32 %status
-sum:
-  %scratch = alloca [{DIGEST_NUMBERS} x i64]
-  %payload = add i64 %at, {HEADER_BYTES}
-  %scratch_at = ptrtoint ptr %scratch to i64
-  call void @{DIGEST}(i64 %payload, i64 {size - HEADER_BYTES}, i64 %scratch_at)
-  %result = call i32 @lrw_same_sum(ptr %scratch, ptr %weights)
-  ret i32 %result
 }}
-"""
-
-
-# The digest's words, as numbers of 8 bytes, against the header's, big-endian words of 4.
-_SAME_SUM = f"""
-define internal i32 @lrw_same_sum(ptr %scratch, ptr %weights) {{
-entry:
-  br label %loop
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-  %differ = phi i64 [ 0, %entry ], [ %any, %loop ]
-  %word_at = getelementptr i64, ptr %scratch, i64 %i
-  %word = load i64, ptr %word_at
-  %narrow = trunc i64 %word to i32
-  %stored = call i32 @llvm.bswap.i32(i32 %narrow)
-  %skip = shl i64 %i, 2
-  %expected_at = getelementptr i8, ptr %weights, i64 {DIGEST_AT}
-  %expected_word = getelementptr i8, ptr %expected_at, i64 %skip
-  %expected = load i32, ptr %expected_word, align 4
-  %difference = xor i32 %stored, %expected
-  %wide = zext i32 %difference to i64
-  %any = or i64 %differ, %wide
-  %next = add i64 %i, 1
-  %more = icmp ult i64 %next, 8
-  br i1 %more, label %loop, label %summed
-summed:
-  %damaged = icmp ne i64 %any, 0
-  %result = select i1 %damaged, i32 {Status.DAMAGED_WEIGHTS}, i32 {Status.OK}
-  ret i32 %result
-}}
-
-declare i32 @llvm.bswap.i32(i32)
 """

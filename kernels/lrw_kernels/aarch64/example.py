@@ -13,8 +13,9 @@ struct lrw_threads;
 extern "C" {
 #endif
 
-/* Start `count` - 1 threads, which with the caller's make `count`, and fill in `threads` for the run functions.
- * Returns 0, or what pthread_create did; then nothing is started. One run at a time may use them. */
+/* Start `count` - 1 threads, which with the caller's make `count`, and fill in `threads` for the run functions. Those
+ * take LRW_<network>_THREADS at most. Returns 0; EINVAL where `count` is below 1, ENOMEM where memory is short, or what
+ * pthread_create did: then nothing is started. One run at a time may use them. */
 int lrw_threads_start(struct lrw_threads *threads, int count);
 
 /* End them. */
@@ -32,6 +33,7 @@ THREADS_SOURCE = """\
 
 #include "{header}"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -76,9 +78,10 @@ static void start(void *context, int count, void (*task)(void *data), void *data
 }}
 
 int lrw_threads_start(struct lrw_threads *threads, int count) {{
-  struct pool *pool = count < 1 ? NULL : calloc(1, sizeof *pool + (size_t)(count - 1) * sizeof(pthread_t));
-  int failed = pool == NULL ? -1 : 0;
-  if (failed) return failed;
+  if (count < 1) return EINVAL;
+  struct pool *pool = calloc(1, sizeof *pool + (size_t)(count - 1) * sizeof(pthread_t));
+  if (pool == NULL) return ENOMEM;
+  int failed = 0;
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->wake, NULL);
   pthread_cond_init(&pool->done, NULL);
@@ -122,10 +125,12 @@ static void *buffer(size_t bytes) {{
   return memset(memory, 0xff, bytes);
 }}
 
+/* Read or write a file of exactly so many bytes; whether it was. */
 static int whole(const char *path, const char *mode, void *data, size_t bytes) {{
   FILE *file = fopen(path, mode);
   size_t done = 0;
   if (file) done = *mode == 'r' ? fread(data, 1, bytes, file) : fwrite(data, 1, bytes, file);
+  if (file && *mode == 'r' && fgetc(file) != EOF) done++;
   return file && fclose(file) == 0 && done == bytes;
 }}
 

@@ -48,6 +48,12 @@ def attributes(target: Target) -> str:
     return f'nounwind "no-builtins" "tune-cpu"="{target.tune}"'
 
 
+def entry_attributes(target: Target) -> str:
+    """Of the C functions, which ask whether the processor will do: they run on any, and what is not for any stays out
+    of them."""
+    return f'{attributes(target)} "target-cpu"="{target.entry_cpu}" "target-features"=""'
+
+
 def close_module(text: str, target: Target, data_layout: str) -> str:
     """`text` for `target`, with everything internal.
 

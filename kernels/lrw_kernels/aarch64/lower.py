@@ -19,6 +19,7 @@ from lrw_kernels.aarch64 import entry, ir
 from lrw_kernels.aarch64.code import Code
 from lrw_kernels.aarch64.guard import check_object
 from lrw_kernels.aarch64.targets import Target, find_target
+from lrw_kernels.aarch64.weighed import DIGEST, DIGEST_ARGUMENTS
 from lrw_kernels.cpu.library import WORK_KERNEL
 
 _MESSAGE_LINES = 8
@@ -157,7 +158,7 @@ def _functions(code: Code) -> list[tuple[str, Callable[..., None], int]]:
         *((entry.kernel_symbol(i), kernel.function(), kernel.count) for i, kernel in enumerate(code.kernels)),
         (entry.WORK, WORK_KERNEL.function(), entry.WORK_ARGUMENTS),
         (entry.BEGIN, kernels.begin_function(sizes), entry.BEGIN_ARGUMENTS),
-        (entry.DIGEST, kernels.digest_function(), entry.DIGEST_ARGUMENTS),
+        (DIGEST, kernels.digest_function(), DIGEST_ARGUMENTS),
     ]
 
 

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from lrw_kernels.aarch64.processors import ANY_CPU, HALF_CPU, X86_64_V3_CPU
 from lrw_kernels.cpu.machine import AVX2, NEON, Machine
 from lrw_kernels.cpu.vector import BYTES
 
@@ -14,15 +15,17 @@ class Target:
     """One operating system and instruction set.
 
     triple, cpu: LLVM's names; cpu is the oldest machine that can run the code, `needs` what that is in words; features:
-    what it has beyond cpu. tune: the CPU LLVM schedules for. machine: what the kernels are made for; element: the
-    numbers of the Winograd domain and its weights. arch: `platform.machine()` there. form: of object files, "elf" or
-    "macho", and their machine number. emulation: ld's -m. prefix: of the cross tools' names. cpu_check: IR of
-    `i1 @lrw_cpu()`, whether the processor at run time will do.
+    what it has beyond cpu. entry_cpu: what can run the C functions themselves, which ask for the rest. tune: the CPU
+    LLVM schedules for. machine: what the kernels are made for; element: the numbers of the Winograd domain and its
+    weights. arch: `platform.machine()` there. form: of object files, "elf" or "macho", and their machine number.
+    emulation: ld's -m. prefix: of the cross tools' names. cpu_check: IR of `i1 @lrw_cpu()`, whether the processor at
+    run time will do.
     """
 
     name: str
     triple: str
     cpu: str
+    entry_cpu: str
     needs: tuple[str, ...]
     tune: str
     machine: Machine
@@ -46,56 +49,10 @@ class Target:
         return 8 * self.machine.vector_bytes * (4 // BYTES[self.element])
 
 
-_ANY_CPU = """
-define internal i1 @lrw_cpu() {
-  ret i1 true
-}
-"""
-
-# Half precision in vectors and scalars: ASIMDHP and FPHP of AT_HWCAP. Where libc has no getauxval there is none.
-_HALF_CPU = """
-declare extern_weak i64 @getauxval(i64)
-
-define internal i1 @lrw_cpu() {
-  %there = icmp ne ptr @getauxval, null
-  br i1 %there, label %ask, label %no
-ask:
-  %features = call i64 @getauxval(i64 16)
-  %half = and i64 %features, 1536
-  %both = icmp eq i64 %half, 1536
-  ret i1 %both
-no:
-  ret i1 false
-}
-"""
-
-# FMA, AVX2, and an operating system that saves their registers.
-_AVX2_CPU = """
-define internal i1 @lrw_cpu() {
-  %one = call { i32, i32, i32, i32 } asm sideeffect "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 1, i32 0)
-  %one_c = extractvalue { i32, i32, i32, i32 } %one, 2
-  %fma_xsave = and i32 %one_c, 134221824
-  %first = icmp eq i32 %fma_xsave, 134221824
-  br i1 %first, label %more, label %no
-more:
-  %seven = call { i32, i32, i32, i32 } asm sideeffect "cpuid", "={ax},={bx},={cx},={dx},{ax},{cx}"(i32 7, i32 0)
-  %seven_b = extractvalue { i32, i32, i32, i32 } %seven, 1
-  %avx2 = and i32 %seven_b, 32
-  %second = icmp ne i32 %avx2, 0
-  %saved = call { i32, i32 } asm sideeffect "xgetbv", "={ax},={dx},{cx}"(i32 0)
-  %saved_a = extractvalue { i32, i32 } %saved, 0
-  %registers = and i32 %saved_a, 6
-  %third = icmp eq i32 %registers, 6
-  %all = and i1 %second, %third
-  ret i1 %all
-no:
-  ret i1 false
-}
-"""
-
 # cortex-a55 is the slowest core still common, and its schedule costs out-of-order cores nothing measurable.
 _ARM: dict[str, Any] = {
     "cpu": "generic",
+    "entry_cpu": "generic",
     "needs": ("Armv8.0-A", "Advanced SIMD"),
     "tune": "cortex-a55",
     "machine": NEON,
@@ -106,17 +63,24 @@ _ARM: dict[str, Any] = {
     "object_machine": 183,
     "emulation": "aarch64linux",
     "prefix": "aarch64-linux-gnu-",
-    "cpu_check": _ANY_CPU,
+    "cpu_check": ANY_CPU,
 }
-_APPLE: dict[str, Any] = _ARM | {"cpu": "apple-a7", "form": "macho", "object_machine": 0x0100000C, "emulation": ""}
+_APPLE: dict[str, Any] = _ARM | {
+    "cpu": "apple-a7",
+    "entry_cpu": "apple-a7",
+    "form": "macho",
+    "object_machine": 0x0100000C,
+    "emulation": "",
+}
 _HALF: dict[str, Any] = _ARM | {
     "needs": ("Armv8.2-A", "Advanced SIMD", "half precision (FEAT_FP16)"),
     "element": "float16",
     "features": "+fullfp16",
-    "cpu_check": _HALF_CPU,
+    "cpu_check": HALF_CPU,
 }
 _X86: dict[str, Any] = {
     "cpu": "x86-64-v3",
+    "entry_cpu": "x86-64",
     "needs": ("x86-64-v3", "AVX2", "FMA"),
     "tune": "generic",
     "machine": AVX2,
@@ -127,7 +91,7 @@ _X86: dict[str, Any] = {
     "object_machine": 62,
     "emulation": "elf_x86_64",
     "prefix": "x86_64-linux-gnu-",
-    "cpu_check": _AVX2_CPU,
+    "cpu_check": X86_64_V3_CPU,
 }
 
 TARGETS: dict[str, Target] = {
