@@ -15,7 +15,7 @@
  */
 #include "plugin.h"
 
-enum { LINE_BITS = 6 };
+enum { LINE_BITS = 6, KIB = 1024, LINES_1 = 64 * KIB >> LINE_BITS, LINES_2 = 512 * KIB >> LINE_BITS };
 
 typedef struct line { uint64_t number; bool is_dirty; } line; /* number 0: empty */
 typedef struct cache { size_t sets, ways; line *lines; } cache; /* sets: a power of two; latest way first */
@@ -23,15 +23,9 @@ typedef struct cache { size_t sets, ways; line *lines; } cache; /* sets: a power
 enum level { L1, L2, LEVELS };
 
 static struct { uint64_t accesses, stores, missed[LEVELS], written_back; } counts;
-static cache caches[LEVELS];
+static line lines_1[LINES_1], lines_2[LINES_2];
+static cache caches[LEVELS] = {{LINES_1 / 4, 4, lines_1}, {LINES_2 / 8, 8, lines_2}};
 static bool is_counting;
-
-static bool make_cache(cache *made, size_t kib, size_t ways)
-{
-    size_t lines = (kib << 10) >> LINE_BITS;
-    *made = (cache){lines / ways, ways, calloc(lines, sizeof(line))};
-    return made->lines != NULL;
-}
 
 /* Touch line `number`; true where it was there. Otherwise the way that was used least recently goes to *evicted. */
 static bool touch(cache *where, uint64_t number, bool is_store, line *evicted)
@@ -89,31 +83,15 @@ static void translated(plugin_id id, block *code)
                                          NULL);
 }
 
-static void marked(plugin_id id, unsigned vcpu, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
-                   uint64_t e, uint64_t f, uint64_t g, uint64_t h)
+static void print_region(int tag)
 {
-    (void)id, (void)vcpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
-    int tag = mark_of(number);
-    if (tag < 0)
-        return;
-    if (tag > 0) {
-        fprintf(report, "region %d accesses=%" PRIu64 " stores=%" PRIu64, tag, counts.accesses, counts.stores);
-        fprintf(report, " l1=%" PRIu64 " l2=%" PRIu64, counts.missed[L1], counts.missed[L2]);
-        fprintf(report, " written_back=%" PRIu64 "\n", counts.written_back);
-        fflush(report);
-    }
-    memset(&counts, 0, sizeof counts);
-    is_counting = true;
+    fprintf(report, "region %d accesses=%" PRIu64 " stores=%" PRIu64, tag, counts.accesses, counts.stores);
+    fprintf(report, " l1=%" PRIu64 " l2=%" PRIu64, counts.missed[L1], counts.missed[L2]);
+    fprintf(report, " written_back=%" PRIu64 "\n", counts.written_back);
 }
 
-EXPORTED int qemu_plugin_version = 1;
-
-EXPORTED int qemu_plugin_install(plugin_id id, const info *machine, int argc, char **argv)
+static void begin_region(void)
 {
-    (void)machine;
-    if (!open_report(argc, argv) || !make_cache(&caches[L1], 64, 4) || !make_cache(&caches[L2], 512, 8))
-        return 1;
-    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
-    qemu_plugin_register_vcpu_syscall_cb(id, marked);
-    return 0;
+    memset(&counts, 0, sizeof counts);
+    is_counting = true;
 }

@@ -2,7 +2,8 @@
 
 One table per layer. Cycles and misses are modelled, never timed. Peers are fetched once into $LRW_BENCH_CACHE, or
 lrw-bench in the user's cache; a row that cannot be had says why. Exit codes: 0 done, 1 a row of ours failed, 2 wrong
-arguments or missing tools, 130 stopped by Ctrl-C; what was measured until then is in the CSV.
+arguments, missing tools or files that cannot be written, 130 stopped by Ctrl-C; what was measured until then is in the
+CSV.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from bench.arm import cycles, emulator, rows, table, tools
 from bench.arm.layers import LAYERS, Layer, select
-from bench.arm.measure import Contender, measure, our_contenders, peer_contender
+from bench.arm.measure import OURS, Contender, measure, our_contenders, peer_contender
 from bench.arm.peers import PEERS
 
 CROSS = "aarch64-linux-gnu-gcc"
@@ -29,19 +30,21 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure what is asked for."""
+    """Measure what is asked for; first of all, whether there is room for what comes of it."""
     arguments = _arguments(argv)
     try:
         tools.require(*emulator.TOOLS, *cycles.TOOLS, *([CROSS] if arguments.only != "peers" else []))
-    except RuntimeError as reason:
+        emulator.probe_cache()
+        if arguments.csv:
+            rows.probe(arguments.csv)
+        done = run(arguments.layers, _contenders(arguments), arguments.limit, arguments.csv, arguments.misses)
+    except (RuntimeError, OSError) as reason:
         print(f"bench_arm: {reason}", file=sys.stderr)
         return 2
-    try:
-        done = run(arguments.layers, _contenders(arguments), arguments.limit, arguments.csv, arguments.misses)
     except KeyboardInterrupt:
         print("\nbench_arm: stopped", file=sys.stderr)
         return 130
-    return int(any(row.library == "lrw" and row.note for row in done))
+    return int(any(row.library in OURS and row.note for row in done))
 
 
 def run(
@@ -117,7 +120,3 @@ def _csv(text: str) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"{text!r}; accepted is a file in a folder that exists")
     return path
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -183,7 +183,7 @@ static void translated(plugin_id id, block *code)
     qemu_plugin_register_vcpu_tb_exec_inline(code, INLINE_ADD, &made->executions, 1);
 }
 
-static void print_region(int tag)
+static void print_counts(int tag)
 {
     uint64_t sums[KINDS] = {0};
     for (const record *r = records; r; r = r->next)
@@ -207,30 +207,14 @@ static void print_blocks(int tag)
     }
 }
 
-static void marked(plugin_id id, unsigned vcpu, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
-                   uint64_t e, uint64_t f, uint64_t g, uint64_t h)
+static void print_region(int tag)
 {
-    (void)id, (void)vcpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
-    int tag = mark_of(number);
-    if (tag < 0)
-        return;
-    if (tag > 0) {
-        print_region(tag);
-        print_blocks(tag);
-        fflush(report);
-    }
-    for (record *r = records; r; r = r->next)
-        r->before = r->executions;
+    print_counts(tag);
+    print_blocks(tag);
 }
 
-EXPORTED int qemu_plugin_version = 1;
-
-EXPORTED int qemu_plugin_install(plugin_id id, const info *machine, int argc, char **argv)
+static void begin_region(void)
 {
-    (void)machine;
-    if (!open_report(argc, argv))
-        return 1;
-    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
-    qemu_plugin_register_vcpu_syscall_cb(id, marked);
-    return 0;
+    for (record *r = records; r; r = r->next)
+        r->before = r->executions;
 }

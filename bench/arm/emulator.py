@@ -148,6 +148,17 @@ def cache_folder() -> Path:
     return Path(os.environ.get("LRW_BENCH_CACHE") or Path.home() / ".cache" / "lrw-bench").absolute()
 
 
+def probe_cache() -> None:
+    """Make the cache folder. Raises OSError, with its place, where nothing can be written into it."""
+    folder = cache_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"cache folder {folder} (LRW_BENCH_CACHE): {error.strerror}") from error
+
+
 def plugin(name: str) -> Path:
     """The compiled plugin "counter" or "cache", built where its source was not built yet.
 

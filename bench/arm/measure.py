@@ -15,6 +15,8 @@ from bench.arm.rows import Row
 from lrw.version import __version__
 
 SHARES = (1.0, 0.25)
+OURS = ("lrw", "lrw half")
+"""How our rows are called: with all in float32, and with the Winograd domain in half precision."""
 FULL, HALF = "aarch64-linux-gnu", "aarch64-linux-gnu-fp16"
 WRONG, WRONG_HALF = 0.01, 0.1
 """Errors over the largest output beyond which something else was computed; what it took is of no interest."""
@@ -38,8 +40,8 @@ class Contender:
 
 def our_contenders() -> list[Contender]:
     """This library at each share of the columns, and with the Winograd domain in half precision."""
-    full = [Contender("lrw", __version__, share, partial(_ours, share, FULL), whole=share == 1) for share in SHARES]
-    return [*full, Contender("lrw half", __version__, 1.0, partial(_ours, 1.0, HALF), WRONG_HALF, whole=True)]
+    full = [Contender(OURS[0], __version__, share, partial(_ours, share, FULL), whole=share == 1) for share in SHARES]
+    return [*full, Contender(OURS[1], __version__, 1.0, partial(_ours, 1.0, HALF), WRONG_HALF, whole=True)]
 
 
 def peer_contender(peer: str) -> Contender:

@@ -1,4 +1,5 @@
-/* What both plugins need of QEMU's plugin interface, version 1 (QEMU 5 to 8), declared here so that no QEMU header is.
+/* What both plugins share: QEMU's plugin interface, version 1 (QEMU 5 to 8), declared here so that no QEMU header is
+ * needed; the marks between regions; the report.
  *
  * Copyright (c) lrw contributors. SPDX-License-Identifier: MIT
  *
@@ -61,6 +62,37 @@ static inline bool open_report(int argc, char **argv)
     if (!report)
         fprintf(stderr, "plugin: out=FILE is missing or cannot be written\n");
     return report != NULL;
+}
+
+/* What a plugin does with translated code, and where a region ends and the next one begins. */
+static void translated(plugin_id, block *);
+static void print_region(int tag);
+static void begin_region(void);
+
+static void marked(plugin_id id, unsigned vcpu, int64_t number, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
+                   uint64_t e, uint64_t f, uint64_t g, uint64_t h)
+{
+    (void)id, (void)vcpu, (void)a, (void)b, (void)c, (void)d, (void)e, (void)f, (void)g, (void)h;
+    int tag = mark_of(number);
+    if (tag < 0)
+        return;
+    if (tag > 0) {
+        print_region(tag);
+        fflush(report);
+    }
+    begin_region();
+}
+
+EXPORTED int qemu_plugin_version = 1;
+
+EXPORTED int qemu_plugin_install(plugin_id id, const info *machine, int argc, char **argv)
+{
+    (void)machine;
+    if (!open_report(argc, argv))
+        return 1;
+    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    qemu_plugin_register_vcpu_syscall_cb(id, marked);
+    return 0;
 }
 
 #endif

@@ -60,10 +60,23 @@ class Row:
         return {**layer, "macs": self.layer.macs, **own, **rounded, **note}
 
 
+def probe(path: Path) -> None:
+    """Raise OSError, with the place, where `write` could not write."""
+    try:
+        _draft(path).touch()
+        _draft(path).unlink()
+    except OSError as error:
+        raise OSError(f"--csv {path}: {error.strerror}") from error
+
+
+def _draft(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
 def write(path: Path, rows: Sequence[Row]) -> None:
     """Write the file anew, whole or not at all, with commit, versions and date behind every row."""
     stamp = dict(zip(CERTIFICATE, (commit(), versions(), today()), strict=True))
-    draft = path.with_name(path.name + ".part")
+    draft = _draft(path)
     with draft.open("w", newline="") as file:
         writer = csv.DictWriter(file, [*rows[0].cells(), *CERTIFICATE])
         writer.writeheader()

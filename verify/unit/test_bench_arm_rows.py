@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import re
 import zipfile
 from itertools import islice
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.arm import __main__ as program
+from bench.arm import command as program
 from bench.arm import emulator, measure, ours, rows
 from bench.arm.data import values
 from bench.arm.emulator import Region
@@ -82,6 +81,20 @@ def test_a_peer_that_cannot_be_installed_says_why_and_the_rest_goes_on(
     assert of(done).row_count == 2
 
 
+def test_without_a_network_each_peer_is_tried_once_and_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for tool in ("apt-get", "dpkg-deb"):
+        (tmp_path / tool).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho no route to host >&2\nexit 100\n')
+        (tmp_path / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(install, "_failures", {})
+    other = Layer("other", 8, 8, (4, 6, 6))
+    done = program.run([SMALL, other], [measure.peer_contender("mnn"), measure.peer_contender("torch")], 60, None)
+    reason = "apt-get gave exit status 100: no route to host (it is fetched: is there a network?)"
+    assert [row.note for row in done] == [reason] * 4
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.endswith("-o APT::Update::Error-Mode=any update")
+
+
 def test_wheels_are_installed_by_their_digest_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_INDEX", "DISABLE_PIP_VERSION_CHECK"):
         monkeypatch.setenv(f"PIP_{name}", "1")
@@ -148,57 +161,6 @@ def fields_of(message: bytes) -> dict[int, list[int | bytes]]:
         value = number()
         found.setdefault(key >> 3, []).append(bytes(islice(rest, value)) if key & 7 == 2 else value)
     return found
-
-
-# The command
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--layers", "c4d"], "argument --layers: 'c4d' begins no layer's name; there are ref-16, .*"),
-        (["--peers", "mnn,ncnn"], "argument --peers: 'mnn,ncnn'; accepted are mnn, onnxruntime, torch"),
-        (["--only", "both"], "argument --only: invalid choice: 'both' .*"),
-        (["--limit", "-3"], "argument --limit: '-3'; accepted are positive numbers"),
-        (["--csv", "no/such/folder.csv"], "argument --csv: .*; accepted is a file in a folder that exists"),
-        (["--speed"], "unrecognized arguments: --speed"),
-    ],
-)
-def test_wrong_arguments_give_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        program.main(arguments)
-    assert stopped.value.code == 2
-    assert re.fullmatch(f"bench_arm: {message}\n", capsys.readouterr().err)
-
-
-def test_missing_tools_are_named_with_their_packages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert program.main([]) == 2
-    packages = "gcc gcc-aarch64-linux-gnu llvm-22 qemu-user"
-    missing = "gcc, qemu-aarch64, llvm-mc-22, llvm-mca-22, aarch64-linux-gnu-gcc"
-    assert capsys.readouterr().err == f"bench_arm: missing: {missing} (Debian: apt-get install {packages})\n"
-
-
-def test_control_c_ends_without_a_traceback(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(program.tools, "require", lambda *_: None)
-    monkeypatch.setattr(program, "run", stopped)
-    assert program.main([]) == 130
-    assert capsys.readouterr().err == "\nbench_arm: stopped\n"
-
-
-@pytest.mark.parametrize("failing", ["lrw", "mnn"])
-def test_only_a_row_of_ours_that_fails_is_a_failure(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = [rows.Row(SMALL, name, "1", 1.0, note="no" if name == failing else "") for name in ("lrw", "mnn")]
-    monkeypatch.setattr(program.tools, "require", lambda *_: None)
-    monkeypatch.setattr(program, "run", lambda *_: failed)
-    assert program.main([]) == (1 if failing == "lrw" else 0)
 
 
 def test_a_shape_that_comes_twice_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
