@@ -139,8 +139,11 @@ def _rectified(read: Node, node: Node) -> Operator | None:
 
 
 def _is_linear(node: Node) -> bool:
+    """Of a vector: neither padding nor stride nor dilation, which mean another thing to a filter of the volume."""
     operator = node.operator
-    return isinstance(operator, Direct) and operator.weight.shape[:3] == (1, 1, 1) and operator.groups == 1
+    if not isinstance(operator, Direct) or operator.weight.shape[:3] != (1, 1, 1) or operator.groups != 1:
+        return False
+    return operator.padding == (0, 0, 0) and operator.stride == operator.dilation == (1, 1, 1)
 
 
 def _on_volume(node: Node, flat: dict[str, Node], sizes: dict[str, Size]) -> Node:

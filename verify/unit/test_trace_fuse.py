@@ -1,6 +1,7 @@
 """Each pass on a few nodes: what it merges, what it must leave alone, and that the function stays."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from lrw_kernels.aarch64.network import (
     Winograd,
 )  # fmt: skip
 from lrw_kernels.winograd import Tile
+from lrw_kernels.winograd.tile import Triple
 from verify.tolerances import assert_close
 from verify.unit.networks import computed, rounding
 
@@ -154,6 +156,13 @@ def test_flattening_stays_where_others_need_it() -> None:
     assert_fused(fold_flatten, flattened(one, other), ["flat", "a", "b"])
     residual = Node("a", linear(240, 240), ("flat", "flat"), (1, 1, 1, 1, 240))
     assert_fused(fold_flatten, flattened(residual), ["flat", "a"])
+
+
+@pytest.mark.parametrize("how", [{"padding": (1, 1, 1)}, {"stride": (2, 1, 1)}, {"dilation": (1, 1, 2)}])
+def test_a_convolution_of_a_vector_that_is_no_linear_layer_stays(how: dict[str, Triple]) -> None:
+    size = (1, 3, 3, 3, 2) if "padding" in how else (1, 1, 1, 1, 2)
+    one = Node("a", replace(linear(240, 2), **how), ("flat",), size)
+    assert_fused(fold_flatten, flattened(one), ["flat", "a"])
 
 
 def test_nodes_nobody_needs_are_dropped_and_the_output_comes_last() -> None:

@@ -8,6 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def volume(*shape: int) -> Tensor:
+    """Random, always the same."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
 def settled(net: nn.Module, seed: int = 0) -> nn.Module:
     """`net` in eval mode with norms that are far from doing nothing."""
     generator = torch.Generator().manual_seed(seed)
