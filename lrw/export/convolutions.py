@@ -1,6 +1,8 @@
 """Convolutions and linear layers as nodes: through the Winograd domain where that pays, else directly."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
 from lrw.geometry import geometry
-from lrw.ops import TileLike, transform_weight
+from lrw.ops import transform_weight
 from lrw_kernels.aarch64.network import Array, Direct, Transposed, Winograd
 from lrw_kernels.winograd import Tile, cheapest_tile, direct_cost, winograd_cost
 from lrw_kernels.winograd.tile import Triple, triple
@@ -26,7 +28,7 @@ def conv3d(
     taps, dilations, strides = triple(tuple(w.shape[2:]), "weight"), three(dilation), three(stride)
     pads = _same(taps, dilations) if padding == "same" else three(0 if padding == "valid" else padding)
     plain = strides == dilations == UNIT and groups == 1
-    tile = _tile(at.tile, w, (at.shape[2], at.shape[3], at.shape[4])) if plain else None
+    tile = _tile(at, w) if plain else None
     if tile is not None:
         u = array(transform_weight(w.detach().double(), tile))
         every = (int(w.shape[0]), tuple(range(tile.positions)))
@@ -35,14 +37,15 @@ def conv3d(
     return at.add(Direct(taps_first, vector(bias, "bias"), strides, pads, dilations, groups), source)
 
 
-def _tile(wanted: TileLike | str, w: Tensor, output: Triple) -> Tile | None:
+def _tile(at: Site, w: Tensor) -> Tile | None:
     """The tile for spatial weights [Cout, Cin, rd, rh, rw]; None where direct convolution does less."""
     taps, cout, cin = triple(tuple(w.shape[2:]), "weight"), int(w.shape[0]), int(w.shape[1])
     if max(taps) == 1 or max(taps) > MAX_TAPS:
         return None
-    if not isinstance(wanted, str):
-        return Tile.of(wanted, taps)
-    tile = cheapest_tile(taps, cin, cout, output)
+    if not isinstance(at.tile, str):
+        return Tile.of(at.tile, taps)
+    output = triple(at.shape[2:], "output")
+    tile = cheapest_tile(taps, cin, cout, output, most_outputs=at.most_outputs)
     return tile if winograd_cost(tile, cin, cout, output).flops < direct_cost(taps, cin, cout, output).flops else None
 
 
@@ -93,7 +96,7 @@ def side_by_side(at: Site, parts: Sequence[Any]) -> Activation | None:
     nodes = [at.nodes[name] for name in own]
     operators = [node.operator for node in nodes if isinstance(node.operator, Winograd)]
     others = [p for p in parts if isinstance(p, Tensor)]
-    if not operators or len(operators) + len(others) != len(parts) or not all(_is_level(t) for t in others):
+    if not operators or len(operators) + len(others) != len(parts) or not all(is_level(t) for t in others):
         return None
     first = operators[0]
     for node, operator in zip(nodes, operators, strict=True):
@@ -118,13 +121,29 @@ def _bias(operator: Winograd) -> Array:
     return np.zeros(channels, np.float32) if operator.bias is None else operator.bias
 
 
-def _is_level(t: Tensor) -> bool:
-    return t.dim() == 5 and bool((t == t[:1, :, :1, :1, :1]).all())
+def is_level(t: Tensor) -> bool:
+    """Whether `t` [N, C] or [N, C, D, H, W] is one number in each channel."""
+    values = t.movedim(1, -1).flatten(0, -2)
+    return t.numel() > 0 and bool((values == values[:1]).all())
+
+
+def level(at: Site, t: Tensor, like: Activation) -> Activation:
+    """`t`, one number in each channel, as a node: a Direct one of `like`, of the same size but for the channels, whose
+    weights are zeros."""
+    inputs, outputs = like.size[4], int(t.shape[1])
+    groups = gcd(inputs, outputs)
+    zeros = np.zeros((1, 1, 1, inputs // groups, outputs), np.float32)
+    here = replace(at, name=f"{at.name}.constant", shape=tuple(t.shape))
+    return here.add(Direct(zeros, _numbers(t), groups=groups), like)
+
+
+def _numbers(t: Tensor) -> Array:
+    return array(t.movedim(1, -1).flatten(0, -2)[0])
 
 
 def _level(t: Tensor, like: Winograd) -> Winograd:
     """As a block without columns: its bias alone."""
-    values = array(t[0, :, 0, 0, 0])
+    values = _numbers(t)
     none = np.zeros((0, like.weights[0].shape[1], len(values)), np.float32)
     return Winograd(like.tile, like.padding, ((len(values), ()),), (none,), values)
 

@@ -118,13 +118,22 @@ def _by_channel(source: object, values: object) -> Array:
 
 
 def cat(at: Site, tensors: Sequence[Value], dim: int) -> Activation:
-    """Along the channels; blocks of one Winograd layer become one node."""
+    """Along the channels, constants of one number a channel too; blocks of one Winograd layer become one node."""
     if len(tensors) == 1:
         return activation(tensors[0])
     if dim % len(at.shape) != 1:
         raise Refused(f"dim {dim}; accepted is 1, the channels")
     merged = convolutions.side_by_side(at, tensors)
-    return at.add(Concat(), *map(activation, tensors)) if merged is None else merged
+    return at.add(Concat(), *_parts(at, tensors)) if merged is None else merged
+
+
+def _parts(at: Site, tensors: Sequence[Value]) -> list[Activation]:
+    """All as activations. Raises Refused for a constant that is not the same throughout a channel."""
+    like = next(t for t in tensors if isinstance(t, Activation))
+    constants = [t for t in tensors if isinstance(t, Tensor)]
+    if not all(map(convolutions.is_level, constants)):
+        raise Refused("a constant that differs within a channel; accepted is one number a channel")
+    return [convolutions.level(at, t, like) if isinstance(t, Tensor) else activation(t) for t in tensors]
 
 
 def batch_norm(

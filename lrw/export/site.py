@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lrw.ops import TileLike
 from lrw_kernels.aarch64.network import INPUT, Array, Node, Operator, Size
+from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 from lrw_kernels.winograd.tile import Triple
 
 
@@ -32,6 +33,9 @@ class Activation:
             raise Refused(f"shape {list(self.shape)}; accepted are [N, C, D, H, W] and [N, C]")
         return size
 
+
+STAND_IN = Activation("", ())
+"""For what is not there because of a refusal, and is no tensor of a shape that networks have."""
 
 Value = Tensor | Activation | None | tuple["Value", ...]
 
@@ -71,13 +75,15 @@ class Nodes:
 @dataclass(frozen=True)
 class Site:
     """One call of an operator: the `name` its node gets, the `shape` torch gives its result, the `tile` convolutions
-    are to have, and which nodes (`its_own`) nobody but this call reads."""
+    are to have, which nodes (`its_own`) nobody but this call reads, and how many outputs per axis (`most_outputs`) a
+    tile that is chosen here may have."""
 
     nodes: Nodes
     name: str
     shape: tuple[int, ...]
     tile: TileLike | str
     its_own: frozenset[str]
+    most_outputs: int = AUTO_OUTPUTS[-1]
 
     def add(self, operator: Operator, *inputs: Activation) -> Activation:
         """A node that computes `operator` of `inputs`, as this call's result."""

@@ -1,9 +1,13 @@
 """From a torch network to the data structure of an exported one, by torch.export."""
 
+import inspect
+import logging
 import operator
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import fields
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -12,29 +16,38 @@ from torch import Tensor, fx, nn
 
 from lrw import checks
 from lrw.export.fuse import fused, needed
-from lrw.export.operators import TABLE
-from lrw.export.site import Activation, Nodes, Refused, Site, Value, size_of
+from lrw.export.operators import TABLE, Function
+from lrw.export.site import STAND_IN, Activation, Nodes, Refused, Site, Value, size_of
 from lrw.layers import evaluating, named_layers
 from lrw.nn import WinogradLayer
 from lrw.ops import TileLike
 from lrw_kernels.aarch64.network import INPUT, Copy, Network, Node
+from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 
 
-def trace(net: nn.Module, example_input: Tensor, name: str = "net", *, tile: TileLike | str = "auto") -> Network:
+def trace(
+    net: nn.Module,
+    example_input: Tensor,
+    name: str = "net",
+    *,
+    tile: TileLike | str = "auto",
+    most_outputs: int = AUTO_OUTPUTS[-1],
+) -> Network:
     """`net` in eval mode as a Network of `name` (a C identifier) for inputs of `example_input`'s sizes.
 
     example_input [N, C, D, H, W] or [N, C], float32 on the CPU like the network; one tensor goes in, one comes out.
-    Convolutions that Winograd takes get the tile lrw itself would choose, or `tile`; Winograd layers keep theirs. Batch
-    norm, additions and ReLU are fused into the convolutions before them. Nodes have the names of the modules they come
-    from. `net` is not changed. Raises ValueError for arguments that are not accepted, for what torch.export refuses
-    (with its reason), and for operators that cannot be exported: all of them, each with its place and shape.
+    Convolutions that Winograd takes get the tile lrw itself would choose, of those with up to `most_outputs` per axis,
+    or `tile`; Winograd layers keep theirs. Batch norm, additions and ReLU are fused into the convolutions before them.
+    Nodes have the names of the modules they come from. `net` is not changed. Raises ValueError for arguments that are
+    not accepted, for what torch.export refuses (with its reason), and for operators that cannot be exported: all of
+    them, each with its place and shape.
     """
     _check(net, example_input)
     if isinstance(tile, str) and tile != "auto":
         raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
     with torch.no_grad(), evaluating(net), np.errstate(all="ignore"):  # what is not finite is refused below
         program = _exported(net, example_input)
-        walk = _Walk(net, program, tile)
+        walk = _Walk(net, program, tile, most_outputs)
         nodes, output = walk.nodes(), walk.output()
         if output.name == INPUT:
             output = Activation("output", output.shape)
@@ -67,8 +80,7 @@ def _check(net: nn.Module, x: Tensor) -> None:
 
 def _exported(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
     """The graph of operators that change none of their inputs, composite ones (linear, conv3d) whole."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own about itself
+    with _silence():
         try:
             program = torch.export.export(net, (x.detach().clone(),), strict=False).run_decompositions({})
         except Exception as error:  # of many classes, some private, or whatever the network raises
@@ -78,14 +90,30 @@ def _exported(net: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
     return program
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without what torch says of its own doings: warnings, lines of its loggers, graphs on stderr."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
 _HELD = ("weight", "parametrizations")  # children that hold parameters: of GroupedConv3d, of torch's parametrizations
 
 
 class _Walk:
     """Over the graph, once, in order; what its nodes are worth so far is in `_values`."""
 
-    def __init__(self, net: nn.Module, program: torch.export.ExportedProgram, tile: TileLike | str) -> None:
-        self._modules, self._program, self._tile = dict(net.named_modules()), program, tile
+    def __init__(
+        self, net: nn.Module, program: torch.export.ExportedProgram, tile: TileLike | str, most_outputs: int
+    ) -> None:
+        self._modules, self._program = dict(net.named_modules()), program
+        self._tile, self._most_outputs = tile, most_outputs
         self._nodes = Nodes()
         self._values: dict[fx.Node, Value] = {}
         self._refusals: list[str] = []
@@ -131,8 +159,7 @@ class _Walk:
     def _value(self, node: fx.Node) -> Value:
         arguments: Any = fx.map_arg((node.args, node.kwargs), lambda n: self._values.get(n))  # type: ignore[arg-type, return-value]
         if node.target is operator.getitem:
-            whole, index = arguments[0]
-            return whole[index] if isinstance(whole, tuple | list) else whole
+            return self._part(node, *arguments[0])
         if not isinstance(node.target, torch._ops.OpOverload):
             return self._refuse(node, _name(node), "is none of this version's operators")
         tensors = list(_leaves(arguments))
@@ -142,16 +169,26 @@ class _Walk:
             return self._refuse(node, _name(node), "draws random numbers (training mode?)")
         return self._converted(node, node.target, *arguments)
 
+    def _part(self, node: fx.Node, whole: Value, index: int) -> Value:
+        """One of several results; the stand-in for one that is not there, such as a pool's indices."""
+        part = whole[index] if isinstance(whole, tuple | list) else whole
+        if part is not None:
+            return part
+        (given,) = node.all_input_nodes
+        self._refuse(given, _name(given), f"its output {index} is used; accepted is output 0 alone")
+        return STAND_IN
+
     def _converted(self, node: fx.Node, target: torch._ops.OpOverload, args: Any, kwargs: Any) -> Value:
         function = TABLE.get(target._schema.name)
         if function is None:
             return self._refuse(node, _name(node), "is none of this version's operators")
         if any(isinstance(v, Activation) and size_of(v.shape) is None for v in _leaves((args, kwargs))):
             return self._refuse(node, None, "")  # what it reads was refused
-        site = Site(self._nodes, self._place(node), _shape(node), self._tile, self._its_own(node))
+        of = self._tile, self._its_own(node), self._most_outputs
+        site = Site(self._nodes, self._place(node), _shape(node), *of)
         try:
             _check_dtype(node)
-            return function(site, **_arguments(target, args, kwargs))
+            return function(site, **_known(function, _arguments(target, args, kwargs)))
         except Refused as reason:
             return self._refuse(node, _name(node), str(reason))
 
@@ -159,9 +196,9 @@ class _Walk:
         """Note it and go on, to find what else there is, with a stand-in for the result."""
         if name is not None:
             self._refusals.append(f"{name} at {self._place(node)!r} {list(_shape(node))}: {reason}")
-        values = node.meta.get("val")
-        standing_in = tuple(Activation("", tuple(v.shape)) for v in _leaves(values) if isinstance(v, Tensor))
-        return standing_in[0] if isinstance(values, Tensor) else standing_in
+        value = node.meta.get("val")
+        each = tuple(Activation("", tuple(v.shape)) if isinstance(v, Tensor) else STAND_IN for v in _leaves(value))
+        return each if isinstance(value, tuple | list) else each[0]
 
     def _its_own(self, node: fx.Node) -> frozenset[str]:
         given = [value for value in _leaves((node.args, node.kwargs)) if isinstance(value, fx.Node)]
@@ -205,6 +242,17 @@ def _arguments(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> dict[st
         default = parameter.default_value if parameter.has_default_value() else None
         given[name] = args[i] if i < len(args) else kwargs.get(parameter.name, default)
     return given
+
+
+def _known(function: Function, given: dict[str, Any]) -> dict[str, Any]:
+    """Arguments that `function` takes, of those `given`. Raises Refused for others, unless they are None."""
+    taken = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        return given
+    for name, value in given.items():
+        if name not in taken and value is not None:
+            raise Refused(f"{name} {value!r}; accepted is what has none")
+    return {name: value for name, value in given.items() if name in taken}
 
 
 def _first(node: fx.Node) -> Tensor | None:

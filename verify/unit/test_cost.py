@@ -39,6 +39,10 @@ def test_auto_tile_is_the_cheapest_within_the_error_asked_for() -> None:
     assert max(tight.outputs) < 4
 
 
+def test_auto_tile_has_no_more_outputs_than_it_may() -> None:
+    assert cheapest_tile((3, 3, 3), 64, 64, (16, 56, 56), most_outputs=2).outputs == (2, 2, 2)
+
+
 def test_auto_tile_refuses_what_no_tile_reaches() -> None:
     with pytest.raises(ValueError, match="rtol: 1e-08 is below"):
         cheapest_tile((3, 3, 3), 64, 64, (16, 56, 56), rtol=1e-8)

@@ -207,6 +207,13 @@ class Every(nn.Module):
         return torch.softmax(y.detach().clone(), -1)
 
 
+class Beside(nn.Module):
+    """A vector with constants behind it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, torch.tensor([[1.0, 2.0]]).expand(x.size(0), 2)], dim=1)
+
+
 def test_every_other_operator_in_one_network() -> None:
     torch.manual_seed(0)
     net, x = Every().eval(), torch.randn(2, 4, 2, 3, 4)
@@ -214,6 +221,33 @@ def test_every_other_operator_in_one_network() -> None:
     assert_same(network, net, x)
     kinds = [type(node.operator).__name__ for node in network.nodes]
     assert kinds == ["Affine", "Normalise", "Normalise", "Pool", "Direct", "Direct", "Softmax"]
+
+
+class Shortcut(nn.Module):
+    """Without parameters, as some ResNets have it: fewer pixels, and channels of zeros on both sides."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.avg_pool3d(x, 1, stride=2)
+        zeros = y.new_zeros(y.size(0), 3, *y.shape[2:])
+        return torch.cat([zeros, y, torch.ones(y.size(0), 4, *y.shape[2:])], dim=1)
+
+
+def test_constants_beside_activations_are_nodes_of_few_weights() -> None:
+    net, x = Shortcut(), torch.randn(2, 6, 4, 5, 3)
+    network = trace(net, x)
+    assert [type(node.operator).__name__ for node in network.nodes] == ["Pool", "Direct", "Direct", "Concat"]
+    assert [node.operator.weight.size for node in network.nodes[1:3]] == [2 * 3, 3 * 4]
+    assert_same(network, net, x)
+    joined = nn.Sequential(nn.Flatten(), Beside())
+    assert_same(trace(joined, torch.randn(2, 3, 1, 1, 1)), joined, torch.randn(2, 3, 1, 1, 1))
+
+
+def test_a_quotient_without_rounding_is_a_scale() -> None:
+    class Quotient(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.div(x, 4.0, rounding_mode=None)
+
+    assert_same(trace(Quotient(), torch.randn(1, 2, 2, 2, 2)), Quotient(), torch.randn(1, 2, 2, 2, 2))
 
 
 @pytest.mark.parametrize("flat", [nn.Flatten(), nn.Unflatten(1, (3,)), nn.Sequential(nn.Flatten(2), nn.Flatten())])

@@ -1,5 +1,7 @@
 """What cannot be exported is refused by name, place and reason, all of it at once, with the network as it was."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 import lrw
 from lrw.export import trace
+from verify.unit.export_calls import ENVIRONMENT, ROOT
 
 X = torch.randn(2, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
 
@@ -72,8 +75,8 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
     "mean of all": (Fn(lambda m, x: x.mean()), "aten.mean at 'mean' []: dim None"),
     "batches side by side": (Fn(lambda m, x: torch.cat([x, x])), "aten.cat at 'cat' [4, 4, 4, 4, 4]: dim 0"),
     "constant part": (
-        Fn(lambda m, x: torch.cat([x, torch.ones(2, 1, 4, 4, 4)], 1)),
-        "aten.cat at 'cat' [2, 5, 4, 4, 4]: a constant",
+        Fn(lambda m, x: torch.cat([x, torch.arange(128.0).view(2, 1, 4, 4, 4)], 1)),
+        "aten.cat at 'cat' [2, 5, 4, 4, 4]: a constant that differs within a channel",
     ),
     "reshaped": (Fn(lambda m, x: x.view(4, 2, 4, 4, 4)), "aten.view at 'view' [4, 2, 4, 4, 4]: from [2, 4, 4, 4, 4]"),
     "half": (Fn(lambda m, x: x.half()), "aten._to_copy at 'to_copy' [2, 4, 4, 4, 4]: gives torch.float16"),
@@ -91,6 +94,22 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
     "wide softmax": (
         Fn(lambda m, x: x.softmax(1, dtype=torch.float64)),
         "aten.softmax at 'softmax' [2, 4, 4, 4, 4]: gives torch.float64",
+    ),
+    "a sum with a number taken out": (
+        Fn(lambda m, x: m.conv(x) + torch.full((4, 1, 1, 1), x.max().item())),
+        "aten.max at 'max' []: is none",
+    ),
+    "floor of a quotient": (
+        Fn(lambda m, x: torch.div(x, 2.0, rounding_mode="floor")),
+        "aten.div at 'div' [2, 4, 4, 4, 4]: rounding_mode 'floor'; accepted is what has none",
+    ),
+    "a pool's indices": (
+        Fn(lambda m, x: F.max_pool3d(x, 2, return_indices=True)[1] + 1),
+        "aten.max_pool3d_with_indices at 'max_pool3d_with_indices' [2, 4, 2, 2, 2]: its output 1 is used",
+    ),
+    "an adaptive pool's indices": (
+        Fn(lambda m, x: F.adaptive_max_pool3d(x, 2, return_indices=True)[1] + 1),
+        "aten.adaptive_max_pool3d at 'adaptive_max_pool3d' [2, 4, 2, 2, 2]: its output 1 is used",
     ),
     "scaled difference": (Fn(lambda m, x: torch.sub(x, 1.0, alpha=2)), "aten.sub at 'sub' [2, 4, 4, 4, 4]: alpha 2"),
     "quotient": (Fn(lambda m, x: 1 / x), "aten.reciprocal at 'reciprocal' [2, 4, 4, 4, 4]: is none"),
@@ -216,3 +235,25 @@ def test_arguments_that_are_not_accepted(name: str) -> None:
     call, words = ARGUMENTS[name]
     with pytest.raises(ValueError, match=words):
         call()
+
+
+ALOUD = """
+import logging, sys, torch
+from lrw.export import trace
+from verify.unit.test_trace_refusals import Fn, X, data_dependent
+for net in (Fn(data_dependent), torch.nn.MaxPool3d(5)):
+    try:
+        trace(net, X)
+    except ValueError as refusal:
+        print(str(refusal).partition(":")[0], logging.root.manager.disable, sys.stderr is sys.__stderr__)
+logging.getLogger("torch.export").error("heard again")
+"""
+
+
+def test_torch_says_nothing_of_its_own_while_it_exports_and_may_again_afterwards() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ALOUD], capture_output=True, text=True, check=True, env=ENVIRONMENT, cwd=ROOT
+    )
+    assert done.stdout == "net 0 True\n" * 2
+    assert done.stderr.splitlines()[-1].endswith("heard again")
+    assert len(done.stderr.splitlines()) == 1

@@ -108,14 +108,21 @@ def estimated_time(
 
 @lru_cache(maxsize=1024)
 def cheapest_tile(
-    kernel_size: Triple, cin: int, cout: int, output_size: Triple, rtol: float = 1e-4, eps: float = 2.0**-23
+    kernel_size: Triple,
+    cin: int,
+    cout: int,
+    output_size: Triple,
+    rtol: float = 1e-4,
+    eps: float = 2.0**-23,
+    most_outputs: int = AUTO_OUTPUTS[-1],
 ) -> Tile:
-    """The tile that `estimated_time` finds fastest of those whose error bound stays within `rtol`.
+    """The tile that `estimated_time` finds fastest of those with up to `most_outputs` per axis whose error bound stays
+    within `rtol`.
 
     Raises ValueError when no tile does, naming the smallest bound there is.
     """
     sizes = zip(kernel_size, output_size, strict=True)
-    choices = [[m for m in AUTO_OUTPUTS if m == 1 or (r > 1 and m <= n)] for r, n in sizes]
+    choices = [[m for m in AUTO_OUTPUTS if m == 1 or (r > 1 and m <= min(n, most_outputs))] for r, n in sizes]
     tiles = [Tile.of(outputs, kernel_size) for outputs in product(*choices)]
     exact = [tile for tile in tiles if spatial_error(tile, cin, eps) <= rtol]
     if not exact:
