@@ -11,7 +11,8 @@ import struct
 from copy import deepcopy
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeGuard
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -35,6 +36,8 @@ from lrw_kernels.winograd import Tile, kept_positions
 FORMAT = 1
 # What reading a damaged or foreign file with torch's restricted unpickler or safetensors may raise.
 UNREADABLE = (SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, AttributeError, struct.error)
+_ADVICE = "accepted are tensors by name, such as torch.save(net.state_dict(), ...) writes"
+_DAMAGED = "it is empty, cut off, damaged or no file of"
 _KINDS = {
     "winograd": WinogradConv3d,
     "lowrank": LowRankWinogradConv3d,
@@ -136,24 +139,49 @@ def is_saved(path: str | os.PathLike[str]) -> bool:
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a plain network's file: any safetensors, or a `.pt`/`.pth` state dict (read without running code).
 
+    Of a trainer's checkpoint, which may hold numbers and tensors besides, it is "state_dict" or "model_state_dict".
     Raises FileNotFoundError where there is none, ValueError for a file that holds no tensors by name.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"path: no file {path}")
-    try:
-        if Path(path).suffix in (".pt", ".pth"):
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            tensors = load_file(path)
-    except UNREADABLE as error:
-        reason = next(iter(str(error).splitlines()), "")  # torch's goes on with advice
-        raise ValueError(f"path: {path} holds no state dict ({type(error).__name__}: {reason})") from error
-    pairs = tensors.items() if isinstance(tensors, dict) else [(0, 0)]
-    if not all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in pairs):
-        raise ValueError(f"path: {path} holds no state dict; accepted are tensors by name")
+    found = _unpickled(path) if Path(path).suffix in (".pt", ".pth") else _safe(path)
+    tensors = next((t for t in (found, *_inner(found)) if _is_state_dict(t)), None)
+    if tensors is None:
+        holds = ", ".join(map(repr, list(found)[:5])) if isinstance(found, dict) else f"a {type(found).__name__}"
+        raise ValueError(f"path: {path} holds no state dict, but {holds}; {_ADVICE}")
     plain = {_plain(name): tensor for name, tensor in tensors.items()}
     wrapped = plain and all(name.startswith("module.") for name in plain)  # saved from inside DistributedDataParallel
     return {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in plain.items()}
+
+
+def _unpickled(path: str | os.PathLike[str]) -> object:
+    """What a file of `torch.save` holds: tensors, numbers, texts, lists and dictionaries. Raises ValueError."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (*UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None:  # it says which, and why
+            raise
+        objects = isinstance(error, UnpicklingError) and (is_zipfile(path) or "GLOBAL" in str(error))
+        what = f", but a whole model (or other objects); {_ADVICE}" if objects else f": {_DAMAGED} torch.save"
+        raise ValueError(f"path: {path} holds no state dict{what}") from error
+
+
+def _safe(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except UNREADABLE as error:
+        raise ValueError(f"path: {path} holds no state dict: {_DAMAGED} safetensors ({error})") from error
+
+
+def _inner(found: object) -> list[object]:
+    """What trainers call the network's state dict in their checkpoints."""
+    return [found.get(key) for key in ("state_dict", "model_state_dict")] if isinstance(found, dict) else []
+
+
+def _is_state_dict(found: object) -> TypeGuard[dict[str, Tensor]]:
+    if not isinstance(found, dict):
+        return False
+    return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in found.items())
 
 
 def _unwrapped(net: nn.Module) -> nn.Module:

@@ -7,24 +7,38 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from lrw.commands import compress, export
 from lrw.version import __version__
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `argv` names (default: the process's own); returns the exit code."""
-    arguments = _parser().parse_args(argv)
+    command, stopped = "lrw", "nothing was begun"
     try:
+        arguments = _parser().parse_args(argv)
+        command, stopped = f"lrw {arguments.command}", arguments.stopped
         return int(arguments.run(arguments))
     except (ValueError, OSError, ImportError) as error:
-        print(f"lrw {arguments.command}: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not _is_of_memory(error):
+            raise
+        reason = (str(error).splitlines() or ["no more is known"])[0]
+        print(f"{command}: out of memory ({reason})", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
-        print(f"\nlrw {arguments.command}: stopped; {arguments.stopped}", file=sys.stderr)
+        print(f"\n{command}: stopped; {stopped}", file=sys.stderr)
         return 130
 
 
+def _is_of_memory(error: Exception) -> bool:
+    """Whether Python, numpy or torch had not enough; torch on the CPU has no class for it."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
+
+
 def _parser() -> argparse.ArgumentParser:
+    from lrw.commands import compress, export  # within reach of main's handlers
+
     parser = argparse.ArgumentParser(
         prog="lrw", description="Fast 3D convolutional networks through the Winograd domain."
     )

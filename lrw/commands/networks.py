@@ -108,12 +108,13 @@ def _called(place: str) -> nn.Module:
         net = _found(place)()
     except _Unusable:
         raise
-    except Exception as error:  # whatever the function raises
+    except (Exception, SystemExit) as error:  # whatever the function raises
         raise _Unusable(f"--net: {place} raised {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(folder)
     if not isinstance(net, nn.Module):
-        raise ValueError(f"--net: {place} gives a {type(net).__name__}; accepted is a torch network (nn.Module)")
+        kind = type(net).__name__
+        raise ValueError(f"--net: {place} gives something of type {kind}; accepted is a torch network (nn.Module)")
     return net
 
 
@@ -125,8 +126,8 @@ def _found(place: str) -> Callable[[], object]:
     module, _, name = place.partition(":")
     try:
         function = getattr(import_module(module), name)
-    except Exception as error:  # whatever the module raises when imported
+    except (Exception, SystemExit) as error:  # whatever the module raises when imported
         raise _Unusable(f"--net: {place}: {type(error).__name__}: {error}") from error
     if not callable(function):
-        raise _Unusable(f"--net: {place} is a {type(function).__name__}; accepted is a function")
+        raise _Unusable(f"--net: {place} is of type {type(function).__name__}; accepted is a function")
     return function

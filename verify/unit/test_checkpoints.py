@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import lrw
+from lrw.checkpoint import read_state_dict
 from verify.unit.small_nets import X, pruned_net, small_net
 
 
@@ -145,6 +146,66 @@ def test_state_dict_round_trip_restores_the_kept_columns() -> None:
     again.load_state_dict(net.state_dict())
     assert again[0].geometry.kept == net[0].geometry.kept
     assert torch.equal(again(X), net(X))
+
+
+def whole(path: Path) -> None:
+    torch.save(small_net(), path)
+
+
+def beside_objects(path: Path) -> None:
+    torch.save({"epoch": 3, "optimizer": torch.optim.SGD(small_net().parameters())}, path)
+
+
+def cut_off(path: Path) -> None:
+    torch.save(small_net().state_dict(), path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def old_and_cut_off(path: Path) -> None:
+    torch.save(small_net().state_dict(), path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+OBJECTS = (
+    "but a whole model (or other objects); accepted are tensors by name, such as torch.save(net.state_dict(), ...)"
+)
+DAMAGED = "it is empty, cut off, damaged or no file of torch.save"
+FOREIGN: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "a whole model": ("a.pt", whole, OBJECTS),
+    "objects beside it": ("a.pth", beside_objects, OBJECTS),
+    "cut off": ("a.pt", cut_off, DAMAGED),
+    "cut off, old format": ("a.pt", old_and_cut_off, DAMAGED),
+    "garbage": ("a.pt", lambda path: path.write_bytes(bytes(range(256)) * 9), DAMAGED),
+    "a text": ("a.pt", lambda path: path.write_text("mine"), DAMAGED),
+    "nothing": ("a.pt", lambda path: path.write_text(""), DAMAGED),
+    "nothing, safetensors": ("a.safetensors", lambda path: path.write_text(""), "damaged or no file of safetensors"),
+    "other things by name": ("a.pt", lambda path: torch.save({"epoch": 3, "best": 0.5}, path), "but 'epoch', 'best';"),
+    "no names": ("a.pt", lambda path: torch.save([1, 2], path), "but a list;"),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_files_without_a_state_dict_say_what_they_hold_in_a_line(name: str, tmp_path: Path) -> None:
+    file, write, words = FOREIGN[name]
+    write(tmp_path / file)
+    with pytest.raises(ValueError) as caught:
+        read_state_dict(tmp_path / file)
+    text = str(caught.value)
+    assert text.startswith(f"path: {tmp_path / file} holds no state dict")
+    assert words in text
+    assert "\n" not in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
+def test_a_trainers_checkpoint_gives_its_state_dict(key: str, tmp_path: Path) -> None:
+    net = nn.DataParallel(small_net())
+    optimizer = torch.optim.SGD(net.parameters(), momentum=0.9)
+    content = {"epoch": 3, key: net.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(content, tmp_path / "a.pt")
+    again = small_net(3)
+    again.load_state_dict(read_state_dict(tmp_path / "a.pt"))
+    assert torch.equal(again(X), small_net()(X))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
