@@ -11,9 +11,13 @@ from torch import Tensor, nn
 from lrw.commands import exported, options
 from lrw.commands.networks import NAMES, Source, from_run
 from lrw.export import compare, export
+from lrw.export.check import LIMITS
+from lrw.export.library import MOST_THREADS
 
 if TYPE_CHECKING:
     from lrw_kernels.aarch64 import Artifacts
+
+_ARGUMENTS = ("target", "threads", "name", "out", "tile")
 
 
 def add(commands: Any) -> None:
@@ -42,10 +46,12 @@ def add(commands: Any) -> None:
                          "in the Winograd domain: one number, DxHxW or auto (default)")  # fmt: skip
     library.add_argument("--target", default="aarch64-linux-gnu", metavar="TARGET",
                          help=f"{', '.join(TARGETS)} (default: the first)")  # fmt: skip
-    library.add_argument("--threads", type=int, default=1, metavar="N", help="at most this many (default: 1)")
+    library.add_argument("--threads", type=int, default=1, metavar="N",
+                         help=f"at most this many, up to {MOST_THREADS} (default: 1)")  # fmt: skip
     library.add_argument("--name", metavar="NAME", help="in C names (default: the network's)")
     library.add_argument("--out", default="lrw-export", metavar="DIR", help="folder (default: lrw-export)")
-    p.add_argument("--check", action="store_true", help="run the library here, or under QEMU, and compare with torch")
+    p.add_argument("--check", action="store_true", help="run the library here, or under QEMU, and compare with torch; "
+                   "fails, with the library left where it is, where they differ")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print the manifest, paths and sizes as JSON on stdout")
     p.set_defaults(run=_run, stopped="a library is written whole or not at all")
 
@@ -55,31 +61,44 @@ def _tile(text: str) -> str | int | tuple[int, int, int]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    out = Path(arguments.out)
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {out} is a file; accepted is a folder, which is made where there is none")
     if arguments.check:
         _check_tools(arguments.target)
-    said = Source(arguments.net, arguments.in_channels, arguments.classes, arguments.width, arguments.size)
-    weights = Path(arguments.weights)
-    source, file = from_run(weights, said) if weights.is_dir() else (said, weights)
-    net = source.build(file).eval()
-    example = source.example(arguments.batch)
     try:
-        built, check = _built(arguments, net, example, arguments.name or source.name)
+        built, check = _built(arguments, *_taken(arguments))
+    except ValueError as error:
+        option = str(error).partition(":")[0]  # lrw.export names its arguments, some of which are options here
+        raise ValueError(f"{'--' * (option in _ARGUMENTS)}{error}") from error
     except RuntimeError as error:  # the compiler, linker or emulator failed
         print(f"lrw export: {error}", file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps(exported.described(built, check), indent=1))
+        print(json.dumps(exported.described(built, check), indent=1, allow_nan=False))
     else:
         exported.show(options.results_console(), built, check)
-    return 0
+    if check is None or check.passed:
+        return 0
+    print(f"lrw export: --check: {check.verdict}; the library stays in {arguments.out}", file=sys.stderr)
+    return 1
+
+
+def _taken(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, str]:
+    """The network with its weights in eval mode, an input for it, its name. Raises ValueError, for sizes that torch
+    cannot make too, and what loading raises."""
+    said = Source(arguments.net, arguments.in_channels, arguments.classes, arguments.width, arguments.size)
+    weights = Path(arguments.weights)
+    source, file = from_run(weights, said) if weights.is_dir() else (said, weights)
+    try:
+        return source.build(file).eval(), source.example(arguments.batch), arguments.name or source.name
+    except (RuntimeError, MemoryError, TypeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        size = "x".join(map(str, source.size or ()))
+        raise ValueError(f"--size: {size}: the network or its input cannot be made here ({reason})") from error
 
 
 def _built(
     arguments: argparse.Namespace, net: nn.Module, example: Tensor, name: str
 ) -> tuple["Artifacts", exported.Check | None]:
+    """The library, and what came of running it where that is asked for. Raises what `lrw.export` and running it do."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -89,7 +108,7 @@ def _built(
         if not arguments.check:
             return built, None
         status.update(f"running {name}")
-        return built, exported.Check(*compare(built, net, example))
+        return built, exported.Check(*compare(built, net, example), limit=LIMITS[built.target.element])
 
 
 def _check_tools(target: str) -> None:

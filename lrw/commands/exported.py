@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """How the library ran here, and its largest difference from torch over the largest output."""
+    """How the library ran here, its largest difference from torch over the largest output, and the largest accepted."""
 
     how: str
     error: float
+    limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Not where the error is not a number."""
+        return self.error <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        outcome = f"largest error {self.error:.1e} of the largest output"
+        return outcome if self.passed else f"{outcome}; accepted is up to {self.limit:g}"
+
+    def described(self) -> dict[str, Any]:
+        """For JSON, which knows finite numbers only: the error is None where it is none."""
+        return {**asdict(self), "error": self.error if isfinite(self.error) else None, "passed": self.passed}
 
 
 def described(built: "Artifacts", check: Check | None) -> dict[str, Any]:
@@ -31,7 +48,7 @@ def described(built: "Artifacts", check: Check | None) -> dict[str, Any]:
         "paths": {what: str(path) for what, path in paths.items()},
         "bytes": {what: path.stat().st_size for what, path in paths.items()},
         "link": built.note,
-        "check": None if check is None else asdict(check),
+        "check": None if check is None else check.described(),
     }
 
 
@@ -47,8 +64,7 @@ def show(console: Console, built: "Artifacts", check: Check | None) -> None:
     if "shared" not in values["paths"]:
         console.print(f"no shared library: {built.note}", highlight=False, soft_wrap=True, markup=False)
     if check is not None:
-        error = f"largest error {check.error:.1e} of the largest output"
-        console.print(f"check: {check.how}, {error}", highlight=False, soft_wrap=True)
+        console.print(f"check: {check.how}, {check.verdict}", highlight=False, soft_wrap=True)
     for what, path in values["paths"].items():
         console.print(f"{what}: {path}", highlight=False, soft_wrap=True, markup=False)
 

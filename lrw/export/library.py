@@ -1,6 +1,10 @@
 """From a torch network to an ahead-of-time compiled library with a C header."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -8,9 +12,14 @@ from torch import Tensor, nn
 from lrw.export.trace import trace
 from lrw.ops import TileLike
 from lrw_kernels.aarch64.targets import find_target
+from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 
 if TYPE_CHECKING:
     from lrw_kernels.aarch64 import Artifacts
+
+MOST_THREADS = 256
+_LONGEST_NAME = 200  # file names have at most 255 bytes, and more in them than this
+_HALF_OUTPUTS = 2  # of a tile chosen for half precision: F(4, 3) in three axes errs by percents there, layer by layer
 
 
 def export(
@@ -26,14 +35,45 @@ def export(
     """Compile `net`, as it is in eval mode, to a library in folder `out`: code, header, weights, manifest, example.
 
     example_input [N, C, D, H, W] or [N, C] float32 gives the sizes the library will take, as [N, D, H, W, C]; `name`, a
-    C identifier, becomes part of its functions; `threads` can run it at most, and share its one workspace. Layers keep
-    their tiles and kept columns; plain convolutions get the tile lrw would choose, or `tile`. Raises ValueError for
-    arguments that are not accepted and for operators that cannot be exported, each with its place in the network, and
-    RuntimeError with the compiler's message where lowering or linking fails; then nothing is written.
+    C identifier, becomes part of its functions; `threads`, up to 256, can run it at most, and share its one workspace.
+    Layers keep their tiles and kept columns; plain convolutions get the tile lrw would choose, with at most two outputs
+    per axis where the target computes in half precision, or `tile`. Raises ValueError for arguments that are not
+    accepted, among them a folder that cannot be written to, and for operators that cannot be exported, each with its
+    place in the network, and RuntimeError with the compiler's message where lowering or linking fails; then nothing is
+    written.
     """
     from lrw_kernels.aarch64 import build_network
 
-    find_target(target)  # refused before the network is traced
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-        raise ValueError(f"threads: {threads!r}; accepted are integers from 1")
-    return build_network(trace(net, example_input, name, tile=tile), out, target=target, threads=threads)
+    half = find_target(target).element == "float16"
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads: {threads!r}; accepted are integers from 1 to {MOST_THREADS}")
+    if isinstance(name, str) and len(name) > _LONGEST_NAME:
+        raise ValueError(f"name: {len(name)} characters; accepted are up to {_LONGEST_NAME}")
+    with _folder(out) as folder:
+        most_outputs = _HALF_OUTPUTS if half else AUTO_OUTPUTS[-1]
+        network = trace(net, example_input, name, tile=tile, most_outputs=most_outputs)
+        return build_network(network, folder, target=target, threads=threads)
+
+
+@contextmanager
+def _folder(out: str | os.PathLike[str]) -> Iterator[Path]:
+    """The folder `out`, made where there is none; what was made goes again where nothing comes to lie in it.
+
+    Raises ValueError where it cannot be made or written to.
+    """
+    folder, missing = Path(out), []
+    accepted = "accepted is a folder, which is made where there is none"
+    try:
+        try:
+            missing = [path for path in (folder, *folder.parents) if not path.exists()]
+            if not missing and not folder.is_dir():
+                raise ValueError(f"out: {folder} is a file; {accepted}")
+            folder.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise ValueError(f"out: {folder} cannot be written to ({error.strerror}); {accepted}") from error
+        yield folder
+    finally:
+        for path in missing:
+            with suppress(OSError):  # it is not empty, or was not made
+                path.rmdir()

@@ -51,9 +51,11 @@ def test_nodes_out_of_order_are_refused(nodes: tuple[Node, ...], message: str) -
     [
         ({"target": "mips"}, "target: 'mips' is not known; accepted are aarch64-linux-gnu, "),
         ({"threads": 0}, "threads: 0; accepted are integers from 1"),
+        ({"threads": 257}, "threads: 257; accepted are integers from 1 to 256"),
         ({"threads": True}, "threads: True"),
         ({"threads": 1.5}, "threads: 1.5"),
         ({"name": "a-b"}, "name: 'a-b'"),
+        ({"name": "a" * 201}, "name: 201 characters; accepted are up to 200"),
     ],
 )
 def test_export_refuses_and_writes_nothing(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -1,0 +1,77 @@
+"""`compare` of a library with torch: whatever the network does to its input, wraps its output in or gives."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lrw.export import compare
+from lrw.export.check import LIMITS
+from lrw_kernels.aarch64.targets import TARGETS
+
+
+class Built:
+    """What `compare` asks of a library."""
+
+    target = TARGETS["x86_64-linux-gnu"]
+    input_size = (1, 2, 1, 1, 2)
+
+
+class Fn(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Any:
+        return self.function(x)
+
+
+X = torch.tensor([1.0, -2.0, 3.0, -4.0]).reshape(1, 2, 2, 1, 1)
+CHANNELS_LAST = np.array([1, 3, -2, -4], np.float32).reshape(Built.input_size)
+
+
+def error(monkeypatch: pytest.MonkeyPatch, function: Callable[[Tensor], Any], given: Any) -> float:
+    """Of a library that gives `given` [N, D, H, W, C], or what a function makes of its input in that order."""
+
+    def run(built: object, x: Any) -> Any:
+        assert np.array_equal(x, CHANNELS_LAST)
+        return given(x) if callable(given) else np.asarray(given, np.float32)
+
+    monkeypatch.setattr("lrw_kernels.aarch64.run_network", run)
+    before = X.clone()
+    how, found = compare(Built(), Fn(function), X)  # type: ignore[arg-type]
+    assert how in ("ran natively", "ran under emulation")
+    assert torch.equal(X, before)
+    return found
+
+
+@pytest.mark.parametrize("wrapped", [lambda y: y, lambda y: (y,), lambda y: [y], lambda y: {"out": y}])
+def test_the_one_tensor_is_compared_whatever_it_is_wrapped_in(
+    wrapped: Callable[[Tensor], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert error(monkeypatch, lambda x: wrapped(2 * x), lambda x: 2 * x) == 0
+    assert error(monkeypatch, lambda x: wrapped(2 * x), lambda x: 2 * x + 2) == 0.25
+
+
+def test_a_network_that_writes_into_its_input_gets_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert error(monkeypatch, lambda x: x.relu_(), lambda x: np.maximum(x, 0)) == 0
+
+
+def test_an_output_of_zeros_is_equal_or_infinitely_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert error(monkeypatch, lambda x: 0 * x, np.zeros(Built.input_size)) == 0
+    assert error(monkeypatch, lambda x: 0 * x, np.full(Built.input_size, 1e-30)) == math.inf
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_is_no_error_that_is_accepted(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    for function, given in ((lambda x: x, value), (lambda x: x * value, 1.0), (lambda x: x * value, value)):
+        found = error(monkeypatch, function, np.full(Built.input_size, given))
+        assert not found <= LIMITS["float32"]
+
+
+def test_every_element_has_a_limit() -> None:
+    assert {target.element for target in TARGETS.values()} == set(LIMITS)

@@ -1,0 +1,55 @@
+"""`lrw.export` before it compiles: the tile for half precision and the folder."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lrw.export import export
+from lrw_kernels.aarch64.network import Network
+
+
+class Asked(Exception):
+    """Raised in place of compiling."""
+
+
+def tiles(monkeypatch: pytest.MonkeyPatch, out: Path, **how: Any) -> list[tuple[int, ...]]:
+    """Outputs per axis of the two convolutions of a network, as they would be compiled."""
+    networks: list[Network] = []
+
+    def stop(network: Network, *_: object, **__: object) -> None:
+        networks.append(network)
+        raise Asked
+
+    monkeypatch.setattr("lrw_kernels.aarch64.build_network", stop)
+    net = nn.Sequential(nn.Conv3d(16, 16, 3), nn.Conv3d(16, 16, (1, 3, 3)))
+    with pytest.raises(Asked):
+        export(net, torch.zeros(1, 16, 14, 14, 14), out, **how)
+    return [node.operator.tile.outputs for node in networks[0].nodes]
+
+
+@pytest.mark.parametrize("target", ["aarch64-linux-gnu", "aarch64-linux-android24"])
+def test_half_precision_gets_tiles_of_two_outputs_unless_others_are_asked_for(
+    target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert tiles(monkeypatch, tmp_path, target=target) == [(4, 4, 4), (1, 4, 4)]
+    assert tiles(monkeypatch, tmp_path, target=f"{target}-fp16") == [(2, 2, 2), (1, 2, 2)]
+    assert tiles(monkeypatch, tmp_path, target=f"{target}-fp16", tile=4) == [(4, 4, 4), (1, 4, 4)]
+
+
+def test_folders_that_were_there_stay_and_those_made_in_vain_go(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    for out in ("mine", "mine/a/b", "new"):
+        tiles(monkeypatch, tmp_path / out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_a_folder_that_cannot_be_made_is_named_before_the_network_is_traced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match=r"^out: .*file/x cannot be written to \(Not a directory\)"):
+        export(nn.Hardswish(), torch.zeros(1, 1, 2, 2, 2), tmp_path / "file" / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
