@@ -29,7 +29,7 @@ from lrw_kernels.winograd import Tile
 from verify.strategies import Array
 from verify.unit.every_operator import every_operator, some_columns
 from verify.unit.network_errors import arithmetic
-from verify.unit.traced_nets import MedicalUNet, settled
+from verify.unit.traced_nets import MedicalUNet, MedResNet18, settled
 
 NATIVE, ARM, ANDROID = "x86_64-linux-gnu", "aarch64-linux-gnu", "aarch64-linux-android24"
 THREADS = 4
@@ -78,6 +78,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "r3d18": (lambda: R3D18(2, 3, (3, 64, 64), 2), (1, 2, 3, 64, 64)),
     "unet": (lambda: UNet3D(1, 3, 3, 2), (2, 1, 4, 6, 4)),
     "monai": (_monai_unet, (1, 1, 4, 8, 8)),
+    "med": (lambda: MedResNet18(2), (1, 1, 6, 6, 6)),
     "pruned": (_pruned, (2, 2, 4, 5, 6)),
 }
 
