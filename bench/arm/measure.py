@@ -12,13 +12,14 @@ from bench.arm import cycles, emulator, ours, peers
 from bench.arm.layers import Layer, Whole
 from bench.arm.program import Program
 from bench.arm.rows import Row
+from lrw.export.check import LIMITS
 from lrw.version import __version__
 
 SHARES = (1.0, 0.25)
 OURS = ("lrw", "lrw half")
 """How our rows are called: with all in float32, and with the Winograd domain in half precision."""
 FULL, HALF = "aarch64-linux-gnu", "aarch64-linux-gnu-fp16"
-WRONG, WRONG_HALF = 0.01, 0.1
+WRONG, WRONG_HALF = LIMITS["float32"], LIMITS["float16"]
 """Errors over the largest output beyond which something else was computed; what it took is of no interest."""
 
 

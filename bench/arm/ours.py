@@ -11,11 +11,13 @@ from bench.arm.data import convolved, values
 from bench.arm.layers import Layer, Whole
 from bench.arm.program import Doubles, Floats, Program
 from bench.arm.tools import call
+from lrw.export.library import MOST_OUTPUTS
 from lrw.geometry import Geometry
 from lrw.nets import C3D
 from lrw.ops import domain_conv3d, transform_weight
 from lrw_kernels import aarch64
 from lrw_kernels.aarch64.network import INPUT, Network, Node, Winograd
+from lrw_kernels.aarch64.targets import find_target
 from lrw_kernels.winograd import Tile, cheapest_tile
 
 _NAME = "layer"
@@ -64,7 +66,8 @@ def build(layer: Layer, share_of_columns: float, folder: Path, target: str = "aa
     if isinstance(layer, Whole):
         return _whole(layer, share_of_columns, folder, target)
     x, weight = values(layer)
-    tile = cheapest_tile((3, 3, 3), layer.cin, layer.cout, layer.size)
+    most_outputs = MOST_OUTPUTS[find_target(target).element]
+    tile = cheapest_tile((3, 3, 3), layer.cin, layer.cout, layer.size, most_outputs=most_outputs)
     kept = _kept(tile, share_of_columns)
     u = transform_weight(torch.from_numpy(weight), tile, kept).contiguous()
     operator = Winograd(tile, (1, 1, 1), ((layer.cout, kept),), (u.numpy(),))

@@ -7,10 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from lrw.export.trace import trace
 from lrw.ops import TileLike
+from lrw.version import __version__
 from lrw_kernels.aarch64.targets import find_target
 from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 MOST_THREADS = 256
 _LONGEST_NAME = 200  # file names have at most 255 bytes, and more in them than this
-_HALF_OUTPUTS = 2  # of a tile chosen for half precision: F(4, 3) in three axes errs by percents there, layer by layer
+MOST_OUTPUTS = {"float32": AUTO_OUTPUTS[-1], "float16": 2}
+"""Per axis, of tiles that are chosen: F(4, 3) in three axes errs by percents in half precision, layer by layer."""
 
 
 def export(
@@ -44,15 +47,15 @@ def export(
     """
     from lrw_kernels.aarch64 import build_network
 
-    half = find_target(target).element == "float16"
+    element = find_target(target).element
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise ValueError(f"threads: {threads!r}; accepted are integers from 1 to {MOST_THREADS}")
     if isinstance(name, str) and len(name) > _LONGEST_NAME:
         raise ValueError(f"name: {len(name)} characters; accepted are up to {_LONGEST_NAME}")
     with _folder(out) as folder:
-        most_outputs = _HALF_OUTPUTS if half else AUTO_OUTPUTS[-1]
-        network = trace(net, example_input, name, tile=tile, most_outputs=most_outputs)
-        return build_network(network, folder, target=target, threads=threads)
+        network = trace(net, example_input, name, tile=tile, most_outputs=MOST_OUTPUTS[element])
+        versions = {"lrw": __version__, "torch": torch.__version__}
+        return build_network(network, folder, target=target, threads=threads, versions=versions)
 
 
 @contextmanager
