@@ -28,6 +28,14 @@ def tests(session: nox.Session) -> None:
     """Every test, the property laws with their fixed profile included."""
     install(session, "test", extras="data,plot")
     session.run("pytest", *(session.posargs or ["verify"]))
+    if not session.posargs:
+        interpreted(session)
+
+
+def interpreted(session: nox.Session) -> None:
+    """The GPU kernels' laws without a GPU: in Triton's interpreter, chosen before triton is imported."""
+    files = ("verify/laws/test_layers.py", "verify/unit/test_triton_interpreted.py")
+    session.run("pytest", *files, "-k", "triton", env={"TRITON_INTERPRET": "1"})
 
 
 @nox.session

@@ -72,7 +72,7 @@ def forward(
     tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool, backend: str,
 ) -> Tensor:  # fmt: skip
     """`winograd_forward` itself, for tensors that need no dispatch."""
-    run, layer = backends.backend(backend, x.device), _geometry(tile, padding, kept, fixed)
+    run, layer = backends.backend(backend, x.device, x.dtype), _geometry(tile, padding, kept, fixed)
     epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
     with without_autocast(x.device):
         return _owned(_outer(run.forward(_inner(x), u, layer, epilogue), x))
@@ -82,7 +82,7 @@ def forward_blocks(
     x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, layer: Layer, blocks: tuple[Block, ...], backend: str
 ) -> Tensor | None:
     """Blocks of output channels in one pass, for tensors that need no dispatch; None where a backend has none."""
-    run = backends.backend(backend, x.device)
+    run = backends.backend(backend, x.device, x.dtype)
     y = run.forward_blocks(_inner(x), weights, bias, _geometry(layer.tile, layer.padding, layer.kept, True), blocks)
     return None if y is None else _owned(_outer(y, x))
 
@@ -107,7 +107,7 @@ def prepare(
     layer = (tile, padding, kept, fixed, backend)
     if _channels_last(x):
         epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
-        run = backends.backend(backend, x.device)
+        run = backends.backend(backend, x.device, x.dtype)
         prepared = run.prepare(_inner(x), u, _geometry(tile, padding, kept, fixed), epilogue)
         if prepared is not None:
             return prepared
@@ -118,7 +118,7 @@ def _input_grad_op(
     dy: Tensor, u: Tensor, input_size: list[int],
     tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
 ) -> Tensor:  # fmt: skip
-    run, layer = backends.backend(backend, dy.device), _geometry(tile, padding, kept, fixed)
+    run, layer = backends.backend(backend, dy.device, dy.dtype), _geometry(tile, padding, kept, fixed)
     d, h, w = input_size
     with without_autocast(dy.device):
         return _owned(_outer(run.input_grad(_inner(dy), u, layer, (d, h, w)), dy))
@@ -127,7 +127,7 @@ def _input_grad_op(
 def _weight_grad_op(
     x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str
 ) -> Tensor:
-    run, layer = backends.backend(backend, x.device), _geometry(tile, padding, kept, fixed)
+    run, layer = backends.backend(backend, x.device, x.dtype), _geometry(tile, padding, kept, fixed)
     with without_autocast(x.device):
         return run.weight_grad(_inner(x), _inner(dy), layer).contiguous()  # wide; autograd brings it to u's dtype
 

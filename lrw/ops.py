@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from lrw import checks
+from lrw import backends, checks
 from lrw.dispatch import Call, again, convolve, has_tangent
 from lrw.geometry import Geometry, Layer
 from lrw.operators import compute_dtype, without_autocast
@@ -44,8 +45,11 @@ def winograd_conv3d(
     [Cout, Cin, rd, rh, rw] with 1 to 7 taps per axis, bias [Cout]. `tile` is outputs per axis, or "auto": the
     cheapest whose error bound (largest error over largest output) stays within `rtol`. A `residual` of the output's
     shape and a ReLU follow the bias; without gradients all three cost no pass of their own. float32 and float64;
-    bfloat16 and float16 are computed in float32. Raises ValueError naming the argument for shapes, dtypes, devices and
-    for stride, dilation and groups other than 1. Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
+    bfloat16 and float16 are computed in float32 on a CPU, multiplied as they are on a GPU. There float32 is as precise
+    as torch's own convolutions (TF32 by default), "auto" is a tile of 2 outputs, and where both tile and backend are
+    "auto", layers that cuDNN computes faster directly go to it (`lrw.backends.choose` says which, and why). Raises
+    ValueError naming the argument for shapes, dtypes, devices and for stride, dilation and groups other than 1.
+    Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
     """
     if isinstance(input, Tensor) and input.dim() == 4:
         single = None if residual is None else residual[None]
@@ -62,6 +66,10 @@ def winograd_conv3d(
     checks.check_activation(input, weight.shape[1])
     kernel_size = _sizes(weight)
     pads = padding_sizes(padding, kernel_size)
+    if backend == tile == "auto" and input.is_cuda and _is_direct(input, weight):
+        y = F.conv3d(input, weight, bias, padding=pads)
+        y = y if residual is None else y + residual
+        return torch.relu(y) if relu else y
     layer = _layer(_spatial_tile(tile, kernel_size, input, weight, pads, rtol), kernel_size, pads, None)
     return convolve(call, _spatial_weights(weight, layer), layer, relu=relu, backend=backend, name="weight")
 
@@ -152,10 +160,12 @@ def _spatial_tile(
     d, h, w = (int(n) + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], pads, kernel_size, strict=True))
     checks.check_output_size((d, h, w), x.shape[2:])
     eps = torch.finfo(compute_dtype(x.dtype)).eps
+    if x.is_cuda:  # TF32 and half precision bear no larger one
+        return 2
     return _cheapest(kernel_size, int(weight.shape[1]), int(weight.shape[0]), (d, h, w), float(rtol), eps)
 
 
-# Exact rationals and tables are worked out at trace time: to torch.compile these three are constants. It looks through
+# Exact rationals and tables are worked out at trace time: to torch.compile these four are constants. It looks through
 # lru_cache and would trace the wrapped function, so the caches sit one call further down.
 
 
@@ -168,6 +178,17 @@ def _traced_as_constant(function: Function) -> Function:
 @_traced_as_constant
 def _cheapest(kernel_size: Triple, cin: int, cout: int, size: Triple, rtol: float, eps: float) -> Triple:
     return cheapest_tile(kernel_size, cin, cout, size, rtol, eps).outputs
+
+
+def _is_direct(x: Tensor, weight: Tensor) -> bool:
+    active = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
+    dtype = torch.get_autocast_dtype(x.device.type) if active else x.dtype
+    return _goes_to_cudnn(x.device, dtype, int(weight.shape[1]), int(weight.shape[0]))
+
+
+@_traced_as_constant
+def _goes_to_cudnn(device: torch.device, dtype: torch.dtype, cin: int, cout: int) -> bool:
+    return backends.choose(device, dtype, (cin, cout)).name == "cudnn"
 
 
 @_traced_as_constant

@@ -11,6 +11,8 @@ from lrw_kernels.winograd.error import adjoint_error, domain_error, spatial_erro
 from verify.strategies import Array, Case
 
 USELESS = 1e-2  # error bound over largest output
+USELESS_COARSE = 0.1  # the same where numbers have 16 bits, or products 10: no tile is better there
+COARSE = 1e-4  # eps from which that is so
 
 
 def assert_close(actual: Array, expected: Array, tolerance: float | Array, what: str) -> None:
@@ -54,6 +56,6 @@ def _largest(a: Array) -> float:
 
 def _meaningful(tolerance: float, case: Case, eps: float) -> float:
     """A draw whose tile is useless in this dtype (largest tiles in float32) proves nothing: have another one drawn."""
-    assume(spatial_error(case.geometry.tile, case.cin, eps) < USELESS)
+    assume(spatial_error(case.geometry.tile, case.cin, eps) < (USELESS_COARSE if eps > COARSE else USELESS))
     assert 0 < tolerance < np.inf
     return tolerance

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
+from lrw_kernels.triton.precision import of_convolutions
+from lrw_kernels.triton.speedups import expected
 from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
@@ -42,8 +44,8 @@ class Backend(Protocol):
     def weight_grad(self, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
         """dU [K, Cin, Cout], in float32 at least."""
 
-    def refusal(self, device: torch.device) -> str | None:
-        """Why this backend does not compute on `device`; None where it does."""
+    def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why this backend does not compute with tensors of `dtype` on `device`; None where it does."""
 
 
 @dataclass(frozen=True)
@@ -54,37 +56,64 @@ class Choice:
     reason: str
 
 
-_MODULES = {"reference": "lrw.backends.reference", "torch": "lrw.backends.composed", "cpu": "lrw.backends.cpu"}
-_LATER = {"triton": "kernels for NVIDIA GPUs"}  # named, so that nobody reuses them
+_MODULES = {
+    "reference": "lrw.backends.reference",
+    "torch": "lrw.backends.composed",
+    "cpu": "lrw.backends.cpu",
+    "triton": "lrw.backends.triton",
+}
+_FASTEST = {"cpu": "cpu", "cuda": "triton"}  # by type of device
 NAMES = ("auto", *_MODULES)
 
 
-def available() -> tuple[str, ...]:
-    """The backends of this version, by name."""
-    return tuple(_MODULES)
+_CPU = torch.device("cpu")
 
 
-def choose(device: torch.device) -> Choice:
-    """What `backend="auto"` takes for tensors on `device`."""
-    if device.type != "cpu":
+def available(device: torch.device = _CPU, dtype: torch.dtype = torch.float32) -> tuple[str, ...]:
+    """The backends that compute with tensors of `dtype` on `device`, by name."""
+    return tuple(name for name in _MODULES if _module(name).refusal(device, dtype) is None)
+
+
+def choose(device: torch.device, dtype: torch.dtype = torch.float32, channels: tuple[int, int] | None = None) -> Choice:
+    """What `backend="auto"` takes for tensors of `dtype` on `device`.
+
+    With `channels` (Cin, Cout), those of spatial weights whose tile is "auto" as well, that may be "cudnn", direct
+    convolution, where it is faster on a GPU: layers in the Winograd domain have no such choice.
+    """
+    if channels is not None and device.type == "cuda":
+        direct = _module("triton").refusal(device, dtype) is None and _direct(dtype, channels)
+        if direct:
+            return direct
+    name = _FASTEST.get(device.type)
+    if name is None:
         return Choice("torch", f"the only path of this version on {device.type}: tensor operations on any device")
-    refusal = _module("cpu").refusal(device)
+    refusal = _module(name).refusal(device, dtype)
     if refusal is not None:
-        return Choice("torch", f"'cpu' {refusal}")
-    return Choice("cpu", "vector kernels, the fastest on this processor")
+        return Choice("torch", f"{name!r} {refusal}")
+    return Choice(name, f"kernels of our own for {'this processor' if name == 'cpu' else 'this GPU'}")
 
 
-def backend(name: str, device: torch.device) -> Backend:
-    """The backend called `name`, ready for `device`. Raises ValueError for an unknown name or a refused device."""
+def _direct(dtype: torch.dtype, channels: tuple[int, int]) -> Choice | None:
+    """cuDNN, where the table of speed-ups has nothing to gain for layers like this."""
+    precision = of_convolutions(dtype)
+    row = expected(precision, *channels)
+    if row.speedup > 1:
+        return None
+    what = f"{precision} products of {channels[0]} to {channels[1]} channels"
+    return Choice("cudnn", f"direct convolution: Winograd is {row.speedup:.2f} times as fast for {what} ({row.source})")
+
+
+def backend(name: str, device: torch.device, dtype: torch.dtype = torch.float32) -> Backend:
+    """The backend called `name`, ready for tensors of `dtype` on `device`.
+
+    Raises ValueError for an unknown name, or where that backend refuses them.
+    """
     if name == "auto":
-        name = choose(device).name
-    if name in _LATER:
-        what = f"{name!r} ({_LATER[name]})"
-        raise ValueError(f"backend: {what} comes in a later version; accepted are {', '.join(NAMES)}")
+        name = choose(device, dtype).name
     if name not in _MODULES:
         raise ValueError(f"backend: {name!r} is not one of {', '.join(NAMES)} in this version")
     module = _module(name)
-    reason = module.refusal(device)
+    reason = module.refusal(device, dtype)
     if reason is not None:
         raise ValueError(f"backend: {name!r} {reason}")
     return module

@@ -24,7 +24,7 @@ from lrw_kernels.winograd.tile import Triple
 CACHED_VALUES = 1 << 21  # V and M of one part of a batch on a CPU, in numbers
 
 
-def refusal(device: torch.device) -> str | None:
+def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
     """Tensor operations run wherever torch does."""
     return None
 

@@ -27,7 +27,7 @@ LARGE = 1 << 20  # bytes; smaller tensors find their pages in the C library's he
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
-def refusal(device: torch.device) -> str | None:
+def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
     """Host memory, and a processor with fused multiply-adds."""
     if device.type != "cpu":
         return f"computes on the cpu only, the tensors are on {device.type}"

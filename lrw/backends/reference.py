@@ -12,7 +12,7 @@ from lrw_kernels.reference.conv import Array
 from lrw_kernels.winograd.tile import Triple
 
 
-def refusal(device: torch.device) -> str | None:
+def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
     """Numba's arrays live in host memory."""
     return None if device.type == "cpu" else f"computes on the cpu only, the tensors are on {device.type}"
 

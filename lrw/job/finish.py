@@ -1,5 +1,6 @@
 """From the retrained network to files and numbers: compress, save, export, time, report, draw."""
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,6 +135,7 @@ def _check_exported(built: "Artifacts", net: nn.Module, example: Tensor) -> tupl
     if lacking:
         return f"not run here: needs {', '.join(lacking)}", None
     try:
-        return compare(built, net, example)
+        how, difference = compare(built, net, example)
+        return (how, difference) if isfinite(difference) else (f"{how}, and nothing like torch", None)
     except RuntimeError as error:  # an emulator that does not work says nothing about the library
         return f"not run here: {error}", None

@@ -195,9 +195,6 @@ BAD_SPATIAL = {
     "tile: (2, 2)": lambda: winograd_conv3d(X, W, tile=(2, 2)),
     "kernel_size: 9 taps": lambda: winograd_conv3d(normal(1, 3, 9, 9, 9), normal(2, 3, 9, 9, 9), tile=2),
     "rtol: 1e-09 is below": lambda: winograd_conv3d(X, W, rtol=1e-9),
-    "backend: 'triton' (kernels for NVIDIA GPUs) comes in a later version": lambda: winograd_conv3d(
-        X, W, backend="triton"
-    ),
     "backend: 'oneapi' is not one of": lambda: winograd_conv3d(X, W, backend="oneapi"),
     "backend: 'reference' computes on the cpu only": lambda: backends.backend("reference", torch.device("cuda")),
     "u: dtype torch.float64": lambda: winograd_domain_conv3d(X, U.double(), tile=2),

@@ -1,0 +1,87 @@
+"""How kernels are launched: frozen configurations, chosen by pure functions of the problem."""
+
+from dataclasses import dataclass
+from math import prod
+
+from lrw_kernels.triton.precision import Precision
+from lrw_kernels.winograd.tile import Triple
+
+WORKSPACE = 512 << 20  # bytes of V and M at a time
+WARP = 32
+REGISTERS = 160  # of a thread that blocks of a transform may hold; the rest is for addresses
+FUSED_STEPS = 128  # most input channels for which products and the inverse transform are one kernel
+FUSED_OUTPUTS = 8  # most outputs of a tile, which stay in registers meanwhile
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Tiles x channels of a program, and its warps."""
+
+    tiles: int
+    channels: int
+    warps: int
+
+
+@dataclass(frozen=True)
+class Products:
+    """rows x columns of a program, steps of the sum at a time, warps, stages of the pipeline, rows of a band."""
+
+    rows: int
+    columns: int
+    steps: int
+    warps: int
+    stages: int
+    group: int = 8
+
+
+def gather(patch: int, lines: int, channels: int, itemsize: int) -> Transform:
+    """For `patch` numbers of a plane held at a time, and `lines` beside them."""
+    return _transform(patch + lines, channels, itemsize)
+
+
+def scatter(outputs: Triple, positions: int, overlap: int, channels: int, itemsize: int) -> tuple[int, Transform]:
+    """Planes of a cell that a program forms: all, or fewer where registers hold no more; and what it takes. `overlap`
+    tiles reach a cell."""
+    plane, most = outputs[1] * outputs[2], 64 if overlap == 1 else 32
+    depths = max(n for n in range(1, outputs[0] + 1) if outputs[0] % n == 0 and (n == 1 or n * plane <= most))
+    return depths, _transform((depths + 1) * plane + positions, channels, itemsize)
+
+
+def _transform(blocks: int, channels: int, itemsize: int) -> Transform:
+    """As many channels of a thread as one access takes, of 16 bytes at most and aligned, or fewer where registers are
+    full before."""
+    each, warps = min(16 // itemsize, channels & -channels), 4
+    while each > 1 and blocks * each > REGISTERS:
+        each //= 2
+    across = min(64, _power(channels))
+    return Transform(max(1, warps * WARP * each // across), across, warps)
+
+
+def products(precision: Precision, rows: int, columns: int, steps: int) -> Products:
+    """For products of many rows; columns are channels, or rows and columns both where weights' gradients are formed."""
+    down, across = (min(128, max(16, _power(n))) for n in (rows, columns))
+    if precision == "ieee":
+        return Products(min(down, 64), min(across, 64), 16, 4, 2)
+    along = min(64 if precision == "half" else 32, max(16, _power(steps)))
+    down = down if across >= 64 else min(down, 64)
+    return Products(down, across, along, 8 if down * across > 64 * 128 else 4, 3)
+
+
+def fused(precision: Precision, steps: int, columns: int, outputs: Triple) -> Products | None:
+    """For products and inverse transform in one; None where that is no kernel of ours."""
+    whole_blocks = steps % 16 == 0 and columns % 16 == 0
+    if precision == "ieee" or steps > FUSED_STEPS or not whole_blocks or prod(outputs) > FUSED_OUTPUTS:
+        return None
+    stages = 2 if steps > 64 else 4 if precision == "half" else 3
+    return Products(64, 64, _power(steps), 8, stages)
+
+
+def splits(rows: int, columns: int, steps: int, positions: int, config: Products) -> int:
+    """Parts of a long sum, so that there are programs enough for a large GPU; each has some loops at least."""
+    programs = -(-rows // config.rows) * -(-columns // config.columns) * positions
+    return max(1, min(16, 2 * 132 // programs, steps // (16 * config.steps)))
+
+
+def _power(n: int) -> int:
+    """The least power of two from n on."""
+    return 1 << max(0, n - 1).bit_length()

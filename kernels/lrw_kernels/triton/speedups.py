@@ -1,0 +1,58 @@
+"""How much faster than direct convolution a layer is on a GPU: `speedups.csv`, measured by `bench/gpu.py`.
+
+Rows without a date are not measured but predicted, by a model of memory, tensor cores and instructions. Layers are told
+apart by the geometric mean of their channels, the share of columns and the precision: sizes hardly matter where tiles
+fill the GPU.
+"""
+
+import csv
+from collections.abc import Iterable
+from functools import lru_cache
+from math import log2, sqrt
+from pathlib import Path
+from typing import NamedTuple
+
+from lrw_kernels.triton.precision import Precision
+
+TABLE = Path(__file__).with_name("speedups.csv")
+
+
+class Speedup(NamedTuple):
+    """Of one row: precision, channels, share of columns; how many times faster; on what, when (empty: predicted)."""
+
+    precision: str
+    channels: float
+    columns: float
+    speedup: float
+    device: str
+    date: str
+
+    @property
+    def source(self) -> str:
+        """Where the number is from."""
+        return f"measured on {self.device}, {self.date}" if self.date else f"predicted for {self.device}, not measured"
+
+
+def expected(precision: Precision, cin: int, cout: int, columns: float = 1.0) -> Speedup:
+    """The row next to such a layer, on logarithmic scales: first by share of columns, then by channels."""
+    channels = sqrt(cin * cout)
+
+    def distance(row: Speedup) -> tuple[float, float]:
+        return abs(log2(row.columns / columns)), abs(log2(row.channels / channels))
+
+    return min((row for row in table() if row.precision == precision), key=distance)
+
+
+@lru_cache(maxsize=1)
+def table() -> tuple[Speedup, ...]:
+    """All rows."""
+    with TABLE.open(newline="") as file:
+        return tuple(parse(csv.DictReader(file)))
+
+
+def parse(rows: Iterable[dict[str, str]]) -> list[Speedup]:
+    """Rows of the file's columns. Raises KeyError or ValueError for others."""
+    return [
+        Speedup(row["precision"], float(row["channels"]), float(row["columns"]), float(row["speedup"]), row["device"],
+                row["date"]) for row in rows
+    ]  # fmt: skip

@@ -1,0 +1,265 @@
+"""GPU kernels into the Winograd domain and out of it: gather and scatter. Tiles are data to them.
+
+Along h and w a transform is straight-line code from the exact matrices, which are compile-time tuples: zeros vanish.
+Along d it is a run-time loop over rows of tables, which keeps the code a fraction as long. Activations are
+[N, D, H, W, C] of any strides but 1 along C, domain values `[positions, tiles, C]`; half precision is widened on load
+and rounded once, on store. Every offset that may pass 2^31 is an int64.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def place(index, grid_d, grid_h, grid_w):
+    """(n, d, h, w) of a tile or cell counted through the batch."""
+    w = index % grid_w
+    rest = index // grid_w
+    h = rest % grid_h
+    rest = rest // grid_h
+    return rest // grid_d, rest % grid_d, h, w
+
+
+@triton.jit
+def transformed(z, MATRIX: tl.constexpr, FIRST: tl.constexpr, STEP: tl.constexpr, LINES: tl.constexpr):
+    """MATRIX times lines of blocks, of row 0 first; line l of LINES has z[FIRST + l], z[FIRST + l + STEP], ..."""
+    result = ()
+    for row in tl.static_range(len(MATRIX)):
+        for at in tl.static_range(LINES):
+            total = tl.full(z[0].shape, 0.0, tl.float32)
+            for i in tl.static_range(len(MATRIX[row])):
+                if MATRIX[row][i] == 1:
+                    total += z[FIRST + at + i * STEP]
+                elif MATRIX[row][i] == -1:
+                    total -= z[FIRST + at + i * STEP]
+                elif MATRIX[row][i] != 0:
+                    total += MATRIX[row][i] * z[FIRST + at + i * STEP]
+            result = result + (total,)
+    return result
+
+
+@triton.jit
+def add_slab(slab, x, factor, h, w, size_h, size_w, stride_h, stride_w, inside, columns, NH: tl.constexpr,
+             NW: tl.constexpr):  # fmt: skip
+    """slab + factor * x, NH x NW blocks [tiles, channels] of a plane of x; zero outside of it."""
+    result = ()
+    for b in tl.static_range(NH):
+        rows = inside & (h + b >= 0) & (h + b < size_h)
+        for c in tl.static_range(NW):
+            here = rows & (w + c >= 0) & (w + c < size_w)
+            value = tl.load(x + b * stride_h + c * stride_w, mask=here[:, None] & columns, other=0.0).to(tl.float32)
+            result = result + (slab[b * NW + c] + factor * value,)
+    return result
+
+
+@triton.jit
+def gather(
+    x, v, slots, rows, taps, factors, row_count, stride_n, stride_d, stride_h, stride_w, size_d, size_h, size_w,
+    channels, grid_d, grid_h, grid_w, start_d, start_h, start_w, first, tiles,
+    TAPS: tl.constexpr, UNROLLED: tl.constexpr, STEPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
+    TILES: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """v[slots[p], tile] = (MATRIX_d x H x W)_p of the patch of x that begins at start + STEPS * tile.
+
+    v [K, tiles, channels] are the tiles from `first` on. Row i of MATRIX_d has the numbers factors[i, q] at taps[i, q],
+    q < TAPS; rows [row_count] are those where a position is kept. slots [T]: where p is kept, -1 where it is not.
+    """
+    NH: tl.constexpr = len(H[0])
+    NW: tl.constexpr = len(W[0])
+    local = tl.program_id(0) * TILES + tl.arange(0, TILES)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    n, d, h, w = place(first + local, grid_d, grid_h, grid_w)
+    d, h, w = d * STEPS[0] + start_d, h * STEPS[1] + start_h, w * STEPS[2] + start_w
+    here, columns = local < tiles, (channel < channels)[None, :]
+    corner = n.to(tl.int64) * stride_n + d.to(tl.int64) * stride_d + h * stride_h + w * stride_w
+    patch = x + corner[:, None] + channel[None, :]
+    target = v + local.to(tl.int64)[:, None] * channels + channel[None, :]
+    plane = tl.cast(tiles, tl.int64) * channels
+    inside = here[:, None] & columns
+    nothing = tl.full((TILES, CHANNELS), 0.0, tl.float32)
+    for r in range(row_count):
+        i = tl.load(rows + r)
+        slab = ()
+        for _ in tl.static_range(NH * NW):
+            slab = slab + (nothing,)
+        if UNROLLED:
+            for q in tl.static_range(TAPS):
+                tap, factor = tl.load(taps + i * TAPS + q), tl.load(factors + i * TAPS + q)
+                rows_there = here & (d + tap >= 0) & (d + tap < size_d)
+                slab = add_slab(slab, patch + tap * stride_d, factor, h, w, size_h, size_w, stride_h, stride_w,
+                                rows_there, columns, NH, NW)  # fmt: skip
+        else:
+            for q in range(TAPS):
+                tap, factor = tl.load(taps + i * TAPS + q), tl.load(factors + i * TAPS + q)
+                rows_there = here & (d + tap >= 0) & (d + tap < size_d)
+                slab = add_slab(slab, patch + tap * stride_d, factor, h, w, size_h, size_w, stride_h, stride_w,
+                                rows_there, columns, NH, NW)  # fmt: skip
+        lines = transformed(slab, H, 0, NW, NW)
+        for j in tl.static_range(len(H)):
+            values = transformed(lines, W, j * NW, 1, 1)
+            for k in tl.static_range(len(W)):
+                slot = tl.load(slots + (i * len(H) + j) * len(W) + k)
+                if slot >= 0:
+                    tl.store(target + slot.to(tl.int64) * plane, values[k].to(v.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def loaded(
+    m, slots, at, here, columns, channel, grid_d, grid_h, grid_w, first_tile, channels, plane, COUNT: tl.constexpr
+):
+    """The values of COUNT positions, in `slots`, of the tiles at (n, d, h, w); zero of those that are not kept or not
+    there."""
+    n, d, h, w = at
+    there = here & (d >= 0) & (d < grid_d) & (h >= 0) & (h < grid_h) & (w >= 0) & (w < grid_w)
+    tile = ((n * grid_d + d) * grid_h + h) * grid_w + w - first_tile
+    source = m + tile.to(tl.int64)[:, None] * channels + channel[None, :]
+    values = ()
+    for k in tl.static_range(COUNT):
+        slot = tl.load(slots + k)
+        kept = there[:, None] & columns & (tl.zeros_like(columns).to(tl.int32) + slot >= 0)
+        value = tl.load(source + slot.to(tl.int64) * plane, mask=kept, other=0.0)
+        values = values + (value.to(tl.float32),)
+    return values
+
+
+@triton.jit
+def across(values, W: tl.constexpr, FIRST: tl.constexpr, WIDTHS: tl.constexpr):
+    """For each of the WIDTHS columns c of W, from FIRST on, the sum over k of W[k][c] * values[k]."""
+    sums = ()
+    for c in tl.static_range(FIRST, FIRST + WIDTHS):
+        total = tl.full(values[0].shape, 0.0, tl.float32)
+        for k in tl.static_range(len(W)):
+            if W[k][c] == 1:
+                total += values[k]
+            elif W[k][c] == -1:
+                total -= values[k]
+            elif W[k][c] != 0:
+                total += W[k][c] * values[k]
+        sums = sums + (total,)
+    return sums
+
+
+@triton.jit
+def add_rows(slab, sums, H: tl.constexpr, ROW: tl.constexpr, FIRST: tl.constexpr, HEIGHTS: tl.constexpr,
+             WIDTHS: tl.constexpr):  # fmt: skip
+    """slab[b, c] + H[ROW][FIRST + b] * sums[c], blocks of the outputs b x c of a cell."""
+    result = ()
+    for b in tl.static_range(HEIGHTS):
+        for c in tl.static_range(WIDTHS):
+            if H[ROW][FIRST + b] == 1:
+                result = result + (slab[b * WIDTHS + c] + sums[c],)
+            elif H[ROW][FIRST + b] == -1:
+                result = result + (slab[b * WIDTHS + c] - sums[c],)
+            elif H[ROW][FIRST + b] != 0:
+                result = result + (slab[b * WIDTHS + c] + H[ROW][FIRST + b] * sums[c],)
+            else:
+                result = result + (slab[b * WIDTHS + c],)
+    return result
+
+
+@triton.jit
+def add_factored(slab, sums, factors, HEIGHTS: tl.constexpr, WIDTHS: tl.constexpr):
+    """`add_rows` with the HEIGHTS numbers in memory."""
+    result = ()
+    for b in tl.static_range(HEIGHTS):
+        factor = tl.load(factors + b)
+        for c in tl.static_range(WIDTHS):
+            result = result + (slab[b * WIDTHS + c] + factor * sums[c],)
+    return result
+
+
+@triton.jit
+def finish(
+    cells, y, bias, residual, corner, residual_corner, d, h, w, channel, here, size_d, size_h, size_w, channels,
+    stride_d, stride_h, stride_w, residual_d, residual_h, residual_w,
+    HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr,
+    DEPTHS: tl.constexpr, HEIGHTS: tl.constexpr, WIDTHS: tl.constexpr,
+):  # fmt: skip
+    """Bias, residual and ReLU (which keeps NaN), in this order, and the store of what lies inside y."""
+    columns = channel < channels
+    if HAS_BIAS:
+        shift = tl.load(bias + channel, mask=columns, other=0.0).to(tl.float32)[None, :]
+    for a in tl.static_range(DEPTHS):
+        for b in tl.static_range(HEIGHTS):
+            for c in tl.static_range(WIDTHS):
+                value = cells[(a * HEIGHTS + b) * WIDTHS + c]
+                inside = here & (d + a >= 0) & (d + a < size_d) & (h + b >= 0) & (h + b < size_h)
+                inside = (inside & (w + c >= 0) & (w + c < size_w))[:, None] & columns[None, :]
+                if HAS_BIAS:
+                    value += shift
+                if HAS_RESIDUAL:
+                    at = (
+                        residual_corner[:, None] + (a * residual_d + b * residual_h + c * residual_w) + channel[None, :]
+                    )
+                    value += tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
+                if RELU:
+                    value = tl.where(value < 0.0, 0.0, value)
+                at = corner[:, None] + (a * stride_d + b * stride_h + c * stride_w) + channel[None, :]
+                tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def scatter(
+    m, y, bias, residual, slots, rows, shifts, factors, heights, row_count, stride_n, stride_d, stride_h, stride_w,
+    residual_n, residual_d, residual_h, residual_w, size_d, size_h, size_w, channels, grid_d, grid_h, grid_w, cells_d,
+    cells_h, cells_w, start_d, start_h, start_w, first_cell, cells, first_tile, tiles,
+    HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, STEPS: tl.constexpr, DEPTHS: tl.constexpr,
+    H: tl.constexpr, W: tl.constexpr, ROLLED: tl.constexpr, TILES: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """The adjoint of `gather`: y[start + STEPS * cell + a] = sum over tiles and p of MATRIX_p[...] m[slots[p], tile].
+
+    A cell holds the outputs [STEPS] that no neighbour shares; tile `cell - s` reaches it with the matrices' columns
+    from s * STEPS on. H and W [positions][shifts * STEPS]; along d, row r of the tables is one of the pairs of a shift
+    shifts[r] and a position rows[r], with numbers factors[r, STEPS]. ROLLED: along h, too, there is a loop at run time,
+    with H as a table `heights`. A program forms DEPTHS of a cell's planes. m [K, tiles, channels] are the tiles from
+    `first_tile` on, y's cells those from `first_cell` on.
+    """
+    TH: tl.constexpr = len(H)
+    TW: tl.constexpr = len(W)
+    SHIFTS_H: tl.constexpr = len(H[0]) // STEPS[1]
+    SHIFTS_W: tl.constexpr = len(W[0]) // STEPS[2]
+    local = tl.program_id(0) * TILES + tl.arange(0, TILES)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    part = tl.program_id(2) * DEPTHS
+    n, d, h, w = place(first_cell + local, cells_d, cells_h, cells_w)
+    here, columns = local < cells, (channel < channels)[None, :]
+    plane = tl.cast(tiles, tl.int64) * channels
+    nothing = tl.full((TILES, CHANNELS), 0.0, tl.float32)
+    total = ()
+    for _ in tl.static_range(DEPTHS * STEPS[1] * STEPS[2]):
+        total = total + (nothing,)
+    for r in range(row_count):
+        i, tile_d = tl.load(rows + r), d - tl.load(shifts + r)
+        slab = ()
+        for _ in tl.static_range(STEPS[1] * STEPS[2]):
+            slab = slab + (nothing,)
+        if ROLLED:
+            for line in range(TH * SHIFTS_H):
+                j, s = line // SHIFTS_H, line % SHIFTS_H
+                for u in tl.static_range(SHIFTS_W):
+                    at = n, tile_d, h - s, w - u
+                    values = loaded(m, slots + (i * TH + j) * TW, at, here, columns, channel, grid_d, grid_h, grid_w,
+                                    first_tile, channels, plane, TW)  # fmt: skip
+                    sums = across(values, W, u * STEPS[2], STEPS[2])
+                    slab = add_factored(slab, sums, heights + line * STEPS[1], STEPS[1], STEPS[2])
+        else:
+            for j in tl.static_range(TH):
+                for s in tl.static_range(SHIFTS_H):
+                    for u in tl.static_range(SHIFTS_W):
+                        at = n, tile_d, h - s, w - u
+                        values = loaded(m, slots + (i * TH + j) * TW, at, here, columns, channel, grid_d, grid_h,
+                                        grid_w, first_tile, channels, plane, TW)  # fmt: skip
+                        sums = across(values, W, u * STEPS[2], STEPS[2])
+                        slab = add_rows(slab, sums, H, j, s * STEPS[1], STEPS[1], STEPS[2])
+        weighted = ()
+        for a in tl.static_range(DEPTHS):
+            factor = tl.load(factors + r * STEPS[0] + part + a)
+            for b in tl.static_range(STEPS[1] * STEPS[2]):
+                weighted = weighted + (total[a * STEPS[1] * STEPS[2] + b] + factor * slab[b],)
+        total = weighted
+    d, h, w = d * STEPS[0] + start_d + part, h * STEPS[1] + start_h, w * STEPS[2] + start_w
+    corner = n.to(tl.int64) * stride_n + d.to(tl.int64) * stride_d + h * stride_h + w * stride_w
+    other = n.to(tl.int64) * residual_n + d.to(tl.int64) * residual_d + h * residual_h + w * residual_w
+    finish(total, y, bias, residual, corner, other, d, h, w, channel, here, size_d, size_h, size_w, channels, stride_d,
+           stride_h, stride_w, residual_d, residual_h, residual_w, HAS_BIAS, HAS_RESIDUAL, RELU, DEPTHS, STEPS[1],
+           STEPS[2])  # fmt: skip

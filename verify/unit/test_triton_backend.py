@@ -1,0 +1,149 @@
+"""The GPU backend without a GPU: who may ask for it, what "auto" takes, and what tables say."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from lrw import backends
+from lrw.backends import triton as backend
+from lrw.ops import winograd_conv3d
+from lrw_kernels.triton import precision, speedups
+from lrw_kernels.winograd import Tile
+from lrw_kernels.winograd.mirror import mirrored_positions
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+X, W = torch.randn(1, 3, 5, 5, 5), torch.randn(2, 3, 3, 3, 3)
+plain = pytest.mark.skipif(backend.refusal(CPU, torch.float32) is None, reason="TRITON_INTERPRET=1: a CPU will do")
+
+
+def run_python(code: str, **variables: str) -> str:
+    """What `code` prints in a process of its own."""
+    command, environment = [sys.executable, "-c", code], os.environ | variables
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+
+
+@pytest.fixture
+def hopper() -> Iterator[None]:
+    """As if there were one."""
+    with patch.multiple(torch.cuda, is_available=lambda: True, get_device_capability=lambda _: (9, 0)):
+        yield
+
+
+@plain
+def test_asked_for_by_name_it_never_falls_back() -> None:
+    with pytest.raises(ValueError, match="backend: 'triton' computes on NVIDIA GPUs only; the tensors are on cpu"):
+        winograd_conv3d(X, W, backend="triton")
+
+
+@plain
+def test_a_machine_without_a_gpu_and_without_triton_is_told_so() -> None:
+    assert backend.refusal(GPU, torch.float32) == "finds no NVIDIA GPU"
+    with patch.object(backend, "_missing_triton", lambda: "needs the package triton (pip install 'lrw[gpu]')"):
+        assert backends.choose(GPU).reason == "'triton' needs the package triton (pip install 'lrw[gpu]')"
+        assert backends.choose(GPU).name == "torch"
+
+
+@pytest.mark.parametrize(
+    ("found", "accepted"), [("3.5.1", False), ("3.6.0", True), ("3.9.0+git1", True), ("4.0", True)]
+)
+def test_triton_may_be_too_old(found: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "version", lambda _: found)
+    reason = backend._missing_triton.__wrapped__()
+    assert reason == (None if accepted else f"needs triton 3.6 or later; installed is {found}")
+
+
+@pytest.mark.usefixtures("hopper")
+def test_dtypes_and_older_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backend.refusal(GPU, torch.float16) is None
+    assert backend.refusal(GPU, torch.float64) == "computes float32, bfloat16 and float16; the tensors are float64"
+    assert backends.choose(GPU, torch.float64).name == "torch"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    assert backend.refusal(GPU, torch.float32) == "needs compute capability 8.0 or later, this GPU has 7.5"
+    monkeypatch.setattr(torch.version, "hip", "6.3")
+    assert backend.refusal(GPU, torch.float32) == "computes on NVIDIA GPUs only; the tensors are on an AMD GPU"
+
+
+def test_importing_lrw_imports_no_triton_kernels_and_no_triton() -> None:
+    code = "import sys, lrw, lrw.ops, lrw_kernels.triton; print('triton' in sys.modules, 'numba' in sys.modules)"
+    assert run_python(code).split() == ["False", "False"]
+
+
+@pytest.mark.usefixtures("hopper")
+def test_auto_goes_to_cudnn_where_direct_convolution_is_faster_and_says_why() -> None:
+    small = backends.choose(GPU, torch.bfloat16, (64, 64))
+    assert small.name == "cudnn"
+    assert "64 to 64 channels" in small.reason
+    assert "measured" in small.reason
+    assert backends.choose(GPU, torch.bfloat16, (512, 512)).name == "triton"
+    assert backends.choose(GPU, torch.bfloat16).name == "triton"  # in the Winograd domain there is no direct way
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        assert backends.choose(GPU, torch.float32, (64, 64)).name == "triton"
+
+
+def test_the_row_next_to_a_layer_is_taken() -> None:
+    row = speedups.expected("half", 64, 128, 0.3)
+    assert (row.channels, row.columns) == (90, 0.25)
+    assert speedups.expected("ieee", 3, 64).channels == 64
+    assert {row.precision for row in speedups.table()} == {"half", "tf32", "ieee"}
+    assert "not measured" in speedups.Speedup("half", 64, 1, 2, "H200", "").source
+    assert "measured on H200, 2026-11-22" in speedups.Speedup("half", 64, 1, 2, "H200", "2026-11-22").source
+
+
+@pytest.mark.parametrize(
+    ("newer", "above", "older", "expected"),
+    [
+        ("tf32", "none", None, "tf32"),
+        ("ieee", "tf32", None, "ieee"),
+        ("none", "tf32", None, "tf32"),
+        ("none", "none", None, "ieee"),
+        (None, None, True, "tf32"),
+        (None, None, False, "ieee"),
+    ],
+)
+def test_float32_is_as_precise_as_torchs_convolutions(
+    newer: str | None, above: str | None, older: bool | None, expected: str
+) -> None:
+    conv = SimpleNamespace() if newer is None else SimpleNamespace(fp32_precision=newer)
+    cudnn = SimpleNamespace(conv=conv, allow_tf32=older)
+    with patch.object(torch, "backends", SimpleNamespace(cudnn=cudnn, fp32_precision=above)):
+        assert precision.of_convolutions(torch.float32) == expected
+        assert precision.of_convolutions(torch.float16) == "half"
+
+
+# The adjoint as a layer
+
+
+@pytest.mark.parametrize(
+    ("tile", "padding", "first"),
+    [
+        ("F(2x2x2,3x3x3)", (1, 1, 1), (63, 61, 62, 60)),
+        ("F(2x2x2,3x3x3)@1,0,1", (1, 1, 1), (63, 61, 62, 60)),
+        ("F(1x2x2,1x3x3)", (0, 1, 1), (15, 13, 14, 12)),
+        ("F(1x1x1,3x3x3)", (1, 1, 1), (26, 25, 24)),
+        ("F(2x2x2,3x3x3)", (0, 1, 1), None),
+        ("F(4x4x4,3x3x3)", (1, 1, 1), None),
+        ("F(2x2x2,5x5x5)", (2, 2, 2), None),
+    ],
+)
+def test_mirrored_positions_are_found_where_there_are_some(
+    tile: str, padding: tuple[int, int, int], first: tuple[int, ...] | None
+) -> None:
+    found = mirrored_positions(Tile.parse(tile), padding)
+    if first is None:
+        assert found is None
+        return
+    assert found is not None
+    assert found[: len(first)] == first
+    assert [found[p] for p in found] == list(range(len(found)))  # partners of each other
+
+
+def test_the_interpreter_is_known_by_its_variable() -> None:
+    code = "from lrw.backends import available; print('triton' in available())"
+    assert run_python(code, TRITON_INTERPRET="1").strip() == "True"
+    assert run_python(code, TRITON_INTERPRET="0").strip() == "False"
