@@ -84,6 +84,13 @@ def bench_arm(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_gpu(session: nox.Session) -> None:
+    """Measure layers and a training step on an NVIDIA GPU beside cuDNN; arguments after -- go to `bench/gpu.py`."""
+    install(session, extras="gpu")
+    session.run("python", "-m", "bench.gpu", *session.posargs)
+
+
+@nox.session
 def evidence(session: nox.Session) -> None:
     """Train every method on real volumes and write docs/evidence.md; arguments after -- go to `bench.evidence`."""
     install(session, extras="data,plot")

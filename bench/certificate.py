@@ -14,7 +14,11 @@ def machine() -> str:
 
 def commit() -> str:
     """The checkout's commit, "-dirty" behind it where files were changed."""
-    described = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return "unknown"
     return described.stdout.strip() or "unknown"
 
 

@@ -1,4 +1,4 @@
-"""Tables for README.md and docs/arm.md, and docs/evidence.md, out of committed results: `python -m bench.report`."""
+"""Tables for README.md and docs/, and docs/evidence.md, out of committed results: `python -m bench.report`."""
 
 import csv
 import re
@@ -10,6 +10,7 @@ from statistics import geometric_mean
 from bench.arm import page as arm
 from bench.evidence import claims, latency, page
 from bench.evidence import rows as evidence
+from bench.on_gpu import page as gpu
 from lrw.export.operators import TABLE as OPERATORS
 from lrw.export.operators import Function
 
@@ -17,7 +18,7 @@ RESULTS = Path(__file__).parent / "results"
 EVIDENCE, LATENCY = RESULTS / "evidence.csv", RESULTS / "evidence_latency.csv"
 README = Path(__file__).parents[1] / "README.md"
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = (README, DOCS / "arm.md")
+PAGES = (README, DOCS / "arm.md", DOCS / "gpu.md")
 Rows = list[dict[str, str]]
 
 
@@ -105,6 +106,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "cpu_training": lambda: training_table(read("cpu_training")),
     "evidence": lambda: evidence_table(read("evidence")),
     "arm": lambda: arm.table(read("arm"), read("arm_peers")),
+    "gpu": lambda: gpu.table(read("gpu")),
     "operators": operators_table,
 }
 

@@ -1,0 +1,48 @@
+"""The table that dispatch reads, `lrw_kernels/triton/speedups.csv`, with what was measured in place of predictions."""
+
+import csv
+import io
+from collections.abc import Sequence
+from math import isqrt
+from pathlib import Path
+from statistics import geometric_mean
+
+from bench.on_gpu.rows import Row
+from lrw_kernels.triton.speedups import Speedup, parse
+
+TILE = "F(2x2x2, 3x3x3)"
+"""What dispatch takes on a GPU."""
+
+
+def measured(rows: Sequence[Row], device: str, date: str) -> list[Speedup]:
+    """Of forward passes in a stream of calls; layers with as many channels are one row, their geometric mean."""
+    groups: dict[tuple[str, int, float], list[float]] = {}
+    for row in rows:
+        if row.kind == "forward" and row.tile == TILE and row.speedup and row.cin and row.cout and row.columns:
+            groups.setdefault((row.precision, isqrt(row.cin * row.cout), row.columns), []).append(row.speedup)
+    name = device.removeprefix("NVIDIA ")
+    return [Speedup(*key, geometric_mean(values), name, date) for key, values in groups.items()]
+
+
+def merged(old: Sequence[Speedup], new: Sequence[Speedup]) -> list[Speedup]:
+    """All of both, `new` where both have a row, in the file's order."""
+    by_key = {row[:3]: row for row in (*old, *new)}
+    order = {name: i for i, name in enumerate(("half", "tf32", "ieee"))}
+    return sorted(by_key.values(), key=lambda row: (order.get(row.precision, len(order)), row.channels, -row.columns))
+
+
+def text(rows: Sequence[Speedup]) -> str:
+    """The file."""
+    lines = [",".join(Speedup._fields)]
+    lines += [f"{r.precision},{r.channels:g},{r.columns:.2f},{r.speedup:.2f},{r.device},{r.date}" for r in rows]
+    return "\n".join(lines) + "\n"
+
+
+def rewrite(path: Path, rows: Sequence[Row], device: str, date: str) -> int:
+    """Put what was measured into the file, which may be new, whole or not at all; returns how many rows that were."""
+    old = parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
+    new = measured(rows, device, date)
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text(merged(old, new)))
+    draft.replace(path)
+    return len(new)
