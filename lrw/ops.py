@@ -199,8 +199,17 @@ def _layer(tile: TileLike, kernel_size: Triple, padding: Triple, kept: tuple[int
 
 @_traced_as_constant
 def _filter_table(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # A new tensor every time: one kept from inference mode or from a fake mode would poison later training.
+    # A new tensor every time: one kept from a fake mode would poison later training. On a GPU that would be a copy that
+    # waits, which no CUDA graph may hold: there it is kept, where no mode looks on.
+    if device.type == "cuda" and torch._C._len_torch_dispatch_stack() == 0:
+        return _filter_table_on(tile, kept, dtype, device)
     return torch.tensor(_cached_filter_table(tile, kept), dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=256)
+def _filter_table_on(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(_cached_filter_table(tile, kept), dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=1024)

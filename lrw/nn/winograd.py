@@ -25,6 +25,7 @@ class WinogradConv3d(WinogradLayer):
     """
 
     mask: Tensor
+    kept_index: Tensor
     computes_all = False  # also columns that are dropped, as zeros: for whoever wants their gradients
     _holes = False  # whether kept columns have weights that are not
 
@@ -116,6 +117,9 @@ class WinogradConv3d(WinogradLayer):
         kept = range(tile.positions) if self.computes_all else [int(p) for p in there.nonzero().flatten()]
         self.geometry = replace(self.geometry, kept=None if len(kept) == tile.positions else tuple(kept))
         self._holes = not bool(self.mask[list(kept)].all())
+        with torch.inference_mode(False):  # on the device ahead of time: a copy in every pass stops CUDA graphs
+            index = torch.tensor(list(kept), dtype=torch.long, device=self.mask.device)
+        self.register_buffer("kept_index", index, persistent=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         mask = state_dict.get(prefix + "mask")
@@ -139,5 +143,4 @@ class WinogradConv3d(WinogradLayer):
 
     def rows(self, table: Tensor) -> Tensor:
         """The computed rows of a [T, ...] table."""
-        kept = self.geometry.kept
-        return table if kept is None else table[list(kept)]
+        return table if self.geometry.kept is None else table.index_select(0, self.kept_index)
