@@ -14,15 +14,15 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import mkldnn
 
 from bench import stages, training
-from bench.cases import CASES, Case
+from bench.cases import CASES
 from bench.certificate import machine, today
+from bench.layers import Layer, kept
 from lrw import backends
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d, transform_weight
@@ -67,7 +67,7 @@ def main() -> int:
     return 0
 
 
-def measure(case: Case, tile: Tile, backend: str, seconds: float) -> list[dict[str, Any]]:
+def measure(case: Layer, tile: Tile, backend: str, seconds: float) -> list[dict[str, Any]]:
     """A row for each share of kept columns. Raises AssertionError, with no timing done, where a gate is red."""
     x = torch.randn(1, case.cin, *case.size)
     weight = torch.randn(case.cout, case.cin, 3, 3, 3) / (27 * case.cin) ** 0.5
@@ -77,7 +77,7 @@ def measure(case: Case, tile: Tile, backend: str, seconds: float) -> list[dict[s
     candidates: dict[str, Callable[[], Any]] = {**_torch_forms(x, last, weight)}
     layers, errors = {}, {}
     for share in SHARES:
-        layers[share] = Geometry(tile, (1, 1, 1), None if share == 1 else _kept(tile, share), fixed=share < 1)
+        layers[share] = Geometry(tile, (1, 1, 1), None if share == 1 else kept(tile, share), fixed=share < 1)
         rows = u if share == 1 else u[list(layers[share].positions)].contiguous()
         candidates[f"lrw {share}"] = _winograd(last, rows, layers[share], name)
         errors[share] = _gate(case, candidates[f"lrw {share}"](), x, weight, rows, layers[share])
@@ -109,7 +109,7 @@ def measure(case: Case, tile: Tile, backend: str, seconds: float) -> list[dict[s
     ]
 
 
-def _stages(case: Case, layer: Geometry, times: dict[str, float], share: float) -> dict[str, Any]:
+def _stages(case: Layer, layer: Geometry, times: dict[str, float], share: float) -> dict[str, Any]:
     """Products: the whole pass less its transforms, as a rate and as a share of the peak of the same minutes."""
     products = times[f"whole {share}"] - times[f"transforms {share}"]
     rate, peak = stages.product_flops(case, layer) / products, stages.peak_flops() / times["peak"]
@@ -142,7 +142,7 @@ def _winograd(x: Tensor, u: Tensor, layer: Geometry, backend: str) -> Callable[[
     return lambda: domain_conv3d(x, u, None, arguments, backend)
 
 
-def _gate(case: Case, y: Tensor, x: Tensor, weight: Tensor, u: Tensor, layer: Geometry) -> float:
+def _gate(case: Layer, y: Tensor, x: Tensor, weight: Tensor, u: Tensor, layer: Geometry) -> float:
     """Largest error over largest output against float64; asserts that it is within the computed bound."""
     if layer.kept is None:
         exact = F.conv3d(x.double(), weight.double(), padding=1)
@@ -154,12 +154,7 @@ def _gate(case: Case, y: Tensor, x: Tensor, weight: Tensor, u: Tensor, layer: Ge
     return error / float(exact.abs().max())
 
 
-def _kept(tile: Tile, share: float) -> tuple[int, ...]:
-    chosen = np.random.default_rng(1).choice(tile.positions, round(share * tile.positions), replace=False)
-    return tuple(sorted(int(p) for p in chosen))
-
-
-def _tile(text: str, case: Case) -> Tile:
+def _tile(text: str, case: Layer) -> Tile:
     """What `tile="auto"` takes for the dense layer, or the given one."""
     if text == "auto":
         return cheapest_tile((3, 3, 3), case.cin, case.cout, case.size)

@@ -7,7 +7,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from bench.cases import Case
+from bench.layers import Layer
 from lrw.geometry import Geometry
 from lrw_kernels.cpu import conv, layout, library, threads
 from lrw_kernels.cpu import problem as problems
@@ -18,7 +18,7 @@ from lrw_kernels.cpu.micro import PEAK_STEPS
 PEAK_ITEMS = 64
 
 
-def problem(case: Case, geometry: Geometry) -> problems.Problem:
+def problem(case: Layer, geometry: Geometry) -> problems.Problem:
     """A problem of its own, not the one calls share: `without_products` changes it."""
     known = problems.of(
         str(geometry.tile),
@@ -35,12 +35,12 @@ def problem(case: Case, geometry: Geometry) -> problems.Problem:
     return replace(known)
 
 
-def prepared(case: Case, geometry: Geometry) -> conv.Pass:
+def prepared(case: Layer, geometry: Geometry) -> conv.Pass:
     """The forward pass as calls do it."""
     return conv.prepared(problem(case, geometry), conv.FORWARD)
 
 
-def stages(case: Case, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Callable[[], None]]:
+def stages(case: Layer, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Callable[[], None]]:
     """The whole pass and the transforms alone, on ready buffers; x is channels_last_3d [1, C, D, H, W]."""
     y = torch.empty(1, case.cout, *case.size).to(memory_format=torch.channels_last_3d)
     source, target = (_activations(t) for t in (x, y))
@@ -68,7 +68,7 @@ def peak_flops() -> int:
     return 2 * PEAK_ITEMS * PEAK_STEPS * machine.rows * machine.vectors * machine.lanes("float32")
 
 
-def product_flops(case: Case, geometry: Geometry) -> int:
+def product_flops(case: Layer, geometry: Geometry) -> int:
     """Of the products of one pass."""
     return 2 * geometry.columns * prod(geometry.tile.grid(case.size)) * case.cin * case.cout
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cases import Case
+from bench.layers import Layer
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d, transform_weight
 from lrw.timing import interleaved
@@ -17,7 +17,7 @@ from lrw_kernels.winograd.error import adjoint_error
 EPS = 2.0**-23
 
 
-def measure(case: Case, tile: Tile, backend: str, seconds: float) -> dict[str, Any]:
+def measure(case: Layer, tile: Tile, backend: str, seconds: float) -> dict[str, Any]:
     """One row. Raises AssertionError, with nothing timed, where dX is off by more than its computed bound."""
     x = torch.randn(1, case.cin, *case.size)
     weight = torch.randn(case.cout, case.cin, 3, 3, 3) / (27 * case.cin) ** 0.5
@@ -66,7 +66,7 @@ def _step(
     return step
 
 
-def _gate(case: Case, dx: Tensor, weight: Tensor, dy: Tensor, u: Tensor, tile: Tile) -> float:
+def _gate(case: Layer, dx: Tensor, weight: Tensor, dy: Tensor, u: Tensor, tile: Tile) -> float:
     exact = torch.nn.grad.conv3d_input((1, case.cin, *case.size), weight.double(), dy.double(), padding=1)
     error = float((dx.double() - exact).abs().max())
     norms = u.norm(dim=2).amax(dim=1).numpy()

@@ -16,9 +16,10 @@ from typing import NoReturn
 from rich.console import Console
 
 from bench.arm import cycles, emulator, rows, table, tools
-from bench.arm.layers import LAYERS, Layer, select
+from bench.arm.layers import LAYERS
 from bench.arm.measure import OURS, Contender, measure, our_contenders, peer_contender
 from bench.arm.peers import PEERS
+from bench.layers import Layer, select
 
 CROSS = "aarch64-linux-gnu-gcc"
 
@@ -93,7 +94,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _layers(text: str) -> list[Layer]:
     try:
-        return select(text)
+        return select(text, LAYERS)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

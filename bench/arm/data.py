@@ -4,8 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bench.arm.layers import Layer
 from bench.arm.program import Doubles, Floats
+from bench.layers import Layer
 
 
 def values(layer: Layer) -> tuple[Floats, Floats]:

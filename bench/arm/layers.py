@@ -1,34 +1,8 @@
 """What libraries are judged on: four reference layers, the eight convolutions of C3D, and all of C3D for ours."""
 
 from dataclasses import dataclass
-from math import prod
 
-Triple = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A 3x3x3 convolution, stride 1, padding 1, batch 1, float32: size is (D, H, W) of input and output."""
-
-    name: str
-    cin: int
-    cout: int
-    size: Triple
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(Cin, Cout, D, H, W): all that a library sees of it."""
-        return (self.cin, self.cout, *self.size)
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds of direct convolution, those with the zeros of the padding included."""
-        return 27 * self.cin * self.cout * prod(self.size)
-
-    @property
-    def title(self) -> str:
-        """Name and shape, for people."""
-        return f"{self.name}: {self.cin}->{self.cout} at {'x'.join(map(str, self.size))}"
+from bench.layers import Layer
 
 
 @dataclass(frozen=True)
@@ -56,16 +30,3 @@ LAYERS: tuple[Layer, ...] = (
     Layer("c3d-5b", 512, 512, (2, 7, 7)),
     Whole("whole-c3d", 3, 101, (16, 112, 112)),
 )
-
-
-def select(texts: str) -> list[Layer]:
-    """The layers whose names begin with one of the comma-separated `texts`, in order.
-
-    Raises ValueError for a text that no name begins with.
-    """
-    wanted = [text.strip() for text in texts.split(",")]
-    for text in wanted:
-        if not text or not any(layer.name.startswith(text) for layer in LAYERS):
-            known = ", ".join(layer.name for layer in LAYERS)
-            raise ValueError(f"{text!r} begins no layer's name; there are {known}")
-    return [layer for layer in LAYERS if layer.name.startswith(tuple(wanted))]

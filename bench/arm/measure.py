@@ -9,9 +9,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from bench.arm import cycles, emulator, ours, peers
-from bench.arm.layers import Layer, Whole
+from bench.arm.layers import Whole
 from bench.arm.program import Program
 from bench.arm.rows import Row
+from bench.layers import Layer
 from lrw.export.check import LIMITS
 from lrw.version import __version__
 

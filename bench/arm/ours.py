@@ -8,9 +8,10 @@ import torch
 
 import lrw
 from bench.arm.data import convolved, values
-from bench.arm.layers import Layer, Whole
+from bench.arm.layers import Whole
 from bench.arm.program import Doubles, Floats, Program
 from bench.arm.tools import call
+from bench.layers import Layer, kept
 from lrw.export.library import MOST_OUTPUTS
 from lrw.geometry import Geometry
 from lrw.nets import C3D
@@ -18,7 +19,7 @@ from lrw.ops import domain_conv3d, transform_weight
 from lrw_kernels import aarch64
 from lrw_kernels.aarch64.network import INPUT, Network, Node, Winograd
 from lrw_kernels.aarch64.targets import find_target
-from lrw_kernels.winograd import Tile, cheapest_tile
+from lrw_kernels.winograd import cheapest_tile
 
 _NAME = "layer"
 _MAIN = """\
@@ -68,9 +69,9 @@ def build(layer: Layer, share_of_columns: float, folder: Path, target: str = "aa
     x, weight = values(layer)
     most_outputs = MOST_OUTPUTS[find_target(target).element]
     tile = cheapest_tile((3, 3, 3), layer.cin, layer.cout, layer.size, most_outputs=most_outputs)
-    kept = _kept(tile, share_of_columns)
-    u = transform_weight(torch.from_numpy(weight), tile, kept).contiguous()
-    operator = Winograd(tile, (1, 1, 1), ((layer.cout, kept),), (u.numpy(),))
+    positions = kept(tile, share_of_columns)
+    u = transform_weight(torch.from_numpy(weight), tile, positions).contiguous()
+    operator = Winograd(tile, (1, 1, 1), ((layer.cout, positions),), (u.numpy(),))
     node = Node("conv", operator, (INPUT,), (1, *layer.size, layer.cout))
     artifacts = aarch64.build_network(Network(_NAME, (1, *layer.size, layer.cin), (node,)), folder, target=target)
 
@@ -78,9 +79,9 @@ def build(layer: Layer, share_of_columns: float, folder: Path, target: str = "aa
         return _written(folder).reshape(*layer.size, layer.cout).transpose(3, 0, 1, 2)
 
     def expected() -> Doubles:
-        if len(kept) == tile.positions:
+        if len(positions) == tile.positions:
             return convolved(x, weight)
-        geometry = Geometry(tile, (1, 1, 1), kept)
+        geometry = Geometry(tile, (1, 1, 1), positions)
         return domain_conv3d(torch.from_numpy(x).double(), u.double(), None, geometry.arguments, "torch")[0].numpy()
 
     return _linked(artifacts, x, folder, output, expected)
@@ -118,8 +119,3 @@ def _linked(
 
 def _written(folder: Path) -> Floats:
     return np.fromfile(folder / "output", np.float32)
-
-
-def _kept(tile: Tile, share: float) -> tuple[int, ...]:
-    chosen = np.random.default_rng(1).choice(tile.positions, round(share * tile.positions), replace=False)
-    return tuple(sorted(int(p) for p in chosen))

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bench.arm.cycles import MODELS
-from bench.arm.layers import Layer
 from bench.arm.tools import call
 from bench.certificate import commit, today
 from bench.evidence.rows import CERTIFICATE
 from bench.evidence.rows import versions as python_versions
+from bench.layers import Layer
 
 Cell = str | int | float | None
 

@@ -11,12 +11,14 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import torch
 
-from bench.on_gpu.layers import LAYERS, PRECISIONS, TINY, Layer, select
+from bench.layers import select
+from bench.on_gpu.layers import LAYERS, PRECISIONS, TINY, Layer
 from lrw.backends import triton
 from lrw_kernels.triton.precision import Precision
 
@@ -75,7 +77,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     names = ", ".join(layer.name for layer in LAYERS)
     parser.add_argument(
-        "--layers", type=_checked(select), default=LAYERS, metavar="NAMES", help=f"or beginnings, by commas: {names}"
+        "--layers",
+        type=_checked(partial(select, layers=LAYERS)),
+        default=LAYERS,
+        metavar="NAMES",
+        help=f"or beginnings, by commas: {names}",
     )
     parser.add_argument(
         "--precisions", type=_checked(_precisions), default=PRECISIONS, metavar="NAMES", help=f"{', '.join(PRECISIONS)}"

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lrw
+from bench.layers import kept
 from bench.on_gpu.clock import Call, forget
 from bench.on_gpu.direct import LAYOUTS
-from bench.on_gpu.layers import kept
 from bench.on_gpu.measure import Bench, spread
 from bench.on_gpu.rows import Row
 from lrw.layers import winograd_layers

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.layers import kept
 from bench.on_gpu import layers
 from bench.on_gpu.clock import rotations
 from lrw.backends import composed
@@ -41,7 +42,7 @@ class Problem:
 
     def geometry(self, share: float) -> Geometry:
         """With that share of the columns."""
-        return Geometry(self.tile, layers.PADDING, None if share == 1 else layers.kept(self.tile, share), share < 1)
+        return Geometry(self.tile, layers.PADDING, None if share == 1 else kept(self.tile, share), share < 1)
 
     def planned(self, share: float) -> Pass:
         """What our kernels are told."""

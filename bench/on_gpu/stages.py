@@ -42,7 +42,7 @@ def part(problem: Problem, share: float) -> Part:
     """The first that `conv.forward` takes."""
     layer, planned = problem.layer, problem.planned(share)
     grid = problem.tile.grid(layer.size)
-    fused = config.fused(problem.precision, layer.cin, problem.tile.outputs)
+    fused = config.fused(problem.precision, layer.cin, layer.cout, problem.tile.outputs)
     each = len(planned.positions) * (layer.cin + (0 if fused else layer.cout)) * problem.dtype.itemsize
     count = layer.batch * prod(grid)
     return Part(grid, next(conv._parts(count, each, planned.workspace))[1], count, fused)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from bench.arm.emulator import Counts
-from bench.arm.layers import Layer
 from bench.arm.program import Program
+from bench.layers import Layer
 from verify.unit.exported_networks import call, need
 
 SMALL = Layer("small", 4, 8, (4, 6, 6))

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from bench import report, run, training
-from bench.cases import Case
+from bench.layers import Layer
 from lrw.export.operators import TABLE
 from lrw_kernels.winograd import Tile
 
-SMALL = Case("small", 4, 4, (6, 6, 6))
+SMALL = Layer("small", 4, 4, (6, 6, 6))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -6,7 +6,8 @@ import pytest
 
 from bench.arm import emulator
 from bench.arm.emulator import Block, Counts, Misses, Region
-from bench.arm.layers import LAYERS, select
+from bench.arm.layers import LAYERS
+from bench.layers import select
 from verify.unit.arm_programs import EACH, LOOP, assembled, counts
 
 pytestmark = pytest.mark.usefixtures("bench_cache")
@@ -100,6 +101,6 @@ def test_direct_multiply_adds_are_those_of_the_networks() -> None:
 
 
 def test_layers_are_selected_by_the_beginnings_of_their_names() -> None:
-    assert [layer.name for layer in select("c3d-3, ref-16")] == ["ref-16", "c3d-3a", "c3d-3b"]
+    assert [layer.name for layer in select("c3d-3, ref-16", LAYERS)] == ["ref-16", "c3d-3a", "c3d-3b"]
     with pytest.raises(ValueError, match="'c4d' begins no layer's name; there are ref-16"):
-        select("ref,c4d")
+        select("ref,c4d", LAYERS)

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.arm import cycles, emulator, ours
-from bench.arm.layers import LAYERS, Layer
+from bench.arm.layers import LAYERS
+from bench.layers import Layer
 from verify.unit.arm_programs import QEMU
 from verify.unit.exported_networks import need
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from bench.arm import page
 from bench.arm.cycles import MODELS
-from bench.arm.layers import LAYERS, Layer
+from bench.arm.layers import LAYERS
 from bench.arm.rows import Row
+from bench.layers import Layer
 
 CERTIFICATE = {"commit": "abc", "versions": "qemu 1", "date": "2026-01-01"}
 

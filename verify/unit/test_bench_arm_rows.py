@@ -13,10 +13,12 @@ from bench.arm import command as program
 from bench.arm import emulator, measure, ours, rows
 from bench.arm.data import values
 from bench.arm.emulator import Region
-from bench.arm.layers import LAYERS, Layer, Whole, select
+from bench.arm.layers import LAYERS, Whole
 from bench.arm.peers import PEERS, install, onnx_model
 from bench.arm.program import Program
 from bench.arm.table import of
+from bench.layers import Layer, kept, select
+from lrw_kernels.winograd import Tile
 from verify.unit.arm_programs import QEMU, SMALL, counts
 from verify.unit.exported_networks import need
 
@@ -171,7 +173,7 @@ def test_a_shape_that_comes_twice_is_measured_once(monkeypatch: pytest.MonkeyPat
         return rows.Row(layer, contender.library, contender.version, contender.share, instructions=7)
 
     monkeypatch.setattr(program, "measure", row)
-    done = program.run(select("c3d-5"), [measure.peer_contender("mnn")], 60, None)
+    done = program.run(select("c3d-5", LAYERS), [measure.peer_contender("mnn")], 60, None)
     assert measured == ["c3d-5a"]
     assert [(row.layer.name, row.instructions) for row in done] == [("c3d-5a", 7), ("c3d-5b", 7)]
 
@@ -182,11 +184,11 @@ def test_whole_networks_are_for_this_library_with_all_columns(monkeypatch: pytes
 
     monkeypatch.setattr(program, "measure", row)
     contenders = [*measure.our_contenders(), measure.peer_contender("mnn")]
-    done = program.run(select("whole"), contenders, 60, None)
+    done = program.run(select("whole", LAYERS), contenders, 60, None)
     assert [(row.library, row.share) for row in done] == [("lrw", 1.0), ("lrw half", 1.0)]
-    assert program.run(select("whole"), contenders[-1:], 60, None) == []
+    assert program.run(select("whole", LAYERS), contenders[-1:], 60, None) == []
     with pytest.raises(RuntimeError, match="all columns only"):
-        ours.build(select("whole")[0], 0.25, tmp_path)
+        ours.build(select("whole", LAYERS)[0], 0.25, tmp_path)
 
 
 def test_a_whole_network_runs_behind_the_same_main(tmp_path: Path) -> None:
@@ -201,7 +203,7 @@ def test_the_committed_rows_have_every_layer_by_mnn_and_each_peer_on_the_referen
         read = list(csv.DictReader(file))
     found = {(row["layer"], row["library"]): row for row in read}
     assert len(found) == len(read)
-    reference = {(layer.name, peer) for layer in select("ref") for peer in PEERS}
+    reference = {(layer.name, peer) for layer in select("ref", LAYERS) for peer in PEERS}
     single = [layer for layer in LAYERS if not isinstance(layer, Whole)]
     assert {(layer.name, "mnn") for layer in single} | reference <= found.keys()
     for row in read:
@@ -210,6 +212,6 @@ def test_the_committed_rows_have_every_layer_by_mnn_and_each_peer_on_the_referen
 
 
 def test_a_share_of_the_columns_is_drawn_the_same_every_time() -> None:
-    tile = ours.Tile.of(4)
-    assert len(ours._kept(tile, 0.25)) == 54
-    assert ours._kept(tile, 0.25) == ours._kept(tile, 0.25)
+    tile = Tile.of(4)
+    assert len(kept(tile, 0.25)) == 54
+    assert kept(tile, 0.25) == kept(tile, 0.25)

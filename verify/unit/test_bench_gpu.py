@@ -14,7 +14,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from bench.on_gpu import bars, clock, compiled, layers, page, rows, speedups, table
+from bench.layers import kept
+from bench.on_gpu import bars, clock, compiled, page, rows, speedups, table
 from bench.on_gpu.rows import Row
 from lrw_kernels.triton.speedups import Speedup, parse
 from lrw_kernels.winograd import Tile
@@ -190,9 +191,9 @@ def test_the_committed_table_is_as_it_would_be_written() -> None:
 
 def test_kept_columns_are_the_same_every_time() -> None:
     tile = Tile.of(2)
-    assert layers.kept(tile, 1.0) == tuple(range(64))
-    assert layers.kept(tile, 0.25) == layers.kept(tile, 0.25)
-    assert len(set(layers.kept(tile, 0.25))) == 16
+    assert kept(tile, 1.0) == tuple(range(64))
+    assert kept(tile, 0.25) == kept(tile, 0.25)
+    assert len(set(kept(tile, 0.25))) == 16
 
 
 def test_jobs_that_take_too_long_are_late_and_those_that_fail_are_not() -> None:

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lrw
-from bench.cases import CASES, Case
+from bench.cases import CASES
+from bench.layers import Layer
 from lrw import backends
 from lrw.backends import cpu
 from lrw.geometry import Geometry
@@ -208,7 +209,7 @@ def test_values_are_kept_from_the_second_time_and_go_with_the_tensor() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_scratch_stays_within_64_mib(case: Case) -> None:
+def test_scratch_stays_within_64_mib(case: Layer) -> None:
     kept = tuple(range(0, 216, 2))
     for columns in (None, kept):
         arguments = ("F(4x4x4,3x3x3)", (1, 1, 1), columns, True, 1, case.size, (case.cin, case.cout), "float32")

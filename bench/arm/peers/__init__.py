@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from bench.arm.data import convolved, values
-from bench.arm.layers import Layer
 from bench.arm.peers.install import LISTS, installed_root, installed_wheels
 from bench.arm.peers.onnx_model import conv3d_model
 from bench.arm.program import Program
+from bench.layers import Layer
 
 PEERS = ("mnn", "onnxruntime", "torch")
 _GUEST = Path(__file__).with_name("guest.py")

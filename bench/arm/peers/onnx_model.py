@@ -1,7 +1,7 @@
 """One convolution as an ONNX file, for the peers that read nothing else: a protocol buffer is easily written."""
 
-from bench.arm.layers import Layer
 from bench.arm.program import Floats
+from bench.layers import Layer
 
 _FLOAT, _INTS = 1, 7  # element type of a tensor, type of an attribute
 _OPSET, _IR = 13, 8
