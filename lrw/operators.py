@@ -38,6 +38,11 @@ def _geometry(tile: str, padding: Sequence[int], kept: Sequence[int] | None, fix
     return geometry(tile, (d, h, w), None if kept is None else tuple(kept), fixed)
 
 
+def memory_format(x: Tensor) -> torch.memory_format:
+    """That of an activation, for what is computed of it."""
+    return torch.channels_last_3d if _channels_last(x) else torch.contiguous_format
+
+
 def _channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
 
@@ -50,8 +55,7 @@ def _inner(x: Tensor) -> Tensor:
 def _outer(y: Tensor, like: Tensor) -> Tensor:
     """Back to [N, C, D, H, W], in the dtype and memory format of `like`."""
     y = (y if y.dtype == like.dtype else y.to(like.dtype)).permute(0, 4, 1, 2, 3)
-    memory_format = torch.channels_last_3d if _channels_last(like) else torch.contiguous_format
-    return y.contiguous(memory_format=memory_format)
+    return y.contiguous(memory_format=memory_format(like))
 
 
 def _owned(y: Tensor) -> Tensor:
@@ -63,8 +67,7 @@ def _owned(y: Tensor) -> Tensor:
 
 
 def _empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
-    memory_format = torch.channels_last_3d if _channels_last(like) else torch.contiguous_format
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format)
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format(like))
 
 
 def forward(

@@ -1,7 +1,7 @@
 """Winograd convolution on torch tensors: check, cast, dispatch. The operators themselves are in `lrw.operators`."""
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import index
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from lrw import backends, checks
 from lrw.dispatch import Call, again, convolve, has_tangent
 from lrw.geometry import Geometry, Layer
-from lrw.operators import compute_dtype, without_autocast
+from lrw.operators import compute_dtype, memory_format, without_autocast
 from lrw.unchanged import Derived
 from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
 from lrw_kernels.winograd.tile import Triple, triple
@@ -66,10 +66,10 @@ def winograd_conv3d(
     checks.check_activation(input, weight.shape[1])
     kernel_size = _sizes(weight)
     pads = padding_sizes(padding, kernel_size)
-    if backend == tile == "auto" and input.is_cuda and _is_direct(input, weight):
+    if backend == tile == "auto" and input.is_cuda and _is_direct(input, weight, bias, residual):
         y = F.conv3d(input, weight, bias, padding=pads)
         y = y if residual is None else y + residual
-        return torch.relu(y) if relu else y
+        return (torch.relu(y) if relu else y).contiguous(memory_format=memory_format(input))
     layer = _layer(_spatial_tile(tile, kernel_size, input, weight, pads, rtol), kernel_size, pads, None)
     return convolve(call, _spatial_weights(weight, layer), layer, relu=relu, backend=backend, name="weight")
 
@@ -160,8 +160,9 @@ def _spatial_tile(
     d, h, w = (int(n) + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], pads, kernel_size, strict=True))
     checks.check_output_size((d, h, w), x.shape[2:])
     eps = torch.finfo(compute_dtype(x.dtype)).eps
-    if x.is_cuda:  # TF32 and half precision bear no larger one
-        return 2
+    if x.is_cuda:  # TF32 and half precision bear no larger ones, and none on more than 3 taps
+        d, h, w = (2 if 1 < taps <= 3 else 1 for taps in kernel_size)
+        return d, h, w
     return _cheapest(kernel_size, int(weight.shape[1]), int(weight.shape[0]), (d, h, w), float(rtol), eps)
 
 
@@ -180,15 +181,21 @@ def _cheapest(kernel_size: Triple, cin: int, cout: int, size: Triple, rtol: floa
     return cheapest_tile(kernel_size, cin, cout, size, rtol, eps).outputs
 
 
-def _is_direct(x: Tensor, weight: Tensor) -> bool:
+def _is_direct(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> bool:
+    """Whether cuDNN takes a call. Arguments that are not alike go the other way, which converts or refuses them."""
+    alike = [t for t in (weight, bias, residual) if t is not None]
+    if any(t.dtype != x.dtype or t.device != x.device for t in alike):
+        return False
+    if residual is not None and (residual.dim() != 5 or residual.shape[:2] != (x.shape[0], weight.shape[0])):
+        return False
     active = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
     dtype = torch.get_autocast_dtype(x.device.type) if active else x.dtype
-    return _goes_to_cudnn(x.device, dtype, int(weight.shape[1]), int(weight.shape[0]))
+    return _goes_to_cudnn(x.device, dtype, int(weight.shape[1]), int(weight.shape[0]), _sizes(weight))
 
 
 @_traced_as_constant
-def _goes_to_cudnn(device: torch.device, dtype: torch.dtype, cin: int, cout: int) -> bool:
-    return backends.choose(device, dtype, (cin, cout)).name == "cudnn"
+def _goes_to_cudnn(device: torch.device, dtype: torch.dtype, cin: int, cout: int, kernel_size: Triple) -> bool:
+    return backends.choose(device, dtype, (cin, cout), kernel_size).name == "cudnn"
 
 
 @_traced_as_constant
@@ -206,7 +213,19 @@ def _filter_table(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, d
     return torch.tensor(_cached_filter_table(tile, kept), dtype=dtype, device=device)
 
 
-@lru_cache(maxsize=256)
+@_traced_as_constant
+def kept_index(kept: tuple[int, ...], device: torch.device) -> Tensor:
+    """Kept positions as an index on a GPU: one for all calls, as CUDA graphs hold it."""
+    return _kept_index_on(kept, device)
+
+
+@cache  # what CUDA graphs may hold must stay
+def _kept_index_on(kept: tuple[int, ...], device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(kept, device=device)
+
+
+@cache
 def _filter_table_on(tile: str, kept: tuple[int, ...] | None, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         return torch.tensor(_cached_filter_table(tile, kept), dtype=dtype, device=device)

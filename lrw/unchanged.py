@@ -2,7 +2,8 @@
 
 What a tensor was is known from its identity, address and version. Writes through `tensor.data` or NumPy change no
 version; a sample of values catches those that change many (`tensor.data.mul_(2)`), not those that change a few: write
-under `torch.no_grad()` instead. Tensors made in inference mode have no version, and nothing of theirs is kept.
+under `torch.no_grad()` instead. On a GPU there is no sample: to look at it would wait for the GPU. Tensors made in
+inference mode have no version, and nothing of theirs is kept.
 
 A value is kept from the second time on that a tensor comes unchanged: in training, where weights change every step,
 there is no second copy, and inference derives once.
@@ -32,15 +33,15 @@ class _Seen(Generic[Value]):
         self.values: dict[Hashable, Value | None] = {}
         self._version, self._address = tensor._version, tensor.data_ptr()
         self._shape, self._stride, self._dtype = tensor.shape, tensor.stride(), tensor.dtype
-        self._sample = _sample(tensor)  # a view: what it holds now
-        self._numbers = self._sample.tolist()  # what it held
+        self._sample = _sample(tensor) if tensor.is_cpu else None  # a view: what it holds now
+        self._numbers = None if self._sample is None else self._sample.tolist()  # what it held
 
     def holds(self, tensor: Tensor) -> bool:
         """Whether `tensor` is what was seen, unchanged."""
         if self.tensor() is not tensor or self._version != tensor._version or self._address != tensor.data_ptr():
             return False
         same = self._shape == tensor.shape and self._stride == tensor.stride() and self._dtype == tensor.dtype
-        return same and bool(self._numbers == self._sample.tolist())
+        return same and (self._sample is None or bool(self._numbers == self._sample.tolist()))
 
 
 class Derived(Generic[Value]):

@@ -45,7 +45,11 @@ def part(problem: Problem, share: float) -> Part:
     fused = config.fused(problem.precision, layer.cin, layer.cout, problem.tile.outputs)
     each = len(planned.positions) * (layer.cin + (0 if fused else layer.cout)) * problem.dtype.itemsize
     count = layer.batch * prod(grid)
-    return Part(grid, next(conv._parts(count, each, planned.workspace))[1], count, fused)
+    x, y = (
+        torch.empty(layer.batch, *layer.size, channels, dtype=problem.dtype, device="meta")
+        for channels in (layer.cin, layer.cout)
+    )
+    return Part(grid, next(conv._parts(count, each, conv._workspace(planned, x, y)))[1], count, fused)
 
 
 def _of_share(bench: Bench, problem: Problem, share: float) -> Iterator[Row]:

@@ -67,6 +67,7 @@ NAMES = ("auto", *_MODULES)
 
 
 _CPU = torch.device("cpu")
+FEWEST_CHANNELS = 16  # with fewer a GPU moves more than it multiplies, and Winograd moves most
 
 
 def available(device: torch.device = _CPU, dtype: torch.dtype = torch.float32) -> tuple[str, ...]:
@@ -74,14 +75,19 @@ def available(device: torch.device = _CPU, dtype: torch.dtype = torch.float32) -
     return tuple(name for name in _MODULES if _module(name).refusal(device, dtype) is None)
 
 
-def choose(device: torch.device, dtype: torch.dtype = torch.float32, channels: tuple[int, int] | None = None) -> Choice:
+def choose(
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    channels: tuple[int, int] | None = None,
+    kernel_size: Triple = (3, 3, 3),
+) -> Choice:
     """What `backend="auto"` takes for tensors of `dtype` on `device`.
 
-    With `channels` (Cin, Cout), those of spatial weights whose tile is "auto" as well, that may be "cudnn", direct
-    convolution, where it is faster on a GPU: layers in the Winograd domain have no such choice.
+    With `channels` (Cin, Cout) and `kernel_size`, those of spatial weights whose tile is "auto" as well, that may be
+    "cudnn", direct convolution, where it is faster on a GPU: layers in the Winograd domain have no such choice.
     """
     if channels is not None and device.type == "cuda":
-        direct = _module("triton").refusal(device, dtype) is None and _direct(dtype, channels)
+        direct = _module("triton").refusal(device, dtype) is None and _direct(dtype, channels, kernel_size)
         if direct:
             return direct
     name = _FASTEST.get(device.type)
@@ -93,8 +99,11 @@ def choose(device: torch.device, dtype: torch.dtype = torch.float32, channels: t
     return Choice(name, f"kernels of our own for {'this processor' if name == 'cpu' else 'this GPU'}")
 
 
-def _direct(dtype: torch.dtype, channels: tuple[int, int]) -> Choice | None:
-    """cuDNN, where the table of speed-ups has nothing to gain for layers like this."""
+def _direct(dtype: torch.dtype, channels: tuple[int, int], kernel_size: Triple) -> Choice | None:
+    """cuDNN, where the table of speed-ups has nothing to gain for layers like this, or knows none like it."""
+    if kernel_size != (3, 3, 3) or min(channels) < FEWEST_CHANNELS:
+        what = f"3x3x3 and {FEWEST_CHANNELS} channels"
+        return Choice("cudnn", f"direct convolution: Winograd on this GPU is for {what} or more")
     precision = of_convolutions(dtype)
     row = expected(precision, *channels)
     if row.speedup > 1:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.geometry import Geometry
 from lrw.nn.layer import WinogradLayer
-from lrw.ops import TileLike, padding_sizes, transform_weight
+from lrw.ops import TileLike, kept_index, padding_sizes, transform_weight
 from lrw_kernels.winograd import Tile, kept_positions
 
 
@@ -25,7 +25,6 @@ class WinogradConv3d(WinogradLayer):
     """
 
     mask: Tensor
-    kept_index: Tensor
     computes_all = False  # also columns that are dropped, as zeros: for whoever wants their gradients
     _holes = False  # whether kept columns have weights that are not
 
@@ -117,9 +116,6 @@ class WinogradConv3d(WinogradLayer):
         kept = range(tile.positions) if self.computes_all else [int(p) for p in there.nonzero().flatten()]
         self.geometry = replace(self.geometry, kept=None if len(kept) == tile.positions else tuple(kept))
         self._holes = not bool(self.mask[list(kept)].all())
-        with torch.inference_mode(False):  # on the device ahead of time: a copy in every pass stops CUDA graphs
-            index = torch.tensor(list(kept), dtype=torch.long, device=self.mask.device)
-        self.register_buffer("kept_index", index, persistent=False)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         mask = state_dict.get(prefix + "mask")
@@ -143,4 +139,7 @@ class WinogradConv3d(WinogradLayer):
 
     def rows(self, table: Tensor) -> Tensor:
         """The computed rows of a [T, ...] table."""
-        return table if self.geometry.kept is None else table.index_select(0, self.kept_index)
+        kept = self.geometry.kept
+        if kept is None:
+            return table
+        return table.index_select(0, kept_index(kept, table.device)) if table.is_cuda else table[list(kept)]

@@ -5,12 +5,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
 
-from lrw import backends
+from lrw import backends, ops
 from lrw.backends import triton as backend
 from lrw.ops import winograd_conv3d
 from lrw_kernels.triton import precision, speedups
@@ -84,6 +85,39 @@ def test_auto_goes_to_cudnn_where_direct_convolution_is_faster_and_says_why() ->
     assert backends.choose(GPU, torch.bfloat16).name == "triton"  # in the Winograd domain there is no direct way
     with torch.backends.cudnn.flags(allow_tf32=False):
         assert backends.choose(GPU, torch.float32, (64, 64)).name == "triton"
+
+
+@pytest.mark.usefixtures("hopper")
+@pytest.mark.parametrize(
+    ("channels", "kernel_size"), [((512, 512), (5, 5, 5)), ((512, 512), (1, 1, 1)), ((3, 512), (3, 3, 3))]
+)
+def test_layers_that_the_table_does_not_know_go_to_cudnn(
+    channels: tuple[int, int], kernel_size: tuple[int, int, int]
+) -> None:
+    choice = backends.choose(GPU, torch.bfloat16, channels, kernel_size)
+    assert choice.name == "cudnn"
+    assert "3x3x3 and 16 channels" in choice.reason
+
+
+def test_on_a_gpu_the_tile_is_small_and_is_none_on_many_taps() -> None:
+    x: Any = SimpleNamespace(is_cuda=True, shape=(1, 16, 9, 9, 9), dtype=torch.float32)
+    assert ops._spatial_tile("auto", (3, 1, 7), x, W, (0, 0, 0), 1e-4) == (2, 1, 1)
+
+
+def test_a_workspace_is_a_part_of_the_activations_within_bounds() -> None:
+    pytest.importorskip("triton")
+    from lrw_kernels.triton import conv
+
+    def of(mib: int, most: int = 512) -> int:
+        x = torch.empty(mib << 20, dtype=torch.uint8, device="meta")
+        return conv._workspace(conv.Layer("", (0, 0, 0), (), "half", most << 20), x, x) >> 20
+
+    assert [of(mib) for mib in (1, 64, 100, 4000)] == [32, 32, 50, 512]
+    assert of(4000, 16) == 16
+    assert list(conv._parts(1000, 1 << 20, 256 << 20)) == [(0, 256), (256, 256), (512, 256), (768, 232)]
+    assert list(conv._parts(0, 1, 1)) == []
+    assert [(list(n), planes) for n, planes in conv._slabs(3, 4, 1, 8)] == [([0, 1], (0, 4)), ([2], (0, 4))]
+    assert [(list(n), planes) for n, planes in conv._slabs(1, 4, 1, 3)] == [([0], (0, 3)), ([0], (3, 4))]
 
 
 def test_the_row_next_to_a_layer_is_taken() -> None:

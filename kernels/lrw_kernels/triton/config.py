@@ -6,7 +6,9 @@ from math import prod
 from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd.tile import Triple
 
-WORKSPACE = 512 << 20  # bytes of V and M at a time
+WORKSPACE = 512 << 20  # bytes of V and M at a time, at most
+LEAST_WORKSPACE = 32 << 20
+WORKSPACE_SHARE = 4  # a quarter of a layer's activations in between
 WARP = 32
 REGISTERS = 160  # of a thread that blocks of a transform may hold; the rest is for addresses
 FUSED_STEPS = 128  # most input channels for which products and the inverse transform are one kernel

@@ -76,7 +76,7 @@ def weight_grad(x: Tensor, dy: Tensor, layer: Layer) -> Tensor:
     count, each = len(layer.positions), (x.shape[4] + dy.shape[4]) * x.element_size()
     du = torch.zeros(count, x.shape[4], dy.shape[4], dtype=torch.float32, device=x.device)
     with _on(x.device):
-        for first, tiles in _parts(dy.shape[0] * prod(grid), count * each, layer.workspace):
+        for first, tiles in _parts(dy.shape[0] * prod(grid), count * each, _workspace(layer, x, dy)):
             v = _gather(x, "B", tile.starts(layer.padding), grid, layer, layer.positions, first, tiles)
             dm = _gather(dy, "A", tile.starts(), grid, layer, layer.positions, first, tiles)
             du += _summed(v.transpose(1, 2), dm, layer.precision)
@@ -95,7 +95,7 @@ def _convolve(
     fused = config.fused(layer.precision, steps, channels, tile.outputs) if layer.fuse else None
     each, u = (steps + (0 if fused else channels)) * x.element_size(), _by_output(u, layer.precision)
     with _on(x.device):
-        for first, tiles in _parts(x.shape[0] * prod(grid), len(positions) * each, layer.workspace):
+        for first, tiles in _parts(x.shape[0] * prod(grid), len(positions) * each, _workspace(layer, x, y)):
             v = _gather(x, "B", tile.starts(layer.padding), grid, layer, positions, first, tiles)
             if fused:
                 _products_scatter(v, u, y, layer, positions, grid, first, epilogue, fused)
@@ -118,7 +118,7 @@ def _adjoint(dy: Tensor, back: Tensor, layer: Layer, input_size: Triple) -> Tens
     if dx.numel() == 0:
         return dx
     with _on(dy.device):
-        for samples, (low, high) in _slabs(dy.shape[0], cells[0], prod(grid[1:]) * each, layer.workspace):
+        for samples, (low, high) in _slabs(dy.shape[0], cells[0], prod(grid[1:]) * each, _workspace(layer, dy, dx)):
             begin, end = max(0, low - overlap + 1), min(grid[0], high)
             if len(samples) > 1:  # whole ones
                 begin, end = 0, grid[0]
@@ -241,6 +241,12 @@ def _input(precision: Precision) -> str:
 def _flags(epilogue: Epilogue) -> dict[str, bool]:
     has_bias, has_residual = epilogue.bias is not None, epilogue.residual is not None
     return {"HAS_BIAS": has_bias, "HAS_RESIDUAL": has_residual, "RELU": epilogue.relu}
+
+
+def _workspace(layer: Layer, *activations: Tensor) -> int:
+    """Bytes for V and M: little beside the activations themselves, but enough to fill the GPU."""
+    share = sum(t.numel() * t.element_size() for t in activations) // config.WORKSPACE_SHARE
+    return min(layer.workspace, max(config.LEAST_WORKSPACE, share))
 
 
 def _parts(tiles: int, bytes_each: int, workspace: int) -> Iterator[tuple[int, int]]:

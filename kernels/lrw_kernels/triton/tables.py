@@ -1,8 +1,11 @@
-"""What kernels know of a tile and its kept positions: compile-time matrices, and small tables on the device."""
+"""What kernels know of a tile and its kept positions: compile-time matrices, and small tables on the device.
+
+Tables are never given up: a CUDA graph may hold their addresses. Each is a few kilobytes.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -49,7 +52,7 @@ class Scatter:
     """How many tiles of a plane add to a cell."""
 
 
-@lru_cache(maxsize=256)
+@cache
 def gather(tile: str, name: str, positions: tuple[int, ...], device: torch.device) -> Gather:
     """By matrices `name` ("B" of inputs, "A" of gradients of outputs) to the positions, the s-th of which is slot s."""
     d, h, w = Tile.parse(tile).axes
@@ -67,7 +70,7 @@ def gather(tile: str, name: str, positions: tuple[int, ...], device: torch.devic
     )
 
 
-@lru_cache(maxsize=256)
+@cache
 def scatter(tile: str, name: str, positions: tuple[int, ...], device: torch.device) -> Scatter:
     """By matrices `name` ("A" to outputs, "B" to gradients of inputs) from the positions, the s-th of which is slot
     s."""
@@ -88,7 +91,7 @@ def scatter(tile: str, name: str, positions: tuple[int, ...], device: torch.devi
     )
 
 
-@lru_cache(maxsize=256)
+@cache
 def output_factors(tile: str, positions: tuple[int, ...], device: torch.device) -> Tensor:
     """[K, m_d * m_h * m_w]: what position p adds to each output of its tile."""
     d, h, w = (axis.array("A") for axis in Tile.parse(tile).axes)

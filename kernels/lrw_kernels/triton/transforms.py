@@ -3,7 +3,7 @@
 Along h and w a transform is straight-line code from the exact matrices, which are compile-time tuples: zeros vanish.
 Along d it is a run-time loop over rows of tables, which keeps the code a fraction as long. Activations are
 [N, D, H, W, C] of any strides but 1 along C, domain values `[positions, tiles, C]`; half precision is widened on load
-and rounded once, on store. Every offset that may pass 2^31 is an int64.
+and rounded once, on store. Offsets of samples, slices and positions are int64, those inside a slice int32.
 """
 
 import triton
