@@ -87,7 +87,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--precisions", type=_checked(_precisions), default=PRECISIONS, metavar="NAMES", help=f"{', '.join(PRECISIONS)}"
     )
     parser.add_argument("--seconds-per-figure", dest="seconds", type=_checked(_positive), default=0.15, metavar="S")
-    parser.add_argument("--minutes", type=_checked(_positive), default=9.0, help="after which nothing new is begun")
+    parser.add_argument("--minutes", type=_checked(_positive), default=8.5, help="after which nothing new is begun")
     parser.add_argument("--processes", type=_checked(_count), metavar="N", help="that compile kernels first; 0: none")
     parser.add_argument("--commit", default="", metavar="TEXT", help="of the checkout, where git does not know it")
     parser.add_argument("--csv", type=_checked(_file), metavar="FILE", help="write the rows there too")

@@ -30,7 +30,7 @@ def job(precision: Precision, layer: Layer, outputs: int) -> str:
 
 
 def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = False) -> list[Step]:
-    """Ceilings, forward passes, the network, gradients, stages, graphs, memory, large tiles."""
+    """Ceilings, forward passes, the network, gradients, memory, stages, graphs, large tiles."""
     shares, of_network = (ENDS, (0.5,)) if dry else (SHARES, (0.5, 1.0, 0.25))
     found = [Step("ceilings", "", measure.ceilings)]
     found += _each(layers, precisions, "forward", partial(measure.passes, kind="forward", shares=shares))
@@ -38,9 +38,9 @@ def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = 
         found.append(Step("training step of R3D-18", "", partial(network.steps, shares=of_network)))
     for kind in ("input_grad", "weight_grad"):
         found += _each(layers, precisions, kind, partial(measure.passes, kind=kind, shares=shares))
+    found += _each(layers, precisions, "memory", partial(measure.memory, shares=shares))
     found += _each(layers, precisions, "stages", partial(stages.stages, shares=shares))
     found += _each(layers, precisions, "graph", partial(measure.graphs, shares=shares))
-    found += _each(layers, precisions, "memory", partial(measure.memory, shares=shares))
     large = partial(measure.passes, kind="forward", shares=ENDS)
     return found + _each(layers, [p for p in precisions if p == "ieee"], "forward", large, outputs=4)
 

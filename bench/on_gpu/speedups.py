@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import geometric_mean
 
 from bench.on_gpu.rows import Row
-from lrw_kernels.triton.speedups import Speedup, parse
+from lrw_kernels.triton.speedups import Speedup, parse, table
 
 TILE = "F(2x2x2, 3x3x3)"
 """What dispatch takes on a GPU."""
@@ -39,8 +39,11 @@ def text(rows: Sequence[Speedup]) -> str:
 
 
 def rewrite(path: Path, rows: Sequence[Row], device: str, date: str) -> int:
-    """Put what was measured into the file, which may be new, whole or not at all; returns how many rows that were."""
-    old = parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
+    """Put what was measured into the file, whole or not at all; returns how many rows that were.
+
+    A file that is new has the rows of the table in use besides.
+    """
+    old = parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else table()
     new = measured(rows, device, date)
     draft = path.with_name(path.name + ".part")
     draft.write_text(text(merged(old, new)))

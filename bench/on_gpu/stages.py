@@ -87,7 +87,7 @@ def _of_share(bench: Bench, problem: Problem, share: float) -> Iterator[Row]:
 def _row(
     bench: Bench, problem: Problem, share: float, kind: str, cut: Part, calls: Sequence[Call], work: float, limit: str
 ) -> Row:
-    times = bench.clock.eager(calls)
+    times = bench.clock.graph(calls)  # what a kernel takes, not what starting it does
     rate = None if times is None else 1e3 * work / times.median
     of = rate / bench.ceilings[limit] if rate is not None and limit in bench.ceilings else None
     shown = spread(None if times is None else times.scaled(1 / cut.share))
