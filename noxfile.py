@@ -39,6 +39,15 @@ def interpreted(session: nox.Session) -> None:
 
 
 @nox.session
+def oldest_triton(session: nox.Session) -> None:
+    """The GPU kernels with the oldest Triton that is accepted; its interpreter wants a NumPy before 2.4."""
+    install(session, "test")
+    session.install("triton==3.6.0", "numpy<2.4")
+    session.run("pytest", "verify/unit/test_triton_compiled.py", "verify/unit/test_triton_backend.py")
+    interpreted(session)
+
+
+@nox.session
 def verify(session: nox.Session) -> None:
     """The property laws; `nox -s verify -- --hypothesis-profile=nightly` draws 2,000 random examples of each."""
     install(session, "test", extras="data,plot")
