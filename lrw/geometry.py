@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from lrw_kernels.winograd import Tile, kept_positions
@@ -35,7 +35,7 @@ class Geometry:
     fixed: bool = False
     rectified: bool = False
 
-    @property
+    @cached_property
     def positions(self) -> tuple[int, ...]:
         """The kept positions, written out."""
         return kept_positions(self.kept, self.tile)

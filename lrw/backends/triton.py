@@ -4,6 +4,7 @@ float32 is multiplied as torch's own convolutions would (`torch.backends.cudnn.c
 was changed), half precision with sums in float32. Activations are channels last; others are copied.
 """
 
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST_TRITON, OLDEST_CAPABILITY = (3, 6), (8, 0)
+DISTRIBUTIONS = ("triton", "pytorch-triton")  # torch's nightly builds bring a Triton under a name of its own
 
 
 def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
@@ -81,12 +83,18 @@ def _layer(geometry: Geometry, x: Tensor) -> "conv.Layer":
 
 @lru_cache(maxsize=1)
 def _missing_triton() -> str | None:
-    try:
-        found = version("triton")
-    except PackageNotFoundError:
+    found = _installed_triton()
+    if found is None:
         return "needs the package triton (pip install 'lrw[gpu]')"
     if tuple(int(n) for n in found.split("+")[0].split(".")[:2]) < OLDEST_TRITON:
         return f"needs triton 3.6 or later; installed is {found}"
+    return None
+
+
+def _installed_triton() -> str | None:
+    for name in DISTRIBUTIONS:
+        with suppress(PackageNotFoundError):
+            return version(name)
     return None
 
 

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -50,13 +51,31 @@ def test_a_machine_without_a_gpu_and_without_triton_is_told_so() -> None:
         assert backends.choose(GPU).name == "torch"
 
 
+def installed(**distributions: str) -> Callable[[str], str]:
+    """`importlib.metadata.version` where these distributions, by name with underscores, are all there are."""
+
+    def version(name: str) -> str:
+        try:
+            return distributions[name.replace("-", "_")]
+        except KeyError:
+            raise PackageNotFoundError(name) from None
+
+    return version
+
+
+@pytest.mark.parametrize("distribution", ["triton", "pytorch_triton"])
 @pytest.mark.parametrize(
     ("found", "accepted"), [("3.5.1", False), ("3.6.0", True), ("3.9.0+git1", True), ("4.0", True)]
 )
-def test_triton_may_be_too_old(found: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "version", lambda _: found)
+def test_triton_may_be_too_old(distribution: str, found: str, accepted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "version", installed(**{distribution: found}))
     reason = backend._missing_triton.__wrapped__()
     assert reason == (None if accepted else f"needs triton 3.6 or later; installed is {found}")
+
+
+def test_triton_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "version", installed(pytorch_triton_rocm="3.6.0"))
+    assert backend._missing_triton.__wrapped__() == "needs the package triton (pip install 'lrw[gpu]')"
 
 
 @pytest.mark.usefixtures("hopper")
@@ -104,20 +123,20 @@ def test_on_a_gpu_the_tile_is_small_and_is_none_on_many_taps() -> None:
     assert ops._spatial_tile("auto", (3, 1, 7), x, W, (0, 0, 0), 1e-4) == (2, 1, 1)
 
 
-def test_a_workspace_is_a_part_of_the_activations_within_bounds() -> None:
-    pytest.importorskip("triton")
-    from lrw_kernels.triton import conv
+def test_a_workspace_is_no_more_than_the_activations_within_bounds() -> None:
+    from lrw_kernels.triton import parts
+    from lrw_kernels.triton.layer import Layer
 
     def of(mib: int, most: int = 512) -> int:
         x = torch.empty(mib << 20, dtype=torch.uint8, device="meta")
-        return conv._workspace(conv.Layer("", (0, 0, 0), (), "half", most << 20), x, x) >> 20
+        return parts.workspace(Layer("", (0, 0, 0), (), "half", most << 20), x, x) >> 20
 
-    assert [of(mib) for mib in (1, 64, 100, 4000)] == [32, 32, 50, 512]
+    assert [of(mib) for mib in (1, 64, 100, 4000)] == [128, 128, 200, 512]
     assert of(4000, 16) == 16
-    assert list(conv._parts(1000, 1 << 20, 256 << 20)) == [(0, 256), (256, 256), (512, 256), (768, 232)]
-    assert list(conv._parts(0, 1, 1)) == []
-    assert [(list(n), planes) for n, planes in conv._slabs(3, 4, 1, 8)] == [([0, 1], (0, 4)), ([2], (0, 4))]
-    assert [(list(n), planes) for n, planes in conv._slabs(1, 4, 1, 3)] == [([0], (0, 3)), ([0], (3, 4))]
+    assert parts.of_tiles(1000, 1 << 20, 256 << 20) == [(0, 256), (256, 256), (512, 256), (768, 232)]
+    assert parts.of_tiles(0, 1, 1) == []
+    assert [(list(n), planes) for n, planes in parts.of_slabs(3, 4, 1, 8)] == [([0, 1], (0, 4)), ([2], (0, 4))]
+    assert [(list(n), planes) for n, planes in parts.of_slabs(1, 4, 1, 3)] == [([0], (0, 3)), ([0], (3, 4))]
 
 
 def test_the_row_next_to_a_layer_is_taken() -> None:

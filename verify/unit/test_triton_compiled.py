@@ -24,14 +24,16 @@ LAYERS = {
     "conv2a": (64, 128, (16, 56, 56)),
     "layer2": (128, 128, (8, 28, 28)),
     "conv3b": (256, 256, (8, 28, 28)),
+    "odd": (3, 5, (5, 7, 9)),
+    "single": (1, 1, (1, 1, 1)),  # of one sample: what is 1 is a constant to Triton
 }
 CUBE, FLAT, LARGE = "F(2x2x2,3x3x3)", "F(1x2x2,1x3x3)", "F(4x4x4,3x3x3)"
 DTYPES = {"half": (torch.bfloat16, torch.float16), "tf32": (torch.float32,), "ieee": (torch.float32,)}
 
 
 def launches(layer: str, tile: str, precision: Precision, dtype: torch.dtype) -> list[Launch]:
-    """All that a training step of the layer at batch 16 starts, a quarter of the columns kept."""
-    cin, cout, size = LAYERS[layer]
+    """All that a training step of the layer starts, a quarter of the columns kept."""
+    (cin, cout, size), batch = LAYERS[layer], 1 if layer == "single" else 16
     parsed = Tile.parse(tile)
     kept, padding = tuple(range(0, parsed.positions, 4)), tuple(r // 2 for r in parsed.kernel_size)
     of = conv.Layer(str(parsed), (padding[0], padding[1], padding[2]), kept, precision)
@@ -39,7 +41,7 @@ def launches(layer: str, tile: str, precision: Precision, dtype: torch.dtype) ->
     def empty(*shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device="meta")
 
-    x, u, y = empty(16, *size, cin), empty(len(kept), cin, cout), empty(16, *size, cout)
+    x, u, y = empty(batch, *size, cin), empty(len(kept), cin, cout), empty(batch, *size, cout)
     with recorded() as found:
         conv.forward(x, u, of, conv.Epilogue(empty(cout), y, relu=True))
         conv.input_grad(y, u, of, size)
@@ -72,18 +74,22 @@ def takes_tensor_cores(launch: Launch) -> bool:
     return numbers.dtype != torch.float32 or launch.arguments["PRECISION"] == "tf32"
 
 
-def wide_accesses(launch: Launch, capability: int) -> set[str]:
+def wide_accesses(launch: Launch) -> set[str]:
     """The 16-byte accesses there should be: to memory, and from there to shared memory."""
     of = launch.arguments
     if launch.name in ("gather", "scatter"):
         itemsize = of["v" if launch.name == "gather" else "m"].dtype.itemsize
         bytes_each = of["TILES"] * of["CHANNELS"] * itemsize // (32 * launch.options["num_warps"])
         return {"LDG.128", "STG.128"} if of["channels"] % 16 == 0 and bytes_each >= 16 else set()
-    steps, columns = ("a_step", "columns") if launch.name == "products" else ("u_step", "channels")
-    stored = {"STG.128"} if of[columns] % 16 == 0 else set()
-    # Hopper's TF32 products want the sum's axis contiguous: of weights' gradients it is the tiles', which it is not.
-    narrow = of["PRECISION"] == "tf32" and capability == 90 and of[steps] != 1
-    return stored if narrow or of["steps"] % 16 else stored | {"LDGSTS.128"}
+    columns = of["columns" if launch.name == "products" else "channels"]
+    if columns == 1:  # next to nothing to load
+        return set()
+    stored = {"STG.128"} if columns % 16 == 0 else set()
+    if launch.name == "products" and of["a_step"] != 1:
+        runs = of["rows"], of["a_step"]  # of numbers one behind the other, and how far the next one is
+    else:
+        runs = of["steps"], of.get("a_row", of["steps"])
+    return stored | {"LDGSTS.128"} if all(n % 16 == 0 for n in runs) else stored
 
 
 SHIPPED = dict(shipped())
@@ -98,7 +104,7 @@ def test_every_shipped_kernel_compiles_to_what_it_should(name: str, capability: 
     assert code.shared <= SHARED[capability]
     tensor_core = "HGMMA" if capability == 90 and launch.arguments.get("ROWS", 64) >= 64 else "HMMA"
     assert (code.instructions[tensor_core] > 0) == takes_tensor_cores(launch)
-    lacking = {wide for wide in wide_accesses(launch, capability) if code.instructions[wide] == 0}
+    lacking = {wide for wide in wide_accesses(launch) if code.instructions[wide] == 0}
     assert lacking == set()
 
 

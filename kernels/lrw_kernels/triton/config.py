@@ -1,16 +1,17 @@
 """How kernels are launched: frozen configurations, chosen by pure functions of the problem."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 
 from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd.tile import Triple
 
 WORKSPACE = 512 << 20  # bytes of V and M at a time, at most
-LEAST_WORKSPACE = 32 << 20
-WORKSPACE_SHARE = 4  # a quarter of a layer's activations in between
+LEAST_WORKSPACE = 128 << 20  # a GPU moves that in the time that the host takes to start its kernels
 WARP = 32
 REGISTERS = 160  # of a thread that blocks of a transform may hold; the rest is for addresses
+WIDEST = 128  # rows and columns of a program's products; twice as many columns where they are stored once
 FUSED_STEPS = 128  # most input channels for which products and the inverse transform are one kernel
 FUSED_OUTPUTS = 8  # most outputs of a tile, which stay in registers meanwhile
 
@@ -36,11 +37,13 @@ class Products:
     group: int = 8
 
 
-def gather(patch: int, lines: int, channels: int, itemsize: int) -> Transform:
-    """For `patch` numbers of a plane held at a time, and `lines` beside them."""
-    return _transform(patch + lines, channels, itemsize)
+@cache
+def gather(patch: int, lines: int, channels: int, itemsize: int, *, packed: bool = False) -> Transform:
+    """For `patch` numbers of a plane held at a time, and `lines` beside them; two of them a register if `packed`."""
+    return _transform((patch + lines) // (2 if packed else 1), channels, itemsize)
 
 
+@cache
 def scatter(outputs: Triple, positions: int, overlap: int, channels: int, itemsize: int) -> tuple[int, Transform]:
     """Planes of a cell that a program forms: all, or fewer where registers hold no more; and what it takes. `overlap`
     tiles reach a cell."""
@@ -59,16 +62,27 @@ def _transform(blocks: int, channels: int, itemsize: int) -> Transform:
     return Transform(max(1, warps * WARP * each // across), across, warps)
 
 
+@cache
 def products(precision: Precision, rows: int, columns: int, steps: int) -> Products:
-    """For products of many rows; columns are channels, or rows and columns both where weights' gradients are formed."""
-    down, across = (min(128, max(16, _power(n))) for n in (rows, columns))
+    """For products of V [rows, steps] and U [steps, columns] at each position."""
+    chosen = weight_sums(precision, rows, columns, steps)
+    if precision != "ieee" and chosen.rows == chosen.columns == WIDEST and columns % (2 * WIDEST) == 0:
+        return replace(chosen, columns=2 * WIDEST)
+    return chosen
+
+
+@cache
+def weight_sums(precision: Precision, rows: int, columns: int, steps: int) -> Products:
+    """For products V^T dM [rows, columns] over many steps, added to what is there, which takes registers too."""
+    down, across = (min(WIDEST, max(16, _power(n))) for n in (rows, columns))
     if precision == "ieee":
         return Products(min(down, 64), min(across, 64), 16, 4, 2)
     along = min(64 if precision == "half" else 32, max(16, _power(steps)))
     down = down if across >= 64 else min(down, 64)
-    return Products(down, across, along, 8 if down * across > 64 * 128 else 4, 3)
+    return Products(down, across, along, 8 if down * across > 64 * WIDEST else 4, 3)
 
 
+@cache
 def fused(precision: Precision, steps: int, columns: int, outputs: Triple) -> Products | None:
     """For products and inverse transform in one; None where that is no kernel of ours."""
     whole_blocks = steps % 16 == 0 and columns % 16 == 0

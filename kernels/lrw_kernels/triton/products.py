@@ -3,16 +3,13 @@
 import triton
 import triton.language as tl
 
-from lrw_kernels.triton.transforms import finish, place
-
-# Triton's interpreter keeps bfloat16 as its bits and computes on those: there it is widened before anything else.
-WIDEN = tl.constexpr(triton.knobs.runtime.interpret)
+from lrw_kernels.triton.transforms import INTERPRETED, finish, place
 
 
 @triton.jit
 def dot(a, b, c, PRECISION: tl.constexpr):
     """c + a b, of numbers or of their bits."""
-    if WIDEN:
+    if INTERPRETED:
         return tl.dot(a.to(tl.float32), b.to(tl.float32), c, input_precision="ieee")
     return tl.dot(a, b, c, input_precision=PRECISION)
 
@@ -20,13 +17,14 @@ def dot(a, b, c, PRECISION: tl.constexpr):
 @triton.jit
 def products(
     a, b, c, rows, columns, steps, share, a_plane, b_plane, a_row, a_step, b_step, b_column, splits_plane,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, STEPS: tl.constexpr, GROUP: tl.constexpr, WHOLE: tl.constexpr,
-    PRECISION: tl.constexpr,
+    c_plane, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STEPS: tl.constexpr, GROUP: tl.constexpr, WHOLE: tl.constexpr,
+    ADD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """c[z, p] = a[p] b[p], `rows` x `columns`, one product a position p, summed over the z-th `share` of the steps.
 
-    a and b are of any strides, c [splits, positions, rows, columns]. WHOLE: shares are multiples of STEPS, and no step
-    is over. Blocks go in bands of GROUP rows, so that what a band reads of b stays in the second-level cache.
+    a and b are of any strides, c [splits, positions, rows, columns] with whole products. ADD: to what is in c. WHOLE:
+    shares and steps are multiples of STEPS. Blocks go in bands of GROUP rows, so that what a band reads of b stays in
+    the second-level cache.
     """
     position, split = tl.program_id(1).to(tl.int64), tl.program_id(2)
     across, down = tl.cdiv(columns, COLUMNS), tl.cdiv(rows, ROWS)
@@ -40,7 +38,12 @@ def products(
     left = a + position * a_plane + row.to(tl.int64)[:, None] * a_row + step.to(tl.int64)[None, :] * a_step
     right = b + position * b_plane + step.to(tl.int64)[:, None] * b_step + column.to(tl.int64)[None, :] * b_column
     row_there, column_there = (row < rows)[:, None], (column < columns)[None, :]
-    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    target = c + split.to(tl.int64) * splits_plane + position * c_plane
+    target += row.to(tl.int64)[:, None] * columns + column[None, :]
+    if ADD:
+        total = tl.load(target, mask=row_there & column_there, other=0.0)
+    else:
+        total = tl.zeros((ROWS, COLUMNS), tl.float32)
     for at in range(split * share, end, STEPS):
         if WHOLE:
             p = tl.load(left, mask=row_there, other=0.0)
@@ -52,20 +55,18 @@ def products(
         total = dot(p, q, total, PRECISION)
         left += STEPS * a_step
         right += STEPS * b_step
-    target = c + split.to(tl.int64) * splits_plane + position * rows * columns
-    target += row.to(tl.int64)[:, None] * columns + column[None, :]
     tl.store(target, total.to(c.dtype.element_ty), mask=row_there & column_there)
 
 
 @triton.jit
 def products_scatter(
-    v, u, y, bias, residual, factors, positions, u_plane, u_step, u_column, stride_n, stride_d, stride_h, stride_w,
-    residual_n, residual_d, residual_h, residual_w, size_d, size_h, size_w, steps, channels, grid_d, grid_h, grid_w,
-    start_d, start_h, start_w, first, tiles,
+    v, u, y, bias, residual, factors, positions, v_plane, u_plane, u_step, u_column, stride_n, stride_d, stride_h,
+    stride_w, residual_n, residual_d, residual_h, residual_w, size_d, size_h, size_w, steps, channels, grid_d, grid_h,
+    grid_w, start_d, start_h, start_w, first, tiles,
     HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, OUTPUTS: tl.constexpr, TILES: tl.constexpr,
     COLUMNS: tl.constexpr, STEPS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """`products` and a `scatter` whose tiles do not overlap, at once: no products in memory.
+    """`products` and a `scatter` whose tiles do not overlap, at once: no products in memory. v [K, tiles, steps].
 
     Sums of a tile's OUTPUTS stay in registers while positions are gone through; factors [positions, outputs] say what
     each adds to each. A product's `steps` (at most STEPS) are one step here: without branches a loop is pipelined.
@@ -82,7 +83,7 @@ def products_scatter(
         here[:, None] & (step < steps)[None, :],
         (step < steps)[:, None] & (channel < channels)[None, :],
     )
-    plane = tl.cast(tiles, tl.int64) * steps
+    plane = tl.cast(v_plane, tl.int64)
     nothing = tl.zeros((TILES, COLUMNS), tl.float32)
     total = ()
     for _ in tl.static_range(COUNT):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd import Tile, Transform
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -26,14 +27,21 @@ class Gather:
     rows: Tensor
     taps: Tensor
     factors: Tensor
+    row_count: int
     most_taps: int
     h: Matrix
     w: Matrix
+    signs: bool
+    """Whether all factors are 0, 1 and -1: adding up is all there is to do."""
 
     @property
     def unrolled(self) -> bool:
         """Whether a row's inputs along d are few enough for straight code."""
         return self.most_taps <= UNROLLED_TAPS
+
+    def packed(self, precision: Precision) -> bool:
+        """Whether sums are of 16-bit numbers, two at a time: each is rounded, which their multiples would not stand."""
+        return self.signs and precision == "half"
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Scatter:
     shifts: Tensor
     factors: Tensor
     heights: Tensor
+    row_count: int
     h: Matrix
     w: Matrix
     reach: int
@@ -55,18 +64,22 @@ class Scatter:
 @cache
 def gather(tile: str, name: str, positions: tuple[int, ...], device: torch.device) -> Gather:
     """By matrices `name` ("B" of inputs, "A" of gradients of outputs) to the positions, the s-th of which is slot s."""
-    d, h, w = Tile.parse(tile).axes
+    axes = Tile.parse(tile).axes
+    d, h, w = axes
+    live = _live(tile, positions)
     lists = [[(k, float(v)) for k, v in enumerate(row) if v] for row in getattr(d, name)]
     most = max(map(len, lists))
     padded = [row + [(row[0][0] if row else 0, 0.0)] * (most - len(row)) for row in lists]
     return Gather(
         _slots(tile, positions, device),
-        _integers(_live(tile, positions), device),
+        _integers(live, device),
         _integers([[k for k, _ in row] for row in padded], device),
         _numbers([[v for _, v in row] for row in padded], device),
+        len(live),
         most,
         _matrix(h, name),
         _matrix(w, name),
+        {value for axis in axes for row in _matrix(axis, name) for value in row} <= {-1.0, 0.0, 1.0},
     )
 
 
@@ -85,6 +98,7 @@ def scatter(tile: str, name: str, positions: tuple[int, ...], device: torch.devi
         _integers([s for s, _ in pairs], device),
         _numbers([runs[s][i] for s, i in pairs], device),
         _numbers(h, device),
+        len(pairs),
         h,
         w,
         shifts[1] * shifts[2],

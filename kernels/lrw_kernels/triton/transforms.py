@@ -2,12 +2,16 @@
 
 Along h and w a transform is straight-line code from the exact matrices, which are compile-time tuples: zeros vanish.
 Along d it is a run-time loop over rows of tables, which keeps the code a fraction as long. Activations are
-[N, D, H, W, C] of any strides but 1 along C, domain values `[positions, tiles, C]`; half precision is widened on load
-and rounded once, on store. Offsets of samples, slices and positions are int64, those inside a slice int32.
+[N, D, H, W, C] of any strides but 1 along C, domain values `[positions, tiles, C]`. Half precision is widened on load
+and rounded once, on store, but where a transform into the domain only adds and subtracts: then two numbers are added by
+one instruction, each sum rounded. Offsets of samples, slices and positions are int64, those inside a slice int32.
 """
 
 import triton
 import triton.language as tl
+
+# Triton's interpreter keeps bfloat16 as its bits and computes on those: there it is widened before anything else.
+INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
@@ -21,20 +25,25 @@ def place(index, grid_d, grid_h, grid_w):
 
 
 @triton.jit
+def plus(total, factor: tl.constexpr, value):
+    """(sum + factor * value,), of a tuple with the sum, or without one yet; none for the factor 0."""
+    result = total
+    if factor != 0:
+        term = value if factor == 1 else (-value if factor == -1 else factor * value)
+        result = (term,) if len(total) == 0 else (total[0] + term,)
+    return result
+
+
+@triton.jit
 def transformed(z, MATRIX: tl.constexpr, FIRST: tl.constexpr, STEP: tl.constexpr, LINES: tl.constexpr):
     """MATRIX times lines of blocks, of row 0 first; line l of LINES has z[FIRST + l], z[FIRST + l + STEP], ..."""
     result = ()
     for row in tl.static_range(len(MATRIX)):
         for at in tl.static_range(LINES):
-            total = tl.full(z[0].shape, 0.0, tl.float32)
+            total = ()
             for i in tl.static_range(len(MATRIX[row])):
-                if MATRIX[row][i] == 1:
-                    total += z[FIRST + at + i * STEP]
-                elif MATRIX[row][i] == -1:
-                    total -= z[FIRST + at + i * STEP]
-                elif MATRIX[row][i] != 0:
-                    total += MATRIX[row][i] * z[FIRST + at + i * STEP]
-            result = result + (total,)
+                total = plus(total, MATRIX[row][i], z[FIRST + at + i * STEP])
+            result = result + total
     return result
 
 
@@ -47,25 +56,27 @@ def add_slab(slab, x, factor, h, w, size_h, size_w, stride_h, stride_w, inside, 
         rows = inside & (h + b >= 0) & (h + b < size_h)
         for c in tl.static_range(NW):
             here = rows & (w + c >= 0) & (w + c < size_w)
-            value = tl.load(x + b * stride_h + c * stride_w, mask=here[:, None] & columns, other=0.0).to(tl.float32)
-            result = result + (slab[b * NW + c] + factor * value,)
+            value = tl.load(x + b * stride_h + c * stride_w, mask=here[:, None] & columns, other=0.0)
+            result = result + (slab[b * NW + c] + factor.to(slab[0].dtype) * value.to(slab[0].dtype),)
     return result
 
 
 @triton.jit
 def gather(
     x, v, slots, rows, taps, factors, row_count, stride_n, stride_d, stride_h, stride_w, size_d, size_h, size_w,
-    channels, grid_d, grid_h, grid_w, start_d, start_h, start_w, first, tiles,
+    channels, grid_d, grid_h, grid_w, start_d, start_h, start_w, first, tiles, filled, v_plane, v_tile, v_channel,
     TAPS: tl.constexpr, UNROLLED: tl.constexpr, STEPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-    TILES: tl.constexpr, CHANNELS: tl.constexpr,
+    PACKED: tl.constexpr, TILES: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """v[slots[p], tile] = (MATRIX_d x H x W)_p of the patch of x that begins at start + STEPS * tile.
 
-    v [K, tiles, channels] are the tiles from `first` on. Row i of MATRIX_d has the numbers factors[i, q] at taps[i, q],
-    q < TAPS; rows [row_count] are those where a position is kept. slots [T]: where p is kept, -1 where it is not.
+    v [K, filled, channels] of any strides are the tiles from `first` on, zeros from `tiles` on. Row i of MATRIX_d has
+    the numbers factors[i, q] at taps[i, q], q < TAPS; rows [row_count] are those where a position is kept. slots [T]:
+    where p is kept, -1 where it is not. PACKED: sums are of x's own dtype.
     """
     NH: tl.constexpr = len(H[0])
     NW: tl.constexpr = len(W[0])
+    KIND: tl.constexpr = x.dtype.element_ty if PACKED and not INTERPRETED else tl.float32
     local = tl.program_id(0) * TILES + tl.arange(0, TILES)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     n, d, h, w = place(first + local, grid_d, grid_h, grid_w)
@@ -73,10 +84,9 @@ def gather(
     here, columns = local < tiles, (channel < channels)[None, :]
     corner = n.to(tl.int64) * stride_n + d.to(tl.int64) * stride_d + h * stride_h + w * stride_w
     patch = x + corner[:, None] + channel[None, :]
-    target = v + local.to(tl.int64)[:, None] * channels + channel[None, :]
-    plane = tl.cast(tiles, tl.int64) * channels
-    inside = here[:, None] & columns
-    nothing = tl.full((TILES, CHANNELS), 0.0, tl.float32)
+    target = v + (local.to(tl.int64) * v_tile)[:, None] + (channel.to(tl.int64) * v_channel)[None, :]
+    inside = (local < filled)[:, None] & columns
+    nothing = tl.full((TILES, CHANNELS), 0.0, KIND)
     for r in range(row_count):
         i = tl.load(rows + r)
         slab = ()
@@ -100,7 +110,7 @@ def gather(
             for k in tl.static_range(len(W)):
                 slot = tl.load(slots + (i * len(H) + j) * len(W) + k)
                 if slot >= 0:
-                    tl.store(target + slot.to(tl.int64) * plane, values[k].to(v.dtype.element_ty), mask=inside)
+                    tl.store(target + slot.to(tl.int64) * v_plane, values[k].to(v.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -127,15 +137,10 @@ def across(values, W: tl.constexpr, FIRST: tl.constexpr, WIDTHS: tl.constexpr):
     """For each of the WIDTHS columns c of W, from FIRST on, the sum over k of W[k][c] * values[k]."""
     sums = ()
     for c in tl.static_range(FIRST, FIRST + WIDTHS):
-        total = tl.full(values[0].shape, 0.0, tl.float32)
+        total = ()
         for k in tl.static_range(len(W)):
-            if W[k][c] == 1:
-                total += values[k]
-            elif W[k][c] == -1:
-                total -= values[k]
-            elif W[k][c] != 0:
-                total += W[k][c] * values[k]
-        sums = sums + (total,)
+            total = plus(total, W[k][c], values[k])
+        sums = sums + (total if len(total) else (tl.full(values[0].shape, 0.0, tl.float32),))
     return sums
 
 
@@ -146,14 +151,7 @@ def add_rows(slab, sums, H: tl.constexpr, ROW: tl.constexpr, FIRST: tl.constexpr
     result = ()
     for b in tl.static_range(HEIGHTS):
         for c in tl.static_range(WIDTHS):
-            if H[ROW][FIRST + b] == 1:
-                result = result + (slab[b * WIDTHS + c] + sums[c],)
-            elif H[ROW][FIRST + b] == -1:
-                result = result + (slab[b * WIDTHS + c] - sums[c],)
-            elif H[ROW][FIRST + b] != 0:
-                result = result + (slab[b * WIDTHS + c] + H[ROW][FIRST + b] * sums[c],)
-            else:
-                result = result + (slab[b * WIDTHS + c],)
+            result = result + plus((slab[b * WIDTHS + c],), H[ROW][FIRST + b], sums[c])
     return result
 
 
@@ -202,7 +200,7 @@ def finish(
 def scatter(
     m, y, bias, residual, slots, rows, shifts, factors, heights, row_count, stride_n, stride_d, stride_h, stride_w,
     residual_n, residual_d, residual_h, residual_w, size_d, size_h, size_w, channels, grid_d, grid_h, grid_w, cells_d,
-    cells_h, cells_w, start_d, start_h, start_w, first_cell, cells, first_tile, tiles,
+    cells_h, cells_w, start_d, start_h, start_w, first_cell, cells, first_tile, m_plane,
     HAS_BIAS: tl.constexpr, HAS_RESIDUAL: tl.constexpr, RELU: tl.constexpr, STEPS: tl.constexpr, DEPTHS: tl.constexpr,
     H: tl.constexpr, W: tl.constexpr, ROLLED: tl.constexpr, TILES: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
@@ -223,7 +221,7 @@ def scatter(
     part = tl.program_id(2) * DEPTHS
     n, d, h, w = place(first_cell + local, cells_d, cells_h, cells_w)
     here, columns = local < cells, (channel < channels)[None, :]
-    plane = tl.cast(tiles, tl.int64) * channels
+    plane = tl.cast(m_plane, tl.int64)
     nothing = tl.full((TILES, CHANNELS), 0.0, tl.float32)
     total = ()
     for _ in tl.static_range(DEPTHS * STEPS[1] * STEPS[2]):

@@ -75,27 +75,27 @@ class Tile:
             raise ValueError(f"tile: {text!r} lists points for {len(lists)} axes; accepted are 3, separated by ';'")
         return Tile.of(numbers[:3], numbers[3:6], origin=numbers[6:9], points=lists)
 
-    @property
+    @cached_property
     def outputs(self) -> Triple:
         """m per axis."""
         return _each(axis.m for axis in self.axes)
 
-    @property
+    @cached_property
     def kernel_size(self) -> Triple:
         """r per axis."""
         return _each(axis.r for axis in self.axes)
 
-    @property
+    @cached_property
     def inputs(self) -> Triple:
         """t = m + r - 1 per axis."""
         return _each(axis.t for axis in self.axes)
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """T, the number of Winograd positions, numbered row-major over (d, h, w)."""
         return prod(self.inputs)
 
-    @property
+    @cached_property
     def amplification(self) -> float:
         """Rounding noise against direct convolution's, the product over the axes."""
         return prod(axis.amplification for axis in self.axes)
