@@ -107,6 +107,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "evidence": lambda: evidence_table(read("evidence")),
     "arm": lambda: arm.table(read("arm"), read("arm_peers")),
     "gpu": lambda: gpu.table(read("gpu")),
+    "gpu_floors": lambda: gpu.floors(read("gpu")),
     "operators": operators_table,
 }
 

@@ -46,26 +46,32 @@ def bars(rows: Sequence[Row]) -> list[Bar]:
     found.append(
         _of_ceiling(rows, ("products",), 0.7, "products, Cin from 256, of the matmul rate", lambda c: c >= 256)
     )
-    return [*found, _memory(rows)]
+    found.append(_memory(rows, "step", "peak memory of R3D-18's training step, of cuDNN's"))
+    return [*found, _memory(rows, "memory", "peak memory of a layer's training step, of cuDNN's")]
 
 
 def _speed(
     rows: Iterable[Row], precision: Precision, share: float, limit: float, name: str, cin: Callable[[int], bool]
 ) -> Bar:
-    """The geometric mean over the layers, each with its faster tile; in CUDA graphs in the details."""
+    """The geometric mean over the layers, each with its faster tile; in CUDA graphs, and at the floors, in the
+    details."""
     own = [r for r in rows if r.precision == precision and _is(r, share) and r.speedup and cin(r.cin or 0)]
-    passes, graphs = (_best(own, kind) for kind in ("forward", "graph"))
-    details = f"{len(passes)} layers" + (f", {geometric_mean(graphs):.2f} in a CUDA graph" if graphs else "")
+    passes, graphs = (_best(own, kind, lambda r: r.speedup) for kind in ("forward", "graph"))
+    floors = _best(own, "forward", lambda r: r.cudnn_ms / r.floor_ms if r.cudnn_ms and r.floor_ms else None)
+    details = [f"{len(passes)} layers"] if passes else []
+    details += [f"{geometric_mean(graphs):.2f} in a CUDA graph"] if graphs else []
+    details += [f"at the floor {geometric_mean(floors):.2f}"] if floors else []
     value = geometric_mean(passes) if passes else None
-    return _bar(f"{name}, {share:.0%} of columns, times as fast", ">=", limit, value, details if passes else "")
+    return _bar(f"{name}, {share:.0%} of columns, times as fast", ">=", limit, value, ", ".join(details))
 
 
-def _best(rows: Iterable[Row], kind: str) -> list[float]:
-    """The largest speed-up of each layer."""
+def _best(rows: Iterable[Row], kind: str, figure: Callable[[Row], float | None]) -> list[float]:
+    """The largest of each layer."""
     found: dict[str, float] = {}
     for row in rows:
-        if row.kind == kind and row.speedup:
-            found[row.layer] = max(row.speedup, found.get(row.layer, 0.0))
+        value = figure(row)
+        if row.kind == kind and value:
+            found[row.layer] = max(value, found.get(row.layer, 0.0))
     return list(found.values())
 
 
@@ -86,13 +92,13 @@ def _is_taken(row: Row, kinds: Sequence[str]) -> bool:
     return row.kind in kinds
 
 
-def _memory(rows: Iterable[Row]) -> Bar:
-    own = [(r.mib / r.cudnn_mib, r) for r in rows if r.kind == "memory" and r.mib and r.cudnn_mib]
-    text = "peak memory of a layer's training step, of cuDNN's"
+def _memory(rows: Iterable[Row], kind: str, text: str) -> Bar:
+    """The most; peaks are those of calls in a stream."""
+    own = [(r.mib / r.cudnn_mib, r) for r in rows if r.kind == kind and r.mib and r.cudnn_mib]
     if not own:
         return _bar(text, "<=", 1.3, None, "")
     most, row = max(own, key=lambda pair: pair[0])
-    return _bar(text, "<=", 1.3, most, f"most of {len(own)}: {row.layer} {row.precision} {row.columns:.0%}")
+    return _bar(text, "<=", 1.3, most, f"most of {len(own)}: {row.layer} {row.form or row.precision} {row.columns:.0%}")
 
 
 def _bar(text: str, sign: str, limit: float, value: float | None, details: str) -> Bar:

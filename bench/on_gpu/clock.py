@@ -3,9 +3,10 @@
 import gc
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from statistics import median, quantiles
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -68,10 +69,7 @@ class Clock:
                 call()
         torch.cuda.current_stream(self.device).wait_stream(side)
         torch.cuda.synchronize(self.device)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for call in calls:
-                call()
+        graph = self._captured(calls)
         times = self.eager([graph.replay])
         del graph
         return None if times is None else times.scaled(1 / len(calls))
@@ -92,6 +90,18 @@ class Clock:
         torch.cuda.synchronize(self.device)
         return (torch.cuda.max_memory_allocated(self.device) - before) / 2**20
 
+    def _captured(self, calls: Sequence[Call]) -> torch.cuda.CUDAGraph:
+        graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        stream = torch.cuda.current_stream(self.device)
+        try:
+            with torch.cuda.graph(graph, pool=pool):
+                for call in calls:
+                    call()
+        except RuntimeError:
+            _abandon(stream, pool)
+            raise
+        return graph
+
     def _spans(self, calls: Sequence[Call], count: int) -> list[float]:
         events = [torch.cuda.Event(enable_timing=True) for _ in range(count + 1)]
         events[0].record()
@@ -100,6 +110,17 @@ class Clock:
             event.record()
         torch.cuda.synchronize(self.device)
         return [a.elapsed_time(b) for a, b in pairwise(events)]
+
+
+def _abandon(stream: torch.cuda.Stream, pool: Any) -> None:
+    """Put back what a capture that failed has left: its stream as the current one, memory taken from its pool, random
+    numbers drawn as in a capture; the last of them ends with the next capture that succeeds."""
+    torch.cuda.set_stream(stream)
+    with suppress(RuntimeError, AttributeError):  # ended after all, or by other names in other versions of torch
+        torch._C._cuda_endAllocateToPool(stream.device_index, pool)
+        torch._C._cuda_releasePool(stream.device_index, pool)
+    with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        torch.zeros(1, device=stream.device)
 
 
 def _bounded(count: float) -> int:
@@ -111,6 +132,12 @@ def forget() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def forget_quietly() -> None:
+    """Likewise; a GPU that answers no more has its say elsewhere."""
+    with suppress(RuntimeError):
+        forget()
 
 
 def quiet() -> None:

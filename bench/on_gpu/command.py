@@ -38,6 +38,7 @@ class Options:
     commit: str
     csv: Path | None
     table: Path | None
+    sweep: Path | None
 
     @property
     def dry(self) -> bool:
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     layers = TINY if given.dry else given.layers
     options = Options(device, layers, given.precisions, given.seconds, given.minutes, given.processes, given.commit,
-                      given.csv, given.table)  # fmt: skip
+                      given.csv, given.table, given.sweep)  # fmt: skip
     try:
         return run(options)
     except OSError as error:
@@ -93,6 +94,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--csv", type=_checked(_file), metavar="FILE", help="write the rows there too")
     parser.add_argument(
         "--table", type=_checked(_file), metavar="FILE", help="put speed-ups there, as in lrw_kernels/triton"
+    )
+    parser.add_argument(
+        "--sweep",
+        type=_checked(_file),
+        metavar="FILE",
+        help="try blocks, warps and stages of each kernel instead; the faster ones go there, as in lrw_kernels/triton",
     )
     parser.add_argument("--dry", action="store_true", help="a tiny layer in Triton's interpreter, no times")
     return parser.parse_args(argv)

@@ -10,8 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import TemporaryFile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.on_gpu.problem import Problem
 
 ROOM = 4  # processors left alone
 MOST = 12  # processes, each of which takes half a GiB of the GPU to begin with
@@ -65,7 +70,7 @@ def main(jobs: Sequence[str]) -> int:
     """Go through the jobs; one that fails will fail again, with its reason told, where it is measured."""
     for name in jobs:
         try:
-            _passes(name)
+            _compile(name)
         except Exception as error:
             print(f"{name}: {error}", file=sys.stderr)
             continue
@@ -73,24 +78,37 @@ def main(jobs: Sequence[str]) -> int:
     return 0
 
 
-def _passes(name: str) -> None:
+def _compile(name: str) -> None:
     import torch
 
     from bench.on_gpu.layers import LAYERS
     from bench.on_gpu.problem import Problem, settings
-    from lrw_kernels.triton import conv
 
-    precision, layer_name, outputs = name.split(":")
+    what, precision, layer_name, outputs = name.split(":")
     layer = next(layer for layer in LAYERS if layer.name == layer_name)
     problem = Problem(layer, precision, int(outputs), torch.device("cuda"), 1)  # type: ignore[arg-type]
     with settings(precision):  # type: ignore[arg-type]
-        for share in (1.0, 0.25):
-            planned, u, x = problem.planned(share), problem.weights(share), problem.inputs[0]
-            conv.forward(x, u, planned)
-            if outputs == "2":
-                conv.input_grad(problem.gradients[0], u, planned, layer.size)
-                conv.weight_grad(x, problem.gradients[0], planned)
+        (_trials if what == "sweep" else _passes)(problem)
     torch.cuda.synchronize()
+
+
+def _passes(problem: "Problem") -> None:
+    from lrw_kernels.triton import conv
+
+    for share in (1.0, 0.25):
+        planned, u, x = problem.planned(share), problem.weights(share), problem.inputs[0]
+        conv.forward(x, u, planned)
+        if problem.outputs == 2:
+            conv.input_grad(problem.gradients[0], u, planned, problem.layer.size)
+            conv.weight_grad(x, problem.gradients[0], planned)
+
+
+def _trials(problem: "Problem") -> None:
+    from bench.on_gpu import sweep
+
+    for trial in sweep.trials(sweep.site(problem, sweep.SHARE)):
+        with suppress(*sweep.REFUSED):
+            trial.calls[0]()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.on_gpu import direct, gate
+from bench.on_gpu import direct, floors, gate
 from bench.on_gpu.clock import Call, Clock, Times
 from bench.on_gpu.direct import Fastest
 from bench.on_gpu.problem import Problem, settings
@@ -69,7 +69,9 @@ def passes(bench: Bench, problem: Problem, kind: str, shares: Sequence[float]) -
             times = None if note else bench.clock.eager(_calls(problem, kind, u, share))
         if theirs is None:
             theirs = bench.fastest(problem, kind)
-        yield _compared(problem.row(kind, columns=share, error=error, note=note), times, theirs.times, theirs.form)
+        floor = _floor(bench, problem, kind, share)
+        row = problem.row(kind, columns=share, error=error, note=note, floor_ms=floor)
+        yield _compared(row, times, theirs.times, theirs.form)
 
 
 def _judged(problem: Problem, kind: str, u: Tensor, share: float) -> tuple[float | None, str]:
@@ -83,6 +85,11 @@ def _judged(problem: Problem, kind: str, u: Tensor, share: float) -> tuple[float
         return gate.weight_grad(problem, share), ""
     except gate.Red as red:
         return None, str(red)
+
+
+def _floor(bench: Bench, problem: Problem, kind: str, share: float) -> float | None:
+    one = floors.Pass(kind, problem.layer, problem.tile, share, problem.precision)
+    return floors.least(one, bench.ceilings)
 
 
 def _calls(problem: Problem, kind: str, u: Tensor, share: float) -> list[Call]:
@@ -104,7 +111,8 @@ def graphs(bench: Bench, problem: Problem, shares: Sequence[float]) -> Iterator[
         with settings(problem.precision):
             _, note = _judged(problem, "forward", u, share)
             times = None if note else bench.clock.graph(_calls(problem, "forward", u, share))
-        yield _compared(problem.row("graph", columns=share, note=note), times, theirs, form)
+        floor = _floor(bench, problem, "forward", share)
+        yield _compared(problem.row("graph", columns=share, note=note, floor_ms=floor), times, theirs, form)
 
 
 def memory(bench: Bench, problem: Problem, shares: Sequence[float]) -> Iterator[Row]:

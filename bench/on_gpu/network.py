@@ -1,9 +1,10 @@
-"""A training step of R3D-18 under autocast, forward and backward: with Winograd layers, and with cuDNN's."""
+"""A training step of R3D-18 under autocast, forward and backward: with Winograd layers, and with cuDNN's; in a stream
+of calls, and in a CUDA graph."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 import lrw
 from bench.layers import kept
-from bench.on_gpu.clock import Call, forget
+from bench.on_gpu.clock import Call, Times, forget_quietly
 from bench.on_gpu.direct import LAYOUTS
 from bench.on_gpu.measure import Bench, spread
 from bench.on_gpu.rows import Row
@@ -21,49 +22,77 @@ from lrw.nn import WinogradConv3d
 
 BATCH, SIZE, CLASSES, WIDTH = 16, (16, 112, 112), 400, 64
 DRY_BATCH, DRY_SIZE = 2, (1, 2, 3)
-SAME = 0.2  # distance of the logits of the same network, one rounding to bfloat16 a layer apart
+SAME = 0.2  # distance of logits, or gradients, of the same network, one rounding to bfloat16 a layer apart
 FORMS: dict[str, Callable[[nn.Module], nn.Module]] = {
     "masked": lambda net: net,  # as while it is pruned: all columns stored, those kept computed
     "compressed": lrw.compress,  # as it is trained on afterwards: those kept stored
 }
 
 
+class Figures(NamedTuple):
+    """Of a step: times and peak of memory, or why there are none; the layout of what cuDNN computed."""
+
+    times: Times | None = None
+    mib: float | None = None
+    note: str = ""
+    form: str = ""
+
+
+Measure = Callable[[Bench, nn.Module, list[Tensor]], Figures]
+
+
 def steps(bench: Bench, shares: Sequence[float]) -> Iterator[Row]:
     """A row for each share and form; half precision, batch norm in training mode, no optimizer."""
-    device, dry = bench.clock.device, bench.clock.dry
-    torch.manual_seed(0)
-    plain = _small() if dry else R3D18(3, CLASSES, SIZE, WIDTH)
-    plain = plain.to(device).to(memory_format=torch.channels_last_3d)
-    batch, size = (DRY_BATCH, DRY_SIZE) if dry else (BATCH, SIZE)
-    torch.seed()
-    clips = [torch.randn(batch, 3, *size, device=device) for _ in range(2)]
-    clips = [clip.contiguous(memory_format=torch.channels_last_3d) for clip in clips]
+    return _rows(bench, shares, _eager, "")
+
+
+def graphs(bench: Bench, shares: Sequence[float]) -> Iterator[Row]:
+    """The same of steps in CUDA graphs, ours and cuDNN's, without peaks of memory."""
+    return _rows(bench, shares, _graph, " graph")
+
+
+def _rows(bench: Bench, shares: Sequence[float], measure: Measure, suffix: str) -> Iterator[Row]:
+    plain, clips = _task(bench)
     dense = lrw.to_winograd(plain, 2, backend="triton")
     note = _difference(plain, dense, clips[0])
-    theirs = {} if note else _faster(bench, plain, clips)
+    theirs = Figures() if note else _faster(bench, plain, clips, measure)
     for share in shares:
         for name, form in FORMS.items() if share < 1 else [("dense", FORMS["masked"])]:
-            row = {"layer": "r3d18", "precision": "half", "batch": batch, "size": "x".join(map(str, size)),
-                   "columns": share, "form": name, "cudnn_form": theirs.get("form", "")}  # fmt: skip
+            row: dict[str, Any] = {
+                "layer": "r3d18", "precision": "half", "batch": clips[0].shape[0], "columns": share,
+                "size": "x".join(map(str, clips[0].shape[2:])), "form": name + suffix, "cudnn_form": theirs.form,
+            }  # fmt: skip
             if note:
                 yield Row("step", **row, note=note)
                 return
-            yield Row("step", **row, **_against(theirs, _measured(bench, form(_with(dense, share)), clips)))
-            forget()
+            yield Row("step", **row, **_against(theirs, measure(bench, form(_with(dense, share)), clips)))
+            forget_quietly()
 
 
-def _faster(bench: Bench, plain: nn.Module, clips: list[Tensor]) -> dict[str, Any]:
+def _task(bench: Bench) -> tuple[nn.Module, list[Tensor]]:
+    """The plain network, and clips."""
+    device, dry = bench.clock.device, bench.clock.dry
+    torch.manual_seed(0)
+    plain = _small() if dry else R3D18(3, CLASSES, SIZE, WIDTH)
+    torch.seed()
+    batch, size = (DRY_BATCH, DRY_SIZE) if dry else (BATCH, SIZE)
+    clips = [torch.randn(batch, 3, *size, device=device) for _ in range(2)]
+    last = torch.channels_last_3d
+    return plain.to(device).to(memory_format=last), [clip.contiguous(memory_format=last) for clip in clips]
+
+
+def _faster(bench: Bench, plain: nn.Module, clips: list[Tensor], measure: Measure) -> Figures:
     """cuDNN's, in the layout that is faster."""
     found = []
     for layout, memory in LAYOUTS.items():
         net = deepcopy(plain).to(memory_format=memory)
         own = [clip.contiguous(memory_format=memory) for clip in clips]
-        found.append({"form": layout, **_measured(bench, net, own)})
-        forget()
-    return min(found, key=lambda one: one["times"].median if one["times"] else 0.0)
+        found.append(measure(bench, net, own)._replace(form=layout))
+        forget_quietly()
+    return min(found, key=lambda one: (bool(one.note), one.times.median if one.times else 0.0))
 
 
-def _measured(bench: Bench, net: nn.Module, clips: list[Tensor]) -> dict[str, Any]:
+def _eager(bench: Bench, net: nn.Module, clips: list[Tensor]) -> Figures:
     """Times, and the peak with the network's own parameters, without what is there anyway."""
     net.train()
     times = bench.clock.eager([_step(net, clip) for clip in clips])
@@ -71,13 +100,43 @@ def _measured(bench: Bench, net: nn.Module, clips: list[Tensor]) -> dict[str, An
     mib = bench.clock.peak(lambda: _step(net, clips[0]))
     net.zero_grad(set_to_none=True)
     own = sum(p.numel() * p.element_size() for p in net.parameters()) / 2**20
-    return {"times": times, "mib": None if mib is None else mib + own}
+    return Figures(times, None if mib is None else mib + own)
 
 
-def _against(theirs: dict[str, Any], ours: dict[str, Any]) -> dict[str, Any]:
-    a, b = ours["times"], theirs["times"]
-    both = {"mib": ours["mib"], "cudnn_mib": theirs["mib"], **spread(a)}
-    return both if a is None or b is None else {**both, "cudnn_ms": b.median, "speedup": b.median / a.median}
+def _graph(bench: Bench, net: nn.Module, clips: list[Tensor]) -> Figures:
+    """Times of a whole step in one graph, which leaves the gradients that a step without it does."""
+    net.train()
+    step = _step(net, clips[0])
+    step()
+    expected = _gradients(net)
+    net.zero_grad(set_to_none=True)  # a graph has gradients of its own
+    try:
+        times = bench.clock.graph([step])
+    except RuntimeError as error:
+        net.zero_grad(set_to_none=True)
+        return Figures(note=f"no CUDA graph: {' '.join(str(error).split())[:200]}")
+    far = _distance(_gradients(net), expected)
+    net.zero_grad(set_to_none=True)
+    if not far <= SAME:
+        return Figures(note=f"gate: gradients in a CUDA graph are {far:.2g} of their norm from those without")
+    return Figures(times)
+
+
+def _gradients(net: nn.Module) -> list[Tensor]:
+    return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+
+def _distance(ours: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Of all as one vector, over the norm of what was expected."""
+    off = sum(float((a - b).double().square().sum()) for a, b in zip(ours, expected, strict=True))
+    return (off / sum(float(b.double().square().sum()) for b in expected)) ** 0.5
+
+
+def _against(theirs: Figures, ours: Figures) -> dict[str, Any]:
+    a, b = ours.times, theirs.times
+    notes = [ours.note, f"cuDNN: {theirs.note}" if theirs.note else ""]
+    return {"mib": ours.mib, "cudnn_mib": theirs.mib, **spread(a), "cudnn_ms": b.median if b else None,
+            "speedup": b.median / a.median if a and b else None, "note": "; ".join(filter(None, notes))}  # fmt: skip
 
 
 def _step(net: nn.Module, clip: Tensor) -> Call:
@@ -86,7 +145,8 @@ def _step(net: nn.Module, clip: Tensor) -> Call:
 
     def run() -> None:
         net.zero_grad(set_to_none=True)
-        with torch.autocast(clip.device.type, torch.bfloat16):
+        # No graph may hold another's cast of a weight; elsewhere it makes no difference, each is used once.
+        with torch.autocast(clip.device.type, torch.bfloat16, cache_enabled=False):
             loss = F.cross_entropy(net(clip), labels)
         loss.backward()
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bench.on_gpu import measure, network, stages
+from bench.on_gpu import measure, network, stages, sweep
 from bench.on_gpu.layers import SHARES, Layer
 from bench.on_gpu.measure import Bench
 from bench.on_gpu.problem import Problem
@@ -24,9 +24,9 @@ class Step:
     run: Run
 
 
-def job(precision: Precision, layer: Layer, outputs: int) -> str:
-    """The name of what `compiled` compiles."""
-    return f"{precision}:{layer.name}:{outputs}"
+def job(precision: Precision, layer: Layer, outputs: int, what: str = "passes") -> str:
+    """The name of what `compiled` compiles: the passes of a layer, or all that a sweep tries."""
+    return f"{what}:{precision}:{layer.name}:{outputs}"
 
 
 def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = False) -> list[Step]:
@@ -36,6 +36,8 @@ def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = 
     found += _each(layers, precisions, "forward", partial(measure.passes, kind="forward", shares=shares))
     if "half" in precisions:
         found.append(Step("training step of R3D-18", "", partial(network.steps, shares=of_network)))
+        graphs = partial(network.graphs, shares=of_network[:2])
+        found.append(Step("training step of R3D-18 in CUDA graphs", "", graphs))
     for kind in ("input_grad", "weight_grad"):
         found += _each(layers, precisions, kind, partial(measure.passes, kind=kind, shares=shares))
     found += _each(layers, precisions, "memory", partial(measure.memory, shares=shares))
@@ -43,6 +45,15 @@ def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = 
     found += _each(layers, precisions, "graph", partial(measure.graphs, shares=shares))
     large = partial(measure.passes, kind="forward", shares=ENDS)
     return found + _each(layers, [p for p in precisions if p == "ieee"], "forward", large, outputs=4)
+
+
+def sweeps(layers: Sequence[Layer], precisions: Sequence[Precision]) -> list[Step]:
+    """Every configuration of every kernel, layer by layer."""
+    return [
+        Step(f"sweep {precision} {layer.name}", job(precision, layer, 2, "sweep"),
+             partial(_of, run=sweep.sweep, layer=layer, precision=precision, outputs=2))
+        for precision in precisions for layer in layers
+    ]  # fmt: skip
 
 
 def jobs(plan: Sequence[Step]) -> list[str]:

@@ -16,10 +16,11 @@ class Row:
     """One figure, or why there is none.
 
     kind: ceiling; forward, input_grad, weight_grad: whole passes in a stream of calls; graph: forward in a CUDA graph;
-    gather, products, bmm, scatter, fused: stages; memory: a training step of the layer; step: of a network. columns:
+    gather, products, bmm, scatter, fused: stages; memory: a training step of the layer; step: of a network; sweep: a
+    kernel in the configuration that form says, refused: one that the device or the compiler does not take. columns:
     share kept. ms, low, high: median, 20 % and 80 % quantiles; cudnn_ms: median of direct convolution in its faster
-    form; rate: bytes or operations a second, of_ceiling: over what was measured of the device; error: over the size of
-    the result, both as norms; mib: peak memory.
+    form; floor_ms: the least a pass could take (see `floors`); rate: bytes or operations a second, of_ceiling: over
+    what was measured of the device; error: over the size of the result, both as norms; mib: peak memory.
     """
 
     kind: str
@@ -38,6 +39,7 @@ class Row:
     cudnn_ms: float | None = None
     cudnn_form: str = ""
     speedup: float | None = None
+    floor_ms: float | None = None
     rate: float | None = None
     of_ceiling: float | None = None
     error: float | None = None
@@ -47,8 +49,8 @@ class Row:
 
     @property
     def failed(self) -> bool:
-        """Whether it has a reason instead of numbers."""
-        return bool(self.note)
+        """Whether it has a reason instead of numbers that it should have."""
+        return bool(self.note) and self.kind != "refused"
 
 
 _TEXTS = ("kind", "layer", "precision", "size", "tile", "form", "cudnn_form", "note")

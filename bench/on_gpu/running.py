@@ -10,12 +10,13 @@ import triton
 from rich.console import Console
 
 from bench.certificate import commit, today
-from bench.on_gpu import compiled, plan, speedups, table
-from bench.on_gpu.clock import Clock, forget, quiet
+from bench.on_gpu import compiled, plan, speedups, table, tunings
+from bench.on_gpu.clock import Clock, forget_quietly, quiet
 from bench.on_gpu.command import Options
 from bench.on_gpu.measure import Bench
 from bench.on_gpu.rows import Row, Writer
 from lrw.version import __version__
+from lrw_kernels.triton import choose
 
 COMPILING = 0.3  # of the minutes, at most
 
@@ -41,7 +42,10 @@ def run(options: Options) -> int:
     quiet()
     print(f"{' | '.join(stamp)} | seed {torch.seed()}", flush=True)
     torch.backends.cudnn.benchmark = not options.dry
-    steps = plan.steps(options.layers, options.precisions, options.dry)
+    if options.sweep:
+        steps = plan.sweeps(options.layers, options.precisions)
+    else:
+        steps = plan.steps(options.layers, options.precisions, options.dry)
     done = Done()
     with Writer(options.csv, stamp) as writer:
 
@@ -57,9 +61,18 @@ def run(options: Options) -> int:
         except KeyboardInterrupt:
             done.stopped = True
     _show(options, done)
-    if options.table and not (options.dry or done.stopped):
-        print(f"{speedups.rewrite(options.table, done.rows, stamp[0], stamp[3])} measured rows in {options.table}")
+    if not (options.dry or done.stopped):
+        _write(options, done.rows, stamp[0], stamp[3])
     return done.status
+
+
+def _write(options: Options, rows: Sequence[Row], device: str, date: str) -> None:
+    """The tables that dispatch reads."""
+    if options.table:
+        print(f"{speedups.rewrite(options.table, rows, device, date)} measured rows in {options.table}")
+    if options.sweep:
+        capability = choose.capability(options.device)
+        print(f"{tunings.rewrite(options.sweep, rows, capability, device, date)} rows in {options.sweep}")
 
 
 def go(
@@ -86,21 +99,14 @@ def go(
             forget_quietly()
 
 
-def forget_quietly() -> None:
-    """Free memory; a GPU that answers no more has its say elsewhere."""
-    try:
-        forget()
-    except RuntimeError:
-        return
-
-
 def line(row: Row) -> str:
     """A row as text."""
     what = " ".join(word for word in (row.kind, row.layer, row.precision, row.tile[2:7], row.form) if word)
     share = "" if row.columns is None else f" {row.columns:.0%}"
     numbers = [(row.ms, ".3f", " ms"), (row.cudnn_ms, ".3f", " ms cuDNN"), (row.speedup, ".2f", "x"),
-               (row.rate, ".3g", "/s"), (row.of_ceiling, ".0%", ""), (row.error, ".1e", " error"),
-               (row.mib, ".0f", " MiB"), (row.cudnn_mib, ".0f", " MiB cuDNN")]  # fmt: skip
+               (row.floor_ms, ".3f", " ms floor"), (row.rate, ".3g", "/s"), (row.of_ceiling, ".0%", ""),
+               (row.error, ".1e", " error"), (row.mib, ".0f", " MiB"),
+               (row.cudnn_mib, ".0f", " MiB cuDNN")]  # fmt: skip
     shown = [f"{value:{form}}{unit}" for value, form, unit in numbers if value is not None]
     return ", ".join([what + share, *shown, *([row.note] if row.note else [])])
 

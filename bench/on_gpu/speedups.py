@@ -45,7 +45,12 @@ def rewrite(path: Path, rows: Sequence[Row], device: str, date: str) -> int:
     """
     old = parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else table()
     new = measured(rows, device, date)
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(text(merged(old, new)))
-    draft.replace(path)
+    replace_file(path, text(merged(old, new)))
     return len(new)
+
+
+def replace_file(path: Path, content: str) -> None:
+    """Write a file, whole or not at all."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(content)
+    draft.replace(path)

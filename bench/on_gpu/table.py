@@ -22,17 +22,18 @@ STAGES = ("gather", "products", "bmm", "scatter", "fused")
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
     """Those that have rows, the most important last, for terminals and logs that keep the end; the bars behind them."""
-    makers = {STAGES: _stages, ("memory",): _memory, **{(kind,): _passes for kind in PASSES}, ("step",): _steps,
-              ("ceiling",): _ceilings}  # fmt: skip
+    makers = {("sweep",): _sweep, STAGES: _stages, ("memory",): _memory, **{(kind,): _passes for kind in PASSES},
+              ("step",): _steps, ("ceiling",): _ceilings}  # fmt: skip
     for kinds, make in makers.items():
         if own := [row for row in rows if row.kind in kinds]:
             yield make(own)
-    yield _bars(rows)
+    if not any(row.kind == "sweep" for row in rows):
+        yield _bars(rows)
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """Why rows have no numbers."""
-    return [f"{row.kind} {row.layer} {row.precision} {_share(row)}: {row.note}" for row in rows if row.note]
+    return [f"{row.kind} {row.layer} {row.precision} {_share(row)}: {row.note}" for row in rows if row.failed]
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:
@@ -53,7 +54,7 @@ def _ceilings(rows: Sequence[Row]) -> Table:
 
 def _passes(rows: Sequence[Row]) -> Table:
     made = _table(
-        f"{PASSES[rows[0].kind]}: ms, and times as fast",
+        f"{PASSES[rows[0].kind]}: ms, times as fast, and share of the floor",
         "layer",
         "tile",
         "cuDNN",
@@ -88,6 +89,19 @@ def _memory(rows: Sequence[Row]) -> Table:
     return made
 
 
+def _sweep(rows: Sequence[Row]) -> Table:
+    made = _table("configurations of kernels: ms", "kernel", "in use", "", "fastest", "", "times as fast")
+    found: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        if row.ms is not None:
+            found.setdefault((row.form.partition(" ")[0], row.layer, row.precision), []).append(row)
+    for (kernel, layer, precision), own in found.items():
+        used, best = own[0], min(own, key=lambda row: row.ms or 0.0)
+        cells = [text for row in (used, best) for text in (row.form.partition(" ")[2], _number(row.ms, ".4f"))]
+        made.add_row(f"{kernel} {layer} {precision}", *cells, _number((used.ms or 0.0) / (best.ms or 1.0), ".2f"))
+    return made
+
+
 def _steps(rows: Sequence[Row]) -> Table:
     made = _table("training step of R3D-18, bfloat16", "columns", "ours", "cuDNN", "times as fast", "MiB", "cuDNN")
     for row in rows:
@@ -114,7 +128,8 @@ def _table(title: str, first: str, *others: str) -> Table:
 def _faster(row: Row | None) -> str:
     if row is None or row.ms is None:
         return "failed" if row is not None and row.note else "-"
-    return f"{row.ms:.3f} {_number(row.speedup, '.2f')}x"
+    floor = "" if row.floor_ms is None else f" {row.floor_ms / row.ms:.0%}"
+    return f"{row.ms:.3f} {_number(row.speedup, '.2f')}x{floor}"
 
 
 def _stage(row: Row | None) -> str:

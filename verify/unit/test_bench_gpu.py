@@ -22,13 +22,15 @@ from lrw_kernels.winograd import Tile
 
 STAMP = ("NVIDIA H200", "abc", "torch 2", "2026-01-01")
 PASS = Row("forward", "c3d-3b", "half", 256, 256, "8x28x28", 16, speedups.TILE, 1.0, ms=0.5, low=0.4, high=0.6,
-           cudnn_ms=1.0, cudnn_form="NDHWC", speedup=2.0, error=1e-3)  # fmt: skip
+           cudnn_ms=1.0, cudnn_form="NDHWC", speedup=2.0, floor_ms=0.4, error=1e-3)  # fmt: skip
 FAILED = replace(PASS, columns=0.5, ms=None, low=None, high=None, speedup=None, error=None, note="gate: Y is off")
 STAGE = Row("gather", "c3d-3b", "half", 256, 256, tile=speedups.TILE, columns=1.0, ms=0.1, rate=3e12, of_ceiling=0.75)
 MEMORY = Row("memory", "c3d-3b", "half", 256, 256, tile=speedups.TILE, columns=1.0, mib=130.0, cudnn_mib=104.0)
-STEP = Row("step", "r3d18", "half", columns=0.5, form="masked", ms=50.0, cudnn_ms=45.0, speedup=0.9)
+STEP = Row("step", "r3d18", "half", columns=0.5, form="masked", ms=50.0, cudnn_ms=45.0, speedup=0.9, mib=150.0,
+           cudnn_mib=100.0)  # fmt: skip
+GRAPH = replace(STEP, form="masked graph", ms=30.0, cudnn_ms=42.0, speedup=1.4, mib=None, cudnn_mib=None)
 ALL = [Row("ceiling", "copy", rate=4e12), PASS, FAILED, replace(STAGE, kind="products"), STAGE, MEMORY, STEP,
-       replace(STEP, form="compressed", speedup=1.2)]  # fmt: skip
+       replace(STEP, form="compressed", speedup=1.2, mib=120.0), GRAPH]  # fmt: skip
 
 
 def written(path: Path) -> list[dict[str, str]]:
@@ -69,6 +71,7 @@ def pretended(monkeypatch: pytest.MonkeyPatch) -> clock.Clock:
     """A clock where torch pretends that there is a GPU."""
     stand_ins = {"Event": Event, "CUDAGraph": Graph, "synchronize": lambda _: None, "Stream": MagicMock(),
                  "current_stream": MagicMock(), "stream": MagicMock(), "graph": MagicMock(),
+                 "graph_pool_handle": MagicMock(), "set_stream": MagicMock(),
                  "get_device_properties": lambda _: SimpleNamespace(L2_cache_size=50),
                  "memory_allocated": lambda _: 1 << 20, "max_memory_allocated": lambda _: 4 << 20,
                  "reset_peak_memory_stats": lambda _: None}  # fmt: skip
@@ -97,6 +100,15 @@ def test_a_graph_s_time_is_that_of_one_of_its_calls(pretended: clock.Clock) -> N
     assert times.median >= 2
 
 
+def test_after_a_capture_that_failed_calls_are_made_where_they_were_before(
+    pretended: clock.Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "graph", MagicMock(side_effect=RuntimeError("operation not permitted")))
+    with pytest.raises(RuntimeError, match="not permitted"):
+        pretended.graph([list])
+    torch.cuda.set_stream.assert_called_once_with(torch.cuda.current_stream())
+
+
 def test_a_peak_is_told_without_what_was_there_before(pretended: clock.Clock) -> None:
     assert pretended.peak(lambda: list) == 3.0
 
@@ -120,14 +132,18 @@ def test_a_row_is_on_the_disk_before_the_next(tmp_path: Path) -> None:
 
 def test_bars_that_nobody_measured_say_so() -> None:
     assert {bar.answer for bar in bars.bars([])} == {"unmeasured"}
-    assert len(bars.bars([])) == 16
+    assert len(bars.bars([])) == 17
 
 
 def test_bars_are_held_against_what_was_measured() -> None:
     found = {bar.text: bar for bar in bars.bars(ALL)}
-    assert found["bfloat16, Cin from 256, 100% of columns, times as fast"].answer == "2.00, reached"
+    dense = found["bfloat16, Cin from 256, 100% of columns, times as fast"]
+    assert (dense.answer, dense.details) == ("2.00, reached", "1 layers, at the floor 2.50")
     assert found["bfloat16, Cin from 256, 50% of columns, times as fast"].answer == "unmeasured"  # its gate is red
-    assert found["training step of R3D-18, bfloat16, 50% of columns, times as fast"].answer == "1.20, reached"
+    step = found["training step of R3D-18, bfloat16, 50% of columns, times as fast"]
+    assert (step.answer, step.details) == ("1.40, reached", "masked 0.90, compressed 1.20, masked graph 1.40")
+    memory = found["peak memory of R3D-18's training step, of cuDNN's"]
+    assert (memory.answer, memory.details) == ("1.50, missed", "most of 2: r3d18 masked 50%")
     assert found["transforms, of copy bandwidth"].answer == "0.75, missed"
     assert found["products, Cin from 256, of the matmul rate"].answer == "0.75, reached"
     assert found["peak memory of a layer's training step, of cuDNN's"].answer == "1.25, reached"
@@ -150,7 +166,7 @@ def test_tables_show_numbers_failures_and_bars() -> None:
     for one in table.tables(ALL):
         console.print(one)
     text = console.export_text()
-    assert "0.500 2.00x failed - 1.0e-03" in " ".join(text.split())
+    assert "0.500 2.00x 80% failed - 1.0e-03" in " ".join(text.split())
     assert [title for title in ("ceilings", "forward pass", "stages", "MiB", "R3D-18", "bars") if title in text] == [
         "ceilings", "forward pass", "stages", "MiB", "R3D-18", "bars"]  # fmt: skip
     assert max(map(len, text.splitlines())) <= table.WIDTH
@@ -160,7 +176,7 @@ def test_tables_show_numbers_failures_and_bars() -> None:
 def test_the_page_says_what_was_measured_or_that_nothing_was(tmp_path: Path) -> None:
     assert page.table([]) == page.NOTHING
     text = page.table(written(tmp_path / "gpu.csv"))
-    assert "| c3d-3b 256->256 at 8x28x28 | half | F(2x2x2, 3x3x3) | 1.000 NDHWC | 2.00x |  |  | 1.0e-03 |" in text
+    assert "| c3d-3b 256->256 at 8x28x28 | half | F(2x2x2, 3x3x3) | 1.000 NDHWC | 2.00x (80%) |  |  | 1.0e-03 |" in text
     assert "forward c3d-3b half: gate: Y is off." in text
     assert text.endswith("NVIDIA H200 | abc | torch 2 | 2026-01-01.")
 

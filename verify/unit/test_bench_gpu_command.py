@@ -70,6 +70,19 @@ def test_control_c_while_torch_is_still_imported_ends_without_a_traceback(tmp_pa
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nbench_gpu: stopped\n")
 
 
+def test_a_dry_run_of_the_sweep_tries_every_kernel_and_writes_no_table(tmp_path: Path) -> None:
+    path, tuned = tmp_path / "gpu.csv", tmp_path / "tuned.csv"
+    done = ran("--dry", "--precisions", "half", "--csv", str(path), "--sweep", str(tuned))
+    assert (done.returncode, done.stderr) == (0, "")
+    with path.open(newline="") as file:
+        rows = read(csv.DictReader(file))
+    kernels = {row.form.partition(" ")[0] for row in rows}
+    assert kernels == {"gather", "scatter", "products", "weight_sums", "fused"}
+    assert {row.kind for row in rows} == {"sweep"}
+    assert all(row.error is not None and row.error <= 2**-7 for row in rows)
+    assert not tuned.exists()
+
+
 def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
     path = tmp_path / "gpu.csv"
     done = ran("--dry", "--precisions", "half", "--csv", str(path))
@@ -80,6 +93,8 @@ def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
              "scatter", "fused", "graph"]  # fmt: skip
     assert list(dict.fromkeys(row.kind for row in rows)) == kinds
     assert {row.note for row in rows} == {""}
+    assert [row.form for row in rows if row.kind == "step"] == [
+        "masked", "compressed", "masked graph", "compressed graph"]  # fmt: skip
     assert {row.ms for row in rows} | {row.speedup for row in rows} | {row.mib for row in rows} == {None}
     assert all(0 < row.error < 0.03 for row in rows if row.error is not None)
     assert sum(row.error is not None for row in rows) == 6
