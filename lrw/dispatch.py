@@ -174,7 +174,8 @@ def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
 def _autocast(
     x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-    """Under autocast, bring all to one dtype: the device's, but float32 on the CPU, where half saves no time here."""
+    """Under autocast, bring activations to one dtype: the device's, but float32 on the CPU, where half saves no time
+    here. Weights and bias of float32 stay that: a backend rounds them on its way, and their gradients never are."""
     device = x.device.type
     if device == "cpu" and not torch.is_autocast_enabled(device):
         return x, u, bias, residual
@@ -182,5 +183,7 @@ def _autocast(
     if not active or x.dtype == torch.float64:
         return x, u, bias, residual
     dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
-    bias, residual = (None if t is None else t.to(dtype) for t in (bias, residual))
-    return x.to(dtype), u.to(dtype), bias, residual
+    wide = (dtype, compute_dtype(dtype))
+    u = u if u.dtype in wide else u.to(dtype)
+    bias = bias if bias is None or bias.dtype in wide else bias.to(dtype)
+    return x.to(dtype), u, bias, None if residual is None else residual.to(dtype)

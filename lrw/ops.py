@@ -16,6 +16,7 @@ from lrw.dispatch import Call, again, convolve, has_tangent
 from lrw.geometry import Geometry, Layer
 from lrw.operators import compute_dtype, memory_format, without_autocast
 from lrw.unchanged import Derived
+from lrw_kernels.triton.precision import of_convolutions
 from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
 from lrw_kernels.winograd.tile import Triple, triple
 
@@ -46,8 +47,9 @@ def winograd_conv3d(
     cheapest whose error bound (largest error over largest output) stays within `rtol`. A `residual` of the output's
     shape and a ReLU follow the bias; without gradients all three cost no pass of their own. float32 and float64;
     bfloat16 and float16 are computed in float32 on a CPU, multiplied as they are on a GPU. There float32 is as precise
-    as torch's own convolutions (TF32 by default), "auto" is a tile of 2 outputs, and where both tile and backend are
-    "auto", layers that cuDNN computes faster directly go to it (`lrw.backends.choose` says which, and why). Raises
+    as torch's own convolutions (TF32 by default), "auto" is a tile of 2 outputs unless it is float32 throughout, and
+    where both tile and backend are "auto", layers that cuDNN computes faster directly go to it (`lrw.backends.choose`
+    says which, and why). Raises
     ValueError naming the argument for shapes, dtypes, devices and for stride, dilation and groups other than 1.
     Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
     """
@@ -160,7 +162,7 @@ def _spatial_tile(
     d, h, w = (int(n) + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], pads, kernel_size, strict=True))
     checks.check_output_size((d, h, w), x.shape[2:])
     eps = torch.finfo(compute_dtype(x.dtype)).eps
-    if x.is_cuda:  # TF32 and half precision bear no larger ones, and none on more than 3 taps
+    if x.is_cuda and _is_coarse(_autocast_dtype(x)):  # bears no larger ones, and none on more than 3 taps
         d, h, w = (2 if 1 < taps <= 3 else 1 for taps in kernel_size)
         return d, h, w
     return _cheapest(kernel_size, int(weight.shape[1]), int(weight.shape[0]), (d, h, w), float(rtol), eps)
@@ -188,9 +190,19 @@ def _is_direct(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
         return False
     if residual is not None and (residual.dim() != 5 or residual.shape[:2] != (x.shape[0], weight.shape[0])):
         return False
+    return _goes_to_cudnn(x.device, _autocast_dtype(x), int(weight.shape[1]), int(weight.shape[0]), _sizes(weight))
+
+
+def _autocast_dtype(x: Tensor) -> torch.dtype:
+    """What x is cast to before it is multiplied."""
     active = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
-    dtype = torch.get_autocast_dtype(x.device.type) if active else x.dtype
-    return _goes_to_cudnn(x.device, dtype, int(weight.shape[1]), int(weight.shape[0]), _sizes(weight))
+    return torch.get_autocast_dtype(x.device.type) if active else x.dtype
+
+
+@_traced_as_constant
+def _is_coarse(dtype: torch.dtype) -> bool:
+    """Whether a GPU multiplies 16-bit numbers or rounds to TF32."""
+    return dtype != torch.float64 and of_convolutions(dtype) != "ieee"
 
 
 @_traced_as_constant

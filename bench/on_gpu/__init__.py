@@ -2,5 +2,6 @@
 
 Ceilings of the machine first, a gate on the error before every number, then whole passes, stages, CUDA graphs, memory
 and a training step of a network. Data flows one way: layers -> problems (tensors) -> passes (ours, `direct`'s), judged
-by `gate` and timed by `clock` -> rows -> table, bars, page, and the table that dispatch reads.
+by `gate` and timed by `clock` -> rows -> table, bars, page, and the table that dispatch reads. `floors` says what a
+pass takes at least.
 """

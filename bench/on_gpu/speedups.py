@@ -10,16 +10,18 @@ from statistics import geometric_mean
 from bench.on_gpu.rows import Row
 from lrw_kernels.triton.speedups import Speedup, parse, table
 
-TILE = "F(2x2x2, 3x3x3)"
-"""What dispatch takes on a GPU."""
-
 
 def measured(rows: Sequence[Row], device: str, date: str) -> list[Speedup]:
-    """Of forward passes in a stream of calls; layers with as many channels are one row, their geometric mean."""
-    groups: dict[tuple[str, int, float], list[float]] = {}
+    """Of forward passes in a stream of calls, each layer by its faster tile, as `tile="auto"` would have it; layers
+    with as many channels are one row, their geometric mean."""
+    layers: dict[tuple[str, int, float, str], float] = {}
     for row in rows:
-        if row.kind == "forward" and row.tile == TILE and row.speedup and row.cin and row.cout and row.columns:
-            groups.setdefault((row.precision, isqrt(row.cin * row.cout), row.columns), []).append(row.speedup)
+        if row.kind == "forward" and row.speedup and row.cin and row.cout and row.columns:
+            key = row.precision, isqrt(row.cin * row.cout), row.columns, row.layer
+            layers[key] = max(row.speedup, layers.get(key, 0.0))
+    groups: dict[tuple[str, int, float], list[float]] = {}
+    for (*key, _), speedup in layers.items():
+        groups.setdefault(tuple(key), []).append(speedup)  # type: ignore[arg-type]
     name = device.removeprefix("NVIDIA ")
     return [Speedup(*key, geometric_mean(values), name, date) for key, values in groups.items()]
 

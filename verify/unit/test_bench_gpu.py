@@ -17,15 +17,16 @@ from rich.console import Console
 from bench.layers import kept
 from bench.on_gpu import bars, clock, compiled, page, rows, speedups, table
 from bench.on_gpu.rows import Row
+from lrw_kernels.triton import tuned
 from lrw_kernels.triton.speedups import Speedup, parse
 from lrw_kernels.winograd import Tile
 
 STAMP = ("NVIDIA H200", "abc", "torch 2", "2026-01-01")
-PASS = Row("forward", "c3d-3b", "half", 256, 256, "8x28x28", 16, speedups.TILE, 1.0, ms=0.5, low=0.4, high=0.6,
+PASS = Row("forward", "c3d-3b", "half", 256, 256, "8x28x28", 16, tuned.TILE, 1.0, ms=0.5, low=0.4, high=0.6,
            cudnn_ms=1.0, cudnn_form="NDHWC", speedup=2.0, floor_ms=0.4, error=1e-3)  # fmt: skip
 FAILED = replace(PASS, columns=0.5, ms=None, low=None, high=None, speedup=None, error=None, note="gate: Y is off")
-STAGE = Row("gather", "c3d-3b", "half", 256, 256, tile=speedups.TILE, columns=1.0, ms=0.1, rate=3e12, of_ceiling=0.75)
-MEMORY = Row("memory", "c3d-3b", "half", 256, 256, tile=speedups.TILE, columns=1.0, mib=130.0, cudnn_mib=104.0)
+STAGE = Row("gather", "c3d-3b", "half", 256, 256, tile=tuned.TILE, columns=1.0, ms=0.1, rate=3e12, of_ceiling=0.75)
+MEMORY = Row("memory", "c3d-3b", "half", 256, 256, tile=tuned.TILE, columns=1.0, mib=130.0, cudnn_mib=104.0)
 STEP = Row("step", "r3d18", "half", columns=0.5, form="masked", ms=50.0, cudnn_ms=45.0, speedup=0.9, mib=150.0,
            cudnn_mib=100.0)  # fmt: skip
 GRAPH = replace(STEP, form="masked graph", ms=30.0, cudnn_ms=42.0, speedup=1.4, mib=None, cudnn_mib=None)
@@ -189,7 +190,8 @@ def test_measured_speed_ups_take_the_place_of_predicted_ones(tmp_path: Path) -> 
     path = tmp_path / "speedups.csv"
     predicted = [Speedup("half", 256.0, 1.0, 1.45, "H200", ""), Speedup("half", 512.0, 1.0, 2.15, "H200", "")]
     path.write_text(speedups.text(predicted))
-    measured = [PASS, replace(PASS, layer="r3d18-layer3", speedup=8.0), replace(PASS, tile="F(4x4x4, 3x3x3)"), FAILED,
+    slower = replace(PASS, tile="F(4x4x4, 3x3x3)", speedup=1.5)
+    measured = [PASS, replace(PASS, layer="r3d18-layer3", speedup=8.0), slower, FAILED,
                 replace(PASS, cin=64, cout=128, columns=0.25), MEMORY]  # fmt: skip
     assert speedups.rewrite(path, measured, STAMP[0], STAMP[3]) == 2
     assert parse(csv.DictReader(io.StringIO(path.read_text()))) == [

@@ -118,9 +118,19 @@ def test_layers_that_the_table_does_not_know_go_to_cudnn(
     assert "3x3x3 and 16 channels" in choice.reason
 
 
-def test_on_a_gpu_the_tile_is_small_and_is_none_on_many_taps() -> None:
-    x: Any = SimpleNamespace(is_cuda=True, shape=(1, 16, 9, 9, 9), dtype=torch.float32)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu_the_tile_is_small_and_is_none_on_many_taps(dtype: torch.dtype) -> None:
+    x: Any = SimpleNamespace(is_cuda=True, shape=(1, 16, 9, 9, 9), dtype=dtype, device=GPU)
     assert ops._spatial_tile("auto", (3, 1, 7), x, W, (0, 0, 0), 1e-4) == (2, 1, 1)
+
+
+def test_in_float32_throughout_the_tile_on_a_gpu_is_that_of_a_cpu() -> None:
+    x: Any = SimpleNamespace(is_cuda=True, shape=(1, 64, 16, 58, 58), dtype=torch.float32, device=GPU)
+    weight: Any = SimpleNamespace(shape=(64, 64, 3, 3, 3))
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        assert ops._spatial_tile("auto", (3, 3, 3), x, weight, (1, 1, 1), 1e-4) == (4, 4, 4)
+        with patch.object(ops, "_autocast_dtype", lambda _: torch.bfloat16):
+            assert ops._spatial_tile("auto", (3, 3, 3), x, weight, (1, 1, 1), 1e-4) == (2, 2, 2)
 
 
 def test_a_workspace_is_no_more_than_the_activations_within_bounds() -> None:
