@@ -17,7 +17,8 @@ class Row:
 
     kind: ceiling; forward, input_grad, weight_grad: whole passes in a stream of calls; graph: forward in a CUDA graph;
     gather, products, bmm, scatter, fused: stages; memory: a training step of the layer; step: of a network; sweep: a
-    kernel in the configuration that form says, refused: one that the device or the compiler does not take. columns:
+    kernel in the configuration that form says, refused: one that the device or the compiler does not take, workspace:
+    forward in a CUDA graph by parts of that size. columns:
     share kept. ms, low, high: median, 20 % and 80 % quantiles; cudnn_ms: median of direct convolution in its faster
     form; floor_ms: the least a pass could take (see `floors`); rate: bytes or operations a second, of_ceiling: over
     what was measured of the device; error: over the size of the result, both as norms; mib: peak memory.

@@ -18,13 +18,14 @@ from bench.on_gpu.measure import Bench, spread
 from bench.on_gpu.problem import Problem, settings
 from bench.on_gpu.rows import Row
 from bench.on_gpu.site import Site, site
-from lrw_kernels.triton import choose, config, launch, tables, tuned
+from lrw_kernels.triton import choose, config, conv, launch, tables, tuned
 from lrw_kernels.triton.config import Products, Transform
 from lrw_kernels.triton.layer import NOTHING
 
 Fill = Callable[[], Tensor]
 """A call that returns what it has filled."""
 REFUSED = (OutOfResources, PTXASError, RuntimeError)  # too much shared memory, too many registers, not compiled
+WORKSPACES = (16, 32, 64, 128, 512)  # MiB, at most; the second-level cache of a large GPU has 40 to 50
 SHARE = 0.5  # of the columns: what suits it is taken for any
 TENSOR_CORES = (Products(128, 128, 64, 8, 3), Products(128, 128, 64, 4, 4), Products(128, 256, 64, 8, 3),
                 Products(128, 256, 64, 8, 4), Products(256, 128, 64, 8, 3), Products(128, 64, 64, 4, 4),
@@ -44,11 +45,18 @@ class Trial:
 
 
 def sweep(bench: Bench, problem: Problem) -> Iterator[Row]:
-    """A row for each candidate; the first of a kernel is the configuration in use."""
+    """A row for each candidate, the first of a kernel being the configuration in use; and for forward passes by it, in
+    CUDA graphs, with parts of other sizes."""
     with settings(problem.precision):
         expected: dict[str, Tensor] = {}
         for trial in trials(site(problem, SHARE)):
             yield _row(bench, problem, trial, expected)
+        u, planned = problem.weights(SHARE), problem.planned(SHARE)
+        for mib in WORKSPACES:
+            layer = replace(planned, workspace=mib << 20)
+            calls = [partial(conv.forward, x, u, layer) for x in problem.inputs]
+            common = problem.row("workspace", columns=SHARE, form=f"{mib} MiB")
+            yield Row(**common, **spread(bench.clock.graph(calls)))
 
 
 def trials(made: Site) -> Iterator[Trial]:

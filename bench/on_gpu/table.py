@@ -22,8 +22,15 @@ STAGES = ("gather", "products", "bmm", "scatter", "fused")
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
     """Those that have rows, the most important last, for terminals and logs that keep the end; the bars behind them."""
-    makers = {("sweep",): _sweep, STAGES: _stages, ("memory",): _memory, **{(kind,): _passes for kind in PASSES},
-              ("step",): _steps, ("ceiling",): _ceilings}  # fmt: skip
+    makers = {
+        ("sweep",): _sweep,
+        ("workspace",): _workspaces,
+        STAGES: _stages,
+        ("memory",): _memory,
+        **{(kind,): _passes for kind in PASSES},
+        ("step",): _steps,
+        ("ceiling",): _ceilings,
+    }
     for kinds, make in makers.items():
         if own := [row for row in rows if row.kind in kinds]:
             yield make(own)
@@ -99,6 +106,15 @@ def _sweep(rows: Sequence[Row]) -> Table:
         used, best = own[0], min(own, key=lambda row: row.ms or 0.0)
         cells = [text for row in (used, best) for text in (row.form.partition(" ")[2], _number(row.ms, ".4f"))]
         made.add_row(f"{kernel} {layer} {precision}", *cells, _number((used.ms or 0.0) / (best.ms or 1.0), ".2f"))
+    return made
+
+
+def _workspaces(rows: Sequence[Row]) -> Table:
+    forms = list(dict.fromkeys(row.form for row in rows))
+    made = _table("forward passes in CUDA graphs, by workspace: ms", "layer", *forms)
+    for group in groups(rows):
+        own = {row.form: row.ms for row in group}
+        made.add_row(f"{group[0].layer} {group[0].precision}", *(_number(own.get(form), ".3f") for form in forms))
     return made
 
 
