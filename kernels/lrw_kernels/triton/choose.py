@@ -13,13 +13,16 @@ from lrw_kernels.triton.tables import Gather, Scatter
 from lrw_kernels.winograd import Tile
 
 
-def gather(layer: Layer, table: Gather, channels: int, itemsize: int, device: torch.device) -> Transform:
+def gather(
+    layer: Layer, table: Gather, channels: int, itemsize: int, device: torch.device, *, by_tile: bool = False
+) -> Transform:
     """For `launch.gather`."""
-    found = _found("gather", layer.tile, layer.precision, channels, channels, device)
+    found = None if by_tile else _found("gather", layer.tile, layer.precision, channels, channels, device)
     if found is not None:
         return tuned.transform(found)
     heights, widths = len(table.h[0]), len(table.w[0])
-    return config.gather(heights * widths, widths, channels, itemsize, packed=table.packed(layer.precision))
+    packed = table.packed(layer.precision)
+    return config.gather(heights * widths, widths, channels, itemsize, packed=packed, by_tile=by_tile)
 
 
 def scatter(layer: Layer, table: Scatter, channels: int, itemsize: int, device: torch.device) -> tuple[int, Transform]:
@@ -37,7 +40,9 @@ def products(layer: Layer, rows: int, steps: int, columns: int, device: torch.de
     found = _found("products", layer.tile, layer.precision, steps, columns, device)
     if found == tuned.CUBLAS:
         return None
-    return config.products(layer.precision, rows, columns, steps) if found is None else tuned.products(found)
+    if found is not None:
+        return tuned.products(found)
+    return config.products(layer.precision, rows, columns, steps, capability(device))
 
 
 def weight_sums(layer: Layer, rows: int, columns: int, tiles: int, device: torch.device) -> Products | None:

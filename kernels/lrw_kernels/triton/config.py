@@ -10,8 +10,9 @@ from lrw_kernels.winograd.tile import Triple
 WORKSPACE = 512 << 20  # bytes of V and M at a time, at most
 LEAST_WORKSPACE = 128 << 20  # a GPU moves that in the time that the host takes to start its kernels
 WARP = 32
+ACROSS = 64  # channels of a program that transforms
 REGISTERS = 160  # of a thread that blocks of a transform may hold; the rest is for addresses
-WIDEST = 128  # rows and columns of a program's products; twice as many columns where they are stored once
+WIDEST = 128  # rows and columns of a program's products; on Hopper twice as many columns where they are stored once
 FUSED_STEPS = 128  # most input channels for which products and the inverse transform are one kernel
 FUSED_OUTPUTS = 8  # most outputs of a tile, which stay in registers meanwhile
 
@@ -38,9 +39,14 @@ class Products:
 
 
 @cache
-def gather(patch: int, lines: int, channels: int, itemsize: int, *, packed: bool = False) -> Transform:
-    """For `patch` numbers of a plane held at a time, and `lines` beside them; two of them a register if `packed`."""
-    return _transform((patch + lines) // (2 if packed else 1), channels, itemsize)
+def gather(
+    patch: int, lines: int, channels: int, itemsize: int, *, packed: bool = False, by_tile: bool = False
+) -> Transform:
+    """For `patch` numbers of a plane held at a time, and `lines` beside them; two of them a register if `packed`.
+
+    `by_tile`: V has tiles one behind the other, so that a program takes more of these and fewer channels.
+    """
+    return _transform((patch + lines) // (2 if packed else 1), channels, itemsize, 32 if by_tile else ACROSS)
 
 
 @cache
@@ -52,21 +58,22 @@ def scatter(outputs: Triple, positions: int, overlap: int, channels: int, itemsi
     return depths, _transform((depths + 1) * plane + positions, channels, itemsize)
 
 
-def _transform(blocks: int, channels: int, itemsize: int) -> Transform:
+def _transform(blocks: int, channels: int, itemsize: int, widest: int = ACROSS) -> Transform:
     """As many channels of a thread as one access takes, of 16 bytes at most and aligned, or fewer where registers are
     full before."""
     each, warps = min(16 // itemsize, channels & -channels), 4
     while each > 1 and blocks * each > REGISTERS:
         each //= 2
-    across = min(64, _power(channels))
+    across = min(widest, _power(channels))
     return Transform(max(1, warps * WARP * each // across), across, warps)
 
 
 @cache
-def products(precision: Precision, rows: int, columns: int, steps: int) -> Products:
+def products(precision: Precision, rows: int, columns: int, steps: int, capability: int = 90) -> Products:
     """For products of V [rows, steps] and U [steps, columns] at each position."""
     chosen = weight_sums(precision, rows, columns, steps)
-    if precision != "ieee" and chosen.rows == chosen.columns == WIDEST and columns % (2 * WIDEST) == 0:
+    whole = chosen.rows == chosen.columns == WIDEST and columns % (2 * WIDEST) == 0
+    if precision != "ieee" and whole and capability >= 90:  # before, both factors take registers too
         return replace(chosen, columns=2 * WIDEST)
     return chosen
 

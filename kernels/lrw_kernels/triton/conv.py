@@ -48,8 +48,8 @@ def weight_grad(x: Tensor, dy: Tensor, layer: Layer) -> Tensor:
         chosen = choose.weight_sums(layer, *channels, most, x.device)
         sums = launch.WeightSums((count, *channels), most, layer.precision, chosen, x.device)
         v, dm = (sums.operand(most, number, x) for number in channels)
-        to_v = launch.gather(x, "B", layer, layer.positions, grid, tile.starts(layer.padding))
-        to_dm = launch.gather(dy, "A", layer, layer.positions, grid, tile.starts())
+        to_v = launch.gather(x, "B", layer, layer.positions, grid, tile.starts(layer.padding), by_tile=sums.by_tile)
+        to_dm = launch.gather(dy, "A", layer, layer.positions, grid, tile.starts(), by_tile=sums.by_tile)
         for first, tiles in cut:
             left, right = sums.part(v, tiles), sums.part(dm, tiles)
             to_v(left, first, tiles)

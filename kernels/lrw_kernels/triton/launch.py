@@ -33,11 +33,14 @@ class Cells(NamedTuple):
 
 def gather(
     x: Tensor, name: str, layer: Layer, positions: tuple[int, ...], grid: Triple, starts: Triple,
-    chosen: config.Transform | None = None,
+    chosen: config.Transform | None = None, *, by_tile: bool = False,
 ) -> Callable[[Tensor, int, int], None]:  # fmt: skip
-    """A function that fills v [K, filled, C], of any strides, with the tiles from `first` on, zeros behind `tiles`."""
+    """A function that fills v [K, filled, C], of any strides, with the tiles from `first` on, zeros behind `tiles`.
+
+    `by_tile`: v will have tiles one behind the other, not channels.
+    """
     table, channels = tables.gather(layer.tile, name, positions, x.device), x.shape[4]
-    taken = chosen or choose.gather(layer, table, channels, x.element_size(), x.device)
+    taken = chosen or choose.gather(layer, table, channels, x.element_size(), x.device, by_tile=by_tile)
     across = ceil(channels / taken.channels)
     fixed = (*x.stride()[:4], *x.shape[1:4], channels, *grid, *starts)
     named = dict(TAPS=table.most_taps, UNROLLED=table.unrolled, STEPS=Tile.parse(layer.tile).outputs, H=table.h,
@@ -124,6 +127,7 @@ class WeightSums:
         """Of parts of `tiles` at most; by cuBLAS, if nothing is `chosen`."""
         count, rows, columns = shape
         self._precision, self._chosen, self._begun = precision, chosen, False
+        self.by_tile = precision == "tf32"
         self._splits = 1 if chosen is None else config.splits(rows, columns, tiles, count, chosen)
         self._parts = torch.empty(self._splits, *shape, dtype=torch.float32, device=device)
 
@@ -133,7 +137,7 @@ class WeightSums:
         For TF32 tiles are contiguous: Hopper's tensor cores take such operands only with the sum's axis contiguous.
         """
         count, filled = self._parts.shape[1], self._whole(tiles)
-        if self._precision == "tf32":
+        if self.by_tile:
             return like.new_empty(count, channels, filled).transpose(1, 2)
         return like.new_empty(count, filled, channels)
 

@@ -28,9 +28,11 @@ def place(index, grid_d, grid_h, grid_w):
 def plus(total, factor: tl.constexpr, value):
     """(sum + factor * value,), of a tuple with the sum, or without one yet; none for the factor 0."""
     result = total
-    if factor != 0:
-        term = value if factor == 1 else (-value if factor == -1 else factor * value)
-        result = (term,) if len(total) == 0 else (total[0] + term,)
+    if factor == -1 and len(total):  # no negation, which older compilers make an operation
+        result = (total[0] - value,)
+    elif factor != 0:
+        term = value if factor == 1 else factor * value
+        result = (total[0] + term,) if len(total) else (term,)
     return result
 
 
