@@ -8,6 +8,8 @@ forward operator also adds a bias, and for inference a residual, and applies ReL
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from itertools import accumulate, pairwise
+from operator import mul
 from typing import Any
 
 import torch
@@ -28,9 +30,16 @@ def compute_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which tensor operations on `device` keep their dtypes; some devices (meta) have no autocast."""
-    active = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if active else nullcontext()
+    """A context in which tensor operations on `device` keep their dtypes."""
+    return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()
+
+
+def autocasts(device: torch.device) -> bool:
+    """Whether autocast is on for tensors on `device`; meta has none.
+
+    torch 2.11 compiles no function that asks `torch.amp.is_autocast_available`.
+    """
+    return device.type != "meta" and torch.is_autocast_enabled(device.type)
 
 
 def _geometry(tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool) -> Geometry:
@@ -44,7 +53,20 @@ def memory_format(x: Tensor) -> torch.memory_format:
 
 
 def _channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous()
+    if not x.is_contiguous(memory_format=torch.channels_last_3d):
+        return False
+    return not x.is_contiguous() or _strides_are_channels_last(x)
+
+
+def _strides_are_channels_last(x: Tensor) -> bool:
+    """torch's own rule (c10's is_channels_last_strides_3d), which tells where one channel or one pixel lies both ways.
+
+    `x.to(memory_format=torch.channels_last_3d)` gives such strides, a contiguous tensor never has them.
+    """
+    sizes, strides = x.shape, x.stride()
+    if 0 in sizes or strides[1] == 0 or strides[2] * sizes[2] == strides[1]:
+        return False
+    return all(strides[outer] >= strides[inner] * sizes[inner] for inner, outer in pairwise((1, 4, 3, 2, 0)))
 
 
 def _inner(x: Tensor) -> Tensor:
@@ -54,8 +76,18 @@ def _inner(x: Tensor) -> Tensor:
 
 def _outer(y: Tensor, like: Tensor) -> Tensor:
     """Back to [N, C, D, H, W], in the dtype and memory format of `like`."""
-    y = (y if y.dtype == like.dtype else y.to(like.dtype)).permute(0, 4, 1, 2, 3)
-    return y.contiguous(memory_format=memory_format(like))
+    y = y if y.dtype == like.dtype else y.to(like.dtype)
+    if _channels_last(like):
+        return _plain(y.contiguous()).permute(0, 4, 1, 2, 3)
+    return _plain(y.permute(0, 4, 1, 2, 3).contiguous())
+
+
+def _plain(y: Tensor) -> Tensor:
+    """Contiguous `y` with the strides of its shape: on axes of length one others may do, but they tell the layout."""
+    if 1 not in y.shape:
+        return y
+    strides = tuple(accumulate(reversed(y.shape[1:]), mul, initial=1))[::-1]
+    return y if y.stride() == strides else y.reshape(-1).view(y.shape)
 
 
 def _owned(y: Tensor) -> Tensor:
@@ -166,6 +198,7 @@ def _forward_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _forward_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, u = ctx.saved_tensors
+    dy = dy if _channels_last(dy) == _channels_last(x) else _outer(_inner(dy), x)  # and dx follows
     ops = torch.ops.lrw
     dx = ops.winograd_input_grad(dy, u, x.shape[2:], *ctx.layer) if ctx.needs_input_grad[0] else None
     du = ops.winograd_weight_grad(x, dy, *ctx.layer) if ctx.needs_input_grad[1] else None

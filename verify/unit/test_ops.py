@@ -1,6 +1,7 @@
 """lrw.ops: autograd to second order, forward mode, opcheck on every layout, autocast, half precision, bad input."""
 
 from collections.abc import Callable
+from itertools import permutations
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.library import opcheck
 
-from lrw import backends
+from lrw import backends, dispatch, operators
 from lrw.ops import transform_weight, winograd_conv3d, winograd_domain_conv3d
 from lrw_kernels.winograd import Tile, spatial_error
 
@@ -105,6 +106,44 @@ def test_memory_format_follows_the_input(layout: Callable[[Tensor], Tensor]) -> 
     assert y.is_contiguous(memory_format=expected)
 
 
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last_3d], ids=["contiguous", "last"])
+@pytest.mark.parametrize("backend", ["torch", "cpu"])
+@pytest.mark.parametrize(
+    ("cin", "cout", "size"),
+    [(1, 4, (3, 4, 5)), (4, 1, (3, 4, 5)), (1, 1, (3, 4, 5)), (1, 3, (1, 4, 1)), (4, 3, (1, 1, 1))],
+    ids=["one channel in", "one channel out", "one channel", "one line", "one pixel"],
+)
+def test_layouts_are_those_of_conv3d_where_tensors_lie_both_ways(
+    cin: int, cout: int, size: tuple[int, int, int], backend: str, form: torch.memory_format
+) -> None:
+    x = normal(2, cin, *size).to(memory_format=form).requires_grad_()
+    w = normal(cout, cin, 3, 3, 3, seed=1).to(memory_format=form)
+    expected = F.conv3d(x, w, padding=1)
+    theirs = torch.autograd.grad(expected, x, torch.ones_like(expected))[0]
+    y = winograd_conv3d(x, w, padding=1, tile=2, backend=backend)
+    assert y.stride() == expected.stride()
+    for dy in (torch.ones_like(y), torch.ones(()).expand(y.shape)):
+        assert torch.autograd.grad(y, x, dy, retain_graph=True)[0].stride() == theirs.stride()
+    with FakeTensorMode() as mode:
+        fake = winograd_conv3d(mode.from_tensor(x), mode.from_tensor(w), padding=1, tile=2, backend=backend)
+    assert fake.stride() == y.stride()
+    calls = [winograd_conv3d(x.detach(), w, padding=1, tile=2, backend=backend) for _ in range(4)]
+    assert {call.stride() for call in calls} == {y.stride()}
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 1, 3, 4, 5), (1, 1, 3, 1, 5), (2, 1, 1, 4, 1), (2, 4, 1, 1, 1), (2, 1, 1, 1, 1), (0, 1, 3, 4, 5)]
+)
+def test_what_lies_both_ways_is_what_torch_takes_it_for(shape: tuple[int, ...]) -> None:
+    last, seen = torch.channels_last_3d, set()
+    for order in permutations(range(5)):
+        x = torch.empty_permuted(shape, order)
+        if x.is_contiguous() and x.is_contiguous(memory_format=last):
+            seen.add(operators.memory_format(x))
+            assert (operators.memory_format(x) == last) == (x.to(memory_format=last) is x)
+    assert torch.contiguous_format in seen
+
+
 def test_forward_mode_follows_the_product_rule() -> None:
     x, dx = (normal(1, 2, 3, 4, 3, seed=s, dtype=torch.float64) for s in (0, 1))
     u, du = (normal(len(KEPT), 2, 2, seed=s, dtype=torch.float64) for s in (2, 3))
@@ -156,6 +195,19 @@ def test_autocast_brings_all_to_one_dtype() -> None:
     assert w.grad is not None
     assert w.grad.dtype == torch.float32
     torch.testing.assert_close(y, F.conv3d(x.bfloat16().float(), w, padding=1), rtol=0, atol=1e-4)
+
+
+def test_autocast_of_a_gpu_rounds_activations_and_no_gradient_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda _: True)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: True)
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: torch.bfloat16)
+    x, u, bias = (torch.empty(size, device="meta") for size in (1, 2, 3))
+    cast = dispatch._autocast(x, u, bias, x)
+    assert [t.dtype for t in cast if t is not None] == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
+    assert cast[1] is u
+    half, wide, *_ = dispatch._autocast(x, u.half(), bias.double(), None)
+    assert (half.dtype, wide.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert dispatch._autocast(x.double(), u, None, None)[0].dtype == torch.float64
 
 
 def test_compiles_without_graph_breaks() -> None:
