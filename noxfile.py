@@ -5,6 +5,7 @@ LRW_NO_VENV=1 to run in the current environment instead of a fresh one.
 """
 
 import os
+from collections.abc import Sequence
 
 import nox
 
@@ -14,13 +15,17 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "typecheck", "tests"]
 
 
-def install(session: nox.Session, *groups: str, extras: str = "") -> None:
-    """The package, editable, with the given dependency groups, under the constraints."""
+CONSTRAINTS = ("--constraint", "constraints.txt")
+OLDEST = ("torch==2.11.0", "triton==3.6.0", "numpy<2.4")  # that Triton's interpreter knows no later NumPy
+
+
+def install(session: nox.Session, *groups: str, extras: str = "", versions: Sequence[str] = CONSTRAINTS) -> None:
+    """The package, editable, with the given dependency groups, in these versions."""
     if session.virtualenv.venv_backend == "none":
         return
     requirements = nox.project.dependency_groups(PROJECT, *groups) if groups else ()
     package = f"-e.[{extras}]" if extras else "-e."
-    session.install("--constraint", "constraints.txt", package, *requirements)
+    session.install(*versions, package, *requirements)
 
 
 @nox.session
@@ -33,16 +38,19 @@ def tests(session: nox.Session) -> None:
 
 
 def interpreted(session: nox.Session) -> None:
-    """The GPU kernels' laws without a GPU: in Triton's interpreter, chosen before triton is imported."""
+    """The GPU kernels' laws without a GPU: in Triton's interpreter, chosen before triton is imported.
+
+    It is Python, so two processes take half the time; threads of NumPy and torch would only be in each other's way.
+    """
     files = ("verify/laws/test_layers.py", "verify/unit/test_triton_interpreted.py")
-    session.run("pytest", *files, "-k", "triton", env={"TRITON_INTERPRET": "1"})
+    workers, threads = ("-n", "2", "--dist", "worksteal"), {"OMP_NUM_THREADS": "1"}
+    session.run("pytest", *files, "-k", "triton", *workers, env={"TRITON_INTERPRET": "1"} | threads)
 
 
 @nox.session
 def oldest_triton(session: nox.Session) -> None:
-    """The GPU kernels with the oldest Triton that is accepted; its interpreter wants a NumPy before 2.4."""
-    install(session, "test")
-    session.install("triton==3.6.0", "numpy<2.4")
+    """The GPU kernels with the oldest Triton that is accepted, and the torch that GPU machines have beside it."""
+    install(session, "test", versions=OLDEST)
     session.run("pytest", "verify/unit/test_triton_compiled.py", "verify/unit/test_triton_backend.py")
     interpreted(session)
 
