@@ -40,11 +40,11 @@ def tests(session: nox.Session) -> None:
 def interpreted(session: nox.Session) -> None:
     """The GPU kernels' laws without a GPU: in Triton's interpreter, chosen before triton is imported.
 
-    It is Python, so two processes take half the time; threads of NumPy and torch would only be in each other's way.
+    It is Python on one core: two processes take tests one by one, since some are a minute long.
     """
     files = ("verify/laws/test_layers.py", "verify/unit/test_triton_interpreted.py")
-    workers, threads = ("-n", "2", "--dist", "worksteal"), {"OMP_NUM_THREADS": "1"}
-    session.run("pytest", *files, "-k", "triton", *workers, env={"TRITON_INTERPRET": "1"} | threads)
+    processes = ("-n", "2", "--maxschedchunk", "1")
+    session.run("pytest", *files, "-k", "triton", *processes, env={"TRITON_INTERPRET": "1"})
 
 
 @nox.session

@@ -210,10 +210,12 @@ def test_autocast_of_a_gpu_rounds_activations_and_no_gradient_of_weights(monkeyp
     assert dispatch._autocast(x.double(), u, None, None)[0].dtype == torch.float64
 
 
-def test_compiles_without_graph_breaks() -> None:
+@pytest.mark.parametrize("autocast", [False, True], ids=["plain", "autocast"])
+def test_compiles_without_graph_breaks(autocast: bool) -> None:
     x, w = normal(1, 4, 6, 6, 6).requires_grad_(), normal(4, 4, 3, 3, 3, seed=1).requires_grad_()
     compiled = torch.compile(lambda x, w: winograd_conv3d(x, w, padding=1).relu(), fullgraph=True, backend="aot_eager")
-    y = compiled(x, w)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        y = compiled(x, w)
     y.sum().backward()
     torch.testing.assert_close(y, F.conv3d(x, w, padding=1).relu(), rtol=0, atol=1e-4)
     assert w.grad is not None
