@@ -176,13 +176,9 @@ def _autocast(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Under autocast, bring activations to one dtype: the device's, but float32 on the CPU, where half saves no time
     here. Weights and bias of float32 stay that: a backend rounds them on its way, and their gradients never are."""
-    device = x.device.type
-    if device == "cpu" and not torch.is_autocast_enabled(device):
+    if not operators.autocasts(x.device) or x.dtype == torch.float64:
         return x, u, bias, residual
-    active = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    if not active or x.dtype == torch.float64:
-        return x, u, bias, residual
-    dtype = torch.float32 if device == "cpu" else torch.get_autocast_dtype(device)
+    dtype = torch.float32 if x.is_cpu else torch.get_autocast_dtype(x.device.type)
     wide = (dtype, compute_dtype(dtype))
     u = u if u.dtype in wide else u.to(dtype)
     bias = bias if bias is None or bias.dtype in wide else bias.to(dtype)

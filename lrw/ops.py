@@ -14,7 +14,7 @@ from torch import Tensor
 from lrw import backends, checks
 from lrw.dispatch import Call, again, convolve, has_tangent
 from lrw.geometry import Geometry, Layer
-from lrw.operators import compute_dtype, memory_format, without_autocast
+from lrw.operators import autocasts, compute_dtype, memory_format, without_autocast
 from lrw.unchanged import Derived
 from lrw_kernels.triton.precision import of_convolutions
 from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
@@ -184,9 +184,10 @@ def _cheapest(kernel_size: Triple, cin: int, cout: int, size: Triple, rtol: floa
 
 
 def _is_direct(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> bool:
-    """Whether cuDNN takes a call. Arguments that are not alike go the other way, which converts or refuses them."""
-    alike = [t for t in (weight, bias, residual) if t is not None]
-    if any(t.dtype != x.dtype or t.device != x.device for t in alike):
+    """Whether cuDNN takes a call. Arguments that are not alike go the other way, which converts or refuses them; under
+    autocast their dtypes will be."""
+    alike, cast = [t for t in (weight, bias, residual) if t is not None], _is_cast(x)
+    if any((t.dtype != x.dtype and not cast) or t.device != x.device for t in alike):
         return False
     if residual is not None and (residual.dim() != 5 or residual.shape[:2] != (x.shape[0], weight.shape[0])):
         return False
@@ -195,8 +196,11 @@ def _is_direct(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype:
     """What x is cast to before it is multiplied."""
-    active = torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64
-    return torch.get_autocast_dtype(x.device.type) if active else x.dtype
+    return torch.get_autocast_dtype(x.device.type) if _is_cast(x) else x.dtype
+
+
+def _is_cast(x: Tensor) -> bool:
+    return autocasts(x.device) and x.dtype != torch.float64
 
 
 @_traced_as_constant

@@ -18,6 +18,7 @@ from typing import NoReturn, TypeVar
 import torch
 
 from bench.layers import select
+from bench.on_gpu import speedups, tunings
 from bench.on_gpu.layers import LAYERS, PRECISIONS, TINY, Layer
 from lrw.backends import triton
 from lrw_kernels.triton.precision import Precision
@@ -93,11 +94,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--commit", default="", metavar="TEXT", help="of the checkout, where git does not know it")
     parser.add_argument("--csv", type=_checked(_file), metavar="FILE", help="write the rows there too")
     parser.add_argument(
-        "--table", type=_checked(_file), metavar="FILE", help="put speed-ups there, as in lrw_kernels/triton"
+        "--table",
+        type=_checked(_table(speedups.known)),
+        metavar="FILE",
+        help="put speed-ups there, as in lrw_kernels/triton",
     )
     parser.add_argument(
         "--sweep",
-        type=_checked(_file),
+        type=_checked(_table(tunings.known)),
         metavar="FILE",
         help="try blocks, warps and stages of each kernel instead; the faster ones go there, as in lrw_kernels/triton",
     )
@@ -138,6 +142,20 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise ValueError(f"{text!r}; accepted are whole numbers from 0")
     return int(text)
+
+
+def _table(known: Callable[[Path], object]) -> Callable[[str], Path]:
+    """A file that is not there yet, or that `known` can read: after minutes of measuring would be too late."""
+
+    def checked(text: str) -> Path:
+        path = _file(text)
+        try:
+            known(path)
+        except (KeyError, ValueError):
+            raise ValueError(f"{text!r}; accepted is such a table, or a file that is not there yet") from None
+        return path
+
+    return checked
 
 
 def _file(text: str) -> Path:

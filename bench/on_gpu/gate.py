@@ -21,7 +21,7 @@ from lrw_kernels.winograd.error import adjoint_error, weight_error
 # Half precision is rounded to in the sums of V, three behind each other, and where values are stored: M, the result,
 # operands that were no such numbers; bounds count 18 roundings at least (see verify/backends.py).
 HALF_ROUNDINGS = (7 / 18) ** 0.5
-SINGLE = 2.0**-23
+SINGLE, TF32 = 2.0**-23, 2.0**-10
 
 
 class Red(Exception):
@@ -45,7 +45,7 @@ def spacing(problem: Problem) -> float:
     """Of the arithmetic at 1."""
     if problem.precision == "half":
         return HALF_ROUNDINGS * float(torch.finfo(problem.dtype).eps)
-    return 2.0**-10 if problem.precision == "tf32" else SINGLE
+    return TF32 if problem.precision == "tf32" else SINGLE
 
 
 def norm_limit(problem: Problem, terms: int) -> float:

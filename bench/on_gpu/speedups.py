@@ -40,12 +40,18 @@ def text(rows: Sequence[Speedup]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def known(path: Path) -> Sequence[Speedup]:
+    """The rows of a file, those of the table in use where there is no file. Raises KeyError or ValueError for a file of
+    something else."""
+    return parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else table()
+
+
 def rewrite(path: Path, rows: Sequence[Row], device: str, date: str) -> int:
     """Put what was measured into the file, whole or not at all; returns how many rows that were.
 
     A file that is new has the rows of the table in use besides.
     """
-    old = parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else table()
+    old = known(path)
     new = measured(rows, device, date)
     replace_file(path, text(merged(old, new)))
     return len(new)

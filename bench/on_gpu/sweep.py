@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from triton.runtime.errors import OutOfResources, PTXASError
 
-from bench.on_gpu.gate import SINGLE
+from bench.on_gpu.gate import SINGLE, TF32
 from bench.on_gpu.measure import Bench, spread
 from bench.on_gpu.problem import Problem, settings
 from bench.on_gpu.rows import Row
@@ -21,6 +21,7 @@ from bench.on_gpu.site import Site, site
 from lrw_kernels.triton import choose, config, conv, launch, tables, tuned
 from lrw_kernels.triton.config import Products, Transform
 from lrw_kernels.triton.layer import NOTHING
+from lrw_kernels.triton.precision import Precision
 
 Fill = Callable[[], Tensor]
 """A call that returns what it has filled."""
@@ -162,7 +163,7 @@ def _row(bench: Bench, problem: Problem, trial: Trial, expected: dict[str, Tenso
     """Times of a candidate that computes what the first one of its kernel does; else why there are none."""
     what = f"{trial.kernel} {trial.config}"
     try:
-        error, note = _judged(trial, expected)
+        error, note = _judged(trial, expected, problem.precision)
         times = None if note else bench.clock.graph(trial.calls)
     except REFUSED as refused:
         if not bench.clock.dry:
@@ -172,8 +173,11 @@ def _row(bench: Bench, problem: Problem, trial: Trial, expected: dict[str, Tenso
     return Row(**problem.row("sweep", columns=SHARE, form=what, error=error, note=note), **spread(times))
 
 
-def _judged(trial: Trial, expected: dict[str, Tensor]) -> tuple[float | None, str]:
-    """(distance, "") from the first one of the kernel, as norms, or (None, why there will be no numbers)."""
+def _judged(trial: Trial, expected: dict[str, Tensor], precision: Precision) -> tuple[float | None, str]:
+    """(distance, "") from the first one of the kernel, as norms, or (None, why there will be no numbers).
+
+    Sums may have another order, and cuBLAS may round to TF32 in another way than tensor cores do by themselves.
+    """
     trial.calls[0]().fill_(torch.nan)  # also compiles
     result = trial.calls[0]()
     if trial.kernel not in expected:
@@ -184,7 +188,7 @@ def _judged(trial: Trial, expected: dict[str, Tensor]) -> tuple[float | None, st
         return None, f"sweep: {trial.kernel} {trial.config} leaves values nobody wrote"
     a, b = result[written].double(), wanted[written].double()
     far = float((a - b).norm() / b.norm())
-    limit = torch.finfo(result.dtype).eps + SINGLE * trial.terms**0.5
+    limit = (TF32 if precision == "tf32" else torch.finfo(result.dtype).eps) + SINGLE * trial.terms**0.5
     return (
         (far, "") if far <= limit else (None, f"sweep: {trial.kernel} {trial.config} is off by {far:.2g} of its norm")
     )

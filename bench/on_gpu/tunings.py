@@ -74,10 +74,14 @@ def merged(old: Sequence[Tuned], found: dict[Key, str | None], capability: int, 
     return sorted(by_key.values(), key=lambda row: (order[row.kernel], order[row.precision], row[2:4], row.capability))
 
 
+def known(path: Path) -> list[Tuned]:
+    """The rows of a file, none where there is no file. Raises KeyError or ValueError for a file of something else."""
+    return parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
+
+
 def rewrite(path: Path, rows: Sequence[Row], capability: int, device: str, date: str) -> int:
     """Put what was found into the file, whole or not at all; returns how many rows it then has."""
-    old = parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
-    new = merged(old, fastest(rows), capability, device, date)
+    new = merged(known(path), fastest(rows), capability, device, date)
     lines = [",".join(Tuned._fields), *(",".join(map(str, row)) for row in new)]
     replace_file(path, "\n".join(lines) + "\n")
     return len(new)

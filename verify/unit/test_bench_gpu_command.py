@@ -36,6 +36,8 @@ def ran(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
         (["--processes", "-1"], "argument --processes: '-1'; accepted are whole numbers from 0"),
         (["--csv", "no/such/folder.csv"], "argument --csv: .*; accepted is a file in a folder that exists"),
         (["--table", "."], "argument --table: '.'; accepted is a file in a folder that exists"),
+        (["--table", __file__], "argument --table: .*; accepted is such a table, or a file that is not there yet"),
+        (["--sweep", __file__], "argument --sweep: .*; accepted is such a table, or a file that is not there yet"),
         (["--dr"], "unrecognized arguments: --dr"),
     ],
 )

@@ -39,14 +39,15 @@ def test_what_computes_something_else_has_no_time() -> None:
         results = iter(value.clone() for value in values for _ in range(2))
         return Trial("gather", "8x64 w4", [lambda: next(results)], 1)
 
-    assert sweep._judged(trial(right), expected) == (0.0, "")
-    far, note = sweep._judged(trial(right + 1e-3), expected)
+    assert sweep._judged(trial(right), expected, "ieee") == (0.0, "")
+    far, note = sweep._judged(trial(right + 1e-3), expected, "ieee")
     assert far is None
     assert "is off by" in note
+    assert sweep._judged(trial(right * (1 + 2**-11)), expected, "tf32")[1] == ""
     unwritten = right.clone()
     unwritten[0, 0] = torch.nan
-    assert "nobody wrote" in sweep._judged(trial(unwritten), expected)[1]
-    assert "nobody wrote" in sweep._judged(trial(torch.full((2, 3), torch.nan)), {})[1]
+    assert "nobody wrote" in sweep._judged(trial(unwritten), expected, "ieee")[1]
+    assert "nobody wrote" in sweep._judged(trial(torch.full((2, 3), torch.nan)), {}, "ieee")[1]
 
 
 def test_the_fastest_over_all_layers_is_taken_if_it_gains() -> None:

@@ -198,8 +198,7 @@ def test_autocast_brings_all_to_one_dtype() -> None:
 
 
 def test_autocast_of_a_gpu_rounds_activations_and_no_gradient_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda _: True)
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda _: True)
+    monkeypatch.setattr(operators, "autocasts", lambda _: True)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: torch.bfloat16)
     x, u, bias = (torch.empty(size, device="meta") for size in (1, 2, 3))
     cast = dispatch._autocast(x, u, bias, x)

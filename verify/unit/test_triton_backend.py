@@ -179,6 +179,16 @@ def test_float32_is_as_precise_as_torchs_convolutions(
         assert precision.of_convolutions(torch.float16) == "half"
 
 
+def test_under_autocast_weights_of_another_dtype_may_go_to_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "_goes_to_cudnn", lambda *_: True)
+    x, w = torch.empty(1, 64, 4, 4, 4, dtype=torch.bfloat16), torch.empty(64, 64, 3, 3, 3)
+    assert ops._is_direct(x, w.bfloat16(), None, None)
+    assert not ops._is_direct(x, w, None, None)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ops._is_direct(x, w, None, None)
+        assert not ops._is_direct(x.double(), w, None, None)
+
+
 # The adjoint as a layer
 
 

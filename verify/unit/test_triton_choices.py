@@ -36,9 +36,9 @@ FOUND = [
 def measured() -> Iterator[None]:
     """As if there were a Hopper GPU, and these rows of it."""
     with patch.object(tuned, "table", lambda: FOUND), patch.object(choose, "capability", lambda device: 90):
-        choose._found.cache_clear()
+        choose._nearest.cache_clear()
         yield
-    choose._found.cache_clear()
+    choose._nearest.cache_clear()
 
 
 def gathered(layer: conv.Layer, channels: int) -> Transform:
@@ -60,6 +60,7 @@ def test_measured_configurations_are_taken_for_channels_like_theirs() -> None:
     assert choose.weight_sums(LAYER, 256, 256, 1000, GPU) == Products(64, 64, 64, 4, 4)
     assert choose.fused(LAYER, 64, 64, GPU) == Products(128, 32, 64, 8, 3)
     assert choose.fused(LAYER, 48, 48, GPU) == Products(128, 32, 64, 8, 3)
+    assert choose.fused(LAYER, 80, 64, GPU) == config.fused("half", 80, 64, (2, 2, 2))  # more steps, more shared memory
     assert choose.fused(LAYER, 128, 128, GPU) is None
 
 
@@ -68,7 +69,6 @@ def test_they_are_of_one_tile_precision_and_gpu() -> None:
     for other in (replace(LAYER, tile=str(Tile.of(4))), replace(LAYER, precision="tf32")):
         assert choose.products(other, 1000, 512, 512, GPU) is not None
     with patch.object(choose, "capability", lambda device: 80):
-        choose._found.cache_clear()
         assert choose.products(LAYER, 1000, 512, 512, GPU) is not None
         assert choose.fused(LAYER, 128, 128, GPU) is not None
     assert choose.fused(replace(LAYER, fuse=False), 64, 64, GPU) is None
@@ -81,7 +81,15 @@ def test_the_shipped_table_is_read_and_texts_have_an_inverse() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "text"), [("gather", "8x32x64 w8 s3"), ("products", "8x32 w8"), ("products", ""), ("copy", "8x32 w8")]
+    ("kernel", "text"),
+    [
+        ("gather", "8x32x64 w8 s3"),
+        ("products", "8x32 w8"),
+        ("products", ""),
+        ("copy", "8x32 w8"),
+        ("gather", "cublas"),
+        ("products", "separate"),
+    ],
 )
 def test_a_table_that_means_nothing_is_refused(kernel: str, text: str) -> None:
     cells = [kernel, "half", "64", "64", text, "90", "H200", "2026-11-27"]

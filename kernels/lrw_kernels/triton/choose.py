@@ -1,6 +1,5 @@
 """Which configuration a kernel takes on a device: a measured one where there is one near enough, else by formula."""
 
-from dataclasses import replace
 from functools import cache
 
 import torch
@@ -61,9 +60,11 @@ def fused(layer: Layer, steps: int, columns: int, device: torch.device) -> Produ
     found = _found("fused", layer.tile, layer.precision, steps, columns, device)
     if found == tuned.SEPARATE:
         return None
-    return chosen if found is None else replace(tuned.products(found), steps=chosen.steps)
+    measured = None if found is None else tuned.products(found)
+    return measured if measured and measured.steps == chosen.steps else chosen  # shared memory has room for no more
 
 
+@cache
 def capability(device: torch.device) -> int:
     """90 for compute capability 9.0; 0 where there is none."""
     major, minor = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
@@ -75,6 +76,10 @@ def _plain(precision: Precision) -> bool:
     return precision == "ieee" and matmuls_are_plain()
 
 
-@cache
 def _found(kernel: str, tile: str, precision: Precision, cin: int, cout: int, device: torch.device) -> str | None:
-    return tuned.find(kernel, Tile.parse(tile).name, precision, cin, cout, capability(device))
+    return _nearest(kernel, tile, precision, cin, cout, capability(device))
+
+
+@cache
+def _nearest(kernel: str, tile: str, precision: Precision, cin: int, cout: int, capability: int) -> str | None:
+    return tuned.find(kernel, Tile.parse(tile).name, precision, cin, cout, capability)
