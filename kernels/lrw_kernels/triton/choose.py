@@ -37,9 +37,9 @@ def products(layer: Layer, rows: int, steps: int, columns: int, device: torch.de
     if _plain(layer.precision):
         return None
     found = _found("products", layer.tile, layer.precision, steps, columns, device)
-    if found == tuned.CUBLAS:
-        return None
-    if found is not None:
+    if found == tuned.CUBLAS and (layer.precision == "half" or not matmuls_are_plain()):
+        return None  # it would be no TF32 where torch's matrix products are plain
+    if found not in (None, tuned.CUBLAS):
         return tuned.products(found)
     return config.products(layer.precision, rows, columns, steps, capability(device))
 
