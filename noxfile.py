@@ -51,7 +51,8 @@ def interpreted(session: nox.Session) -> None:
 def oldest_triton(session: nox.Session) -> None:
     """The GPU kernels with the oldest Triton that is accepted, and the torch that GPU machines have beside it."""
     install(session, "test", versions=OLDEST)
-    session.run("pytest", "verify/unit/test_triton_compiled.py", "verify/unit/test_triton_backend.py")
+    files = [f"verify/unit/test_{name}.py" for name in ("triton_compiled", "triton_choices", "triton_backend", "ops")]
+    session.run("pytest", *files)
     interpreted(session)
 
 

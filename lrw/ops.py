@@ -70,7 +70,7 @@ def winograd_conv3d(
     pads = padding_sizes(padding, kernel_size)
     if backend == tile == "auto" and input.is_cuda and _is_direct(input, weight, bias, residual):
         y = F.conv3d(input, weight, bias, padding=pads)
-        y = y if residual is None else y + residual
+        y = y if residual is None else y + residual.to(y.dtype)
         return (torch.relu(y) if relu else y).contiguous(memory_format=memory_format(input))
     layer = _layer(_spatial_tile(tile, kernel_size, input, weight, pads, rtol), kernel_size, pads, None)
     return convolve(call, _spatial_weights(weight, layer), layer, relu=relu, backend=backend, name="weight")
@@ -140,9 +140,11 @@ def _transform(weight: Tensor, layer: Layer) -> Tensor:
 
 
 def _spatial_weights(weight: Tensor, layer: Layer) -> Tensor:
-    """U of constant weights is kept; one that is trained, or traced, is formed anew."""
+    """U of constant weights is kept; one that is trained, traced or captured in a CUDA graph is formed anew."""
     if torch.compiler.is_compiling() or (torch.is_grad_enabled() and weight.requires_grad) or has_tangent([weight]):
         return _transform(weight, layer)
+    if weight.is_cuda and torch.cuda.is_current_stream_capturing():
+        return _transform(weight, layer)  # a graph must see the weights as they will be, and keeps its memory to itself
 
     def make() -> Tensor:
         with torch.inference_mode(False), torch.no_grad():  # a tensor that can also serve a later training step
@@ -185,13 +187,14 @@ def _cheapest(kernel_size: Triple, cin: int, cout: int, size: Triple, rtol: floa
 
 def _is_direct(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None) -> bool:
     """Whether cuDNN takes a call. Arguments that are not alike go the other way, which converts or refuses them; under
-    autocast their dtypes will be."""
-    alike, cast = [t for t in (weight, bias, residual) if t is not None], _is_cast(x)
-    if any((t.dtype != x.dtype and not cast) or t.device != x.device for t in alike):
+    autocast float32 is like what it is cast to."""
+    alike, dtype = [t for t in (weight, bias, residual) if t is not None], _autocast_dtype(x)
+    like = (x.dtype, dtype, compute_dtype(dtype)) if _is_cast(x) else (x.dtype,)
+    if any(t.dtype not in like or t.device != x.device for t in alike):
         return False
     if residual is not None and (residual.dim() != 5 or residual.shape[:2] != (x.shape[0], weight.shape[0])):
         return False
-    return _goes_to_cudnn(x.device, _autocast_dtype(x), int(weight.shape[1]), int(weight.shape[0]), _sizes(weight))
+    return _goes_to_cudnn(x.device, dtype, int(weight.shape[1]), int(weight.shape[0]), _sizes(weight))
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype:

@@ -34,7 +34,8 @@ def _runs(made: Site) -> dict[str, Run]:
     gathers = [launch.gather(x, "B", planned, positions, cut.grid, made.starts) for x in made.xs]
     scatter = launch.scatter(made.y, "A", planned, positions, cut.grid, NOTHING)
     shape = cut.tiles, problem.layer.cin, problem.layer.cout
-    chosen = choose.products(planned, *shape, problem.device) or config.products(precision, shape[0], *shape[:0:-1])
+    usual = config.products(precision, shape[0], *shape[:0:-1], choose.capability(problem.device))
+    chosen = choose.products(planned, *shape, problem.device) or usual
     runs: dict[str, Run] = {
         "gather": ([partial(gather, v, 0, cut.tiles) for gather, v in zip(gathers, made.vs, strict=True)],
                    x_bytes + v_bytes, "copy"),

@@ -107,7 +107,9 @@ def _products(made: Site) -> Iterator[Trial]:
     used = choose.products(made.planned, tiles, layer.cin, layer.cout, problem.device)
     ours: list[Products | None] = []
     if problem.precision != "ieee":  # there cuBLAS has no rival
-        usual = used or config.products(problem.precision, tiles, layer.cout, layer.cin)
+        usual = used or config.products(
+            problem.precision, tiles, layer.cout, layer.cin, choose.capability(problem.device)
+        )
         ours = [*shapes(usual, tiles, layer.cout)]
     for chosen in [None, *ours] if used is None else [*ours, None]:
         calls = [partial(_filled, m, launch.multiply, v, made.u, m, problem.precision, chosen)

@@ -187,6 +187,7 @@ def test_under_autocast_weights_of_another_dtype_may_go_to_cudnn(monkeypatch: py
     with torch.autocast("cpu", torch.bfloat16):
         assert ops._is_direct(x, w, None, None)
         assert not ops._is_direct(x.double(), w, None, None)
+        assert not ops._is_direct(x, w.double(), None, None)
 
 
 # The adjoint as a layer

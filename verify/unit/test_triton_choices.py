@@ -74,6 +74,19 @@ def test_they_are_of_one_tile_precision_and_gpu() -> None:
     assert choose.fused(replace(LAYER, fuse=False), 64, 64, GPU) is None
 
 
+@pytest.mark.parametrize("plain", [True, False])
+def test_tf32_goes_to_cublas_only_where_its_products_are_tf32(plain: bool) -> None:
+    row = tuned.Tuned("products", "tf32", 512, 512, "cublas", 90, "H200", "2026-11-27")
+    with (
+        patch.object(tuned, "table", lambda: [row]),
+        patch.object(choose, "capability", lambda device: 90),
+        patch.object(choose, "matmuls_are_plain", lambda: plain),
+    ):
+        choose._nearest.cache_clear()
+        assert (choose.products(replace(LAYER, precision="tf32"), 1000, 512, 512, GPU) is None) == (not plain)
+    choose._nearest.cache_clear()
+
+
 def test_the_shipped_table_is_read_and_texts_have_an_inverse() -> None:
     assert all(row.kernel in tuned.KERNELS for row in tuned.table())
     assert tuned.transform(tuned.text(Transform(8, 32, 4))) == Transform(8, 32, 4)

@@ -69,7 +69,7 @@ def _transform(blocks: int, channels: int, itemsize: int, widest: int = ACROSS) 
 
 
 @cache
-def products(precision: Precision, rows: int, columns: int, steps: int, capability: int = 90) -> Products:
+def products(precision: Precision, rows: int, columns: int, steps: int, capability: int) -> Products:
     """For products of V [rows, steps] and U [steps, columns] at each position."""
     chosen = weight_sums(precision, rows, columns, steps)
     whole = chosen.rows == chosen.columns == WIDEST and columns % (2 * WIDEST) == 0
