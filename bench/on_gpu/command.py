@@ -151,7 +151,7 @@ def _table(known: Callable[[Path], object]) -> Callable[[str], Path]:
         path = _file(text)
         try:
             known(path)
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OSError):
             raise ValueError(f"{text!r}; accepted is such a table, or a file that is not there yet") from None
         return path
 

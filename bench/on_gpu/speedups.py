@@ -43,7 +43,15 @@ def text(rows: Sequence[Speedup]) -> str:
 def known(path: Path) -> Sequence[Speedup]:
     """The rows of a file, those of the table in use where there is no file. Raises KeyError or ValueError for a file of
     something else."""
-    return parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else table()
+    return parse(lines(path, Speedup._fields)) if path.is_file() else table()
+
+
+def lines(path: Path, names: Sequence[str]) -> "csv.DictReader[str]":
+    """Those of a table with columns of these names. Raises ValueError for others."""
+    found = csv.DictReader(io.StringIO(path.read_text()))
+    if found.fieldnames != list(names):
+        raise ValueError(f"{path}: no table of {', '.join(names)}")
+    return found
 
 
 def rewrite(path: Path, rows: Sequence[Row], device: str, date: str) -> int:

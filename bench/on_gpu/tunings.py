@@ -1,14 +1,12 @@
 """The table of configurations, `lrw_kernels/triton/tuned.csv`, out of a sweep."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import geometric_mean
 from typing import NamedTuple
 
 from bench.on_gpu.rows import Row
-from bench.on_gpu.speedups import replace_file
+from bench.on_gpu.speedups import lines, replace_file
 from lrw_kernels.triton.tuned import KERNELS, SEPARATE, Tuned, parse
 
 GAIN = 1.03  # times as fast as the configuration in use, at least
@@ -76,12 +74,12 @@ def merged(old: Sequence[Tuned], found: dict[Key, str | None], capability: int, 
 
 def known(path: Path) -> list[Tuned]:
     """The rows of a file, none where there is no file. Raises KeyError or ValueError for a file of something else."""
-    return parse(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
+    return parse(lines(path, Tuned._fields)) if path.is_file() else []
 
 
 def rewrite(path: Path, rows: Sequence[Row], capability: int, device: str, date: str) -> int:
     """Put what was found into the file, whole or not at all; returns how many rows it then has."""
     new = merged(known(path), fastest(rows), capability, device, date)
-    lines = [",".join(Tuned._fields), *(",".join(map(str, row)) for row in new)]
-    replace_file(path, "\n".join(lines) + "\n")
+    text = [",".join(Tuned._fields), *(",".join(map(str, row)) for row in new)]
+    replace_file(path, "\n".join(text) + "\n")
     return len(new)

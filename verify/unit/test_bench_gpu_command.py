@@ -16,6 +16,7 @@ from bench.on_gpu import command
 from bench.on_gpu.rows import Row, read
 
 ROOT = Path(__file__).parents[2]
+TUNED = ROOT / "kernels" / "lrw_kernels" / "triton" / "tuned.csv"  # no table of speed-ups
 pytest.importorskip("triton", reason="the bench measures Triton kernels")
 
 
@@ -37,6 +38,7 @@ def ran(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
         (["--csv", "no/such/folder.csv"], "argument --csv: .*; accepted is a file in a folder that exists"),
         (["--table", "."], "argument --table: '.'; accepted is a file in a folder that exists"),
         (["--table", __file__], "argument --table: .*; accepted is such a table, or a file that is not there yet"),
+        (["--table", str(TUNED)], "argument --table: .*; accepted is such a table, or a file that is not there yet"),
         (["--sweep", __file__], "argument --sweep: .*; accepted is such a table, or a file that is not there yet"),
         (["--dr"], "unrecognized arguments: --dr"),
     ],
