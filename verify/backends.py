@@ -124,18 +124,25 @@ SUBJECTS |= _cpu(host(), torch.float64)
 GPU_ROUNDINGS = (7 / 18) ** 0.5
 GPU_TILES = [
     Tile.parse(text)
-    for text in ("F(2x2x2,3x3x3)", "F(1x2x2,1x3x3)", "F(2x4x3,3x3x3)@1,2,0", "F(1x4x2,1x3x5)@0,3,1", "F(1x1x1,3x3x3)")
+    for text in (
+        "F(2x2x2,3x3x3)",
+        "F(1x2x2,1x3x3)",
+        "F(2x4x3,3x3x3)@1,2,0",
+        "F(1x4x2,1x3x5)@0,3,1",
+        "F(2x1x4,3x1x3)",
+        "F(1x1x1,3x3x3)",
+    )
 ]
 
 
 def _gpu(dtype: torch.dtype, precision: Precision, *, in_parts: bool = False) -> dict[str, Subject]:
     """The GPU kernels with products of that precision, on a GPU or in Triton's interpreter; none without either.
 
-    The interpreter computes TF32 as float32 and float16 as bfloat16, by the same code: there one of each is enough.
+    The interpreter computes float16 as bfloat16, by the same code: there one of both is enough.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     interpreted = device.type == "cpu"
-    if triton.refusal(device, dtype) is not None or (interpreted and (precision == "tf32" or dtype == torch.float16)):
+    if triton.refusal(device, dtype) is not None or (interpreted and dtype == torch.float16):
         return {}
     from lrw_kernels.triton.conv import Layer
 

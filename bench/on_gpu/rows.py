@@ -79,21 +79,28 @@ def cells(row: Row) -> dict[str, Any]:
 
 
 class Writer:
-    """A CSV of rows, on the disk after each of them; with no path, nothing is written. A context manager."""
+    """A CSV of rows, on the disk after each of them; with no path, nothing is written. A context manager.
+
+    What is in the file stays until there is a first row.
+    """
 
     def __init__(self, path: Path | None, stamp: Sequence[str]) -> None:
-        self._file = None if path is None else path.open("w", newline="")
+        """Raises OSError where the file cannot be written."""
+        self._file = None if path is None else path.open("a", newline="")
+        self._lines: csv.DictWriter[str] | None = None
         self._stamp = dict(zip(CERTIFICATE, stamp, strict=True))
-        if self._file is not None:
-            self._lines = csv.DictWriter(self._file, [*(f.name for f in fields(Row)), *CERTIFICATE])
-            self._lines.writeheader()
 
     def write(self, row: Row) -> None:
         """One row."""
-        if self._file is not None:
-            self._lines.writerow({**cells(row), **self._stamp})
-            self._file.flush()
-            os.fsync(self._file.fileno())
+        if self._file is None:
+            return
+        if self._lines is None:
+            self._file.truncate(0)
+            self._lines = csv.DictWriter(self._file, [*(f.name for f in fields(Row)), *CERTIFICATE])
+            self._lines.writeheader()
+        self._lines.writerow({**cells(row), **self._stamp})
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def __enter__(self) -> Self:
         return self

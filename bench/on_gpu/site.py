@@ -74,7 +74,7 @@ def part(problem: Problem, share: float) -> Part:
 def site(problem: Problem, share: float) -> Site:
     """With V and M computed, as many sets as leave nothing in a cache."""
     cut, planned, layer = part(problem, share), problem.planned(share), problem.layer
-    u = launch.by_output(problem.weights(share), problem.precision)
+    u = launch.operand(problem.weights(share), problem.precision)
     shape = (len(planned.positions), cut.tiles)
     count = rotations(prod(shape) * layer.cin * problem.dtype.itemsize, problem.cache)
     xs = [problem.inputs[i % problem.sets] for i in range(count)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from triton.compiler.errors import CompilationError
 from triton.runtime.errors import OutOfResources, PTXASError
 
 from bench.on_gpu.gate import SINGLE, TF32
@@ -25,7 +26,9 @@ from lrw_kernels.triton.precision import Precision
 
 Fill = Callable[[], Tensor]
 """A call that returns what it has filled."""
-REFUSED = (OutOfResources, PTXASError, RuntimeError)  # too much shared memory, too many registers, not compiled
+# Too much shared memory, too many registers, not compiled (a pass of the compiler's that failed is a RuntimeError).
+REFUSED = (OutOfResources, PTXASError, CompilationError, RuntimeError)
+OURS = (torch.OutOfMemoryError, torch.AcceleratorError)  # RuntimeErrors that say nothing of the configuration
 WORKSPACES = (16, 32, 64, 128, 512)  # MiB, at most; the second-level cache of a large GPU has 40 to 50
 SHARE = 0.5  # of the columns: what suits it is taken for any
 TENSOR_CORES = (Products(128, 128, 64, 8, 3), Products(128, 128, 64, 4, 4), Products(128, 256, 64, 8, 3),
@@ -167,6 +170,8 @@ def _row(bench: Bench, problem: Problem, trial: Trial, expected: dict[str, Tenso
     try:
         error, note = _judged(trial, expected, problem.precision)
         times = None if note else bench.clock.graph(trial.calls)
+    except OURS:
+        raise
     except REFUSED as refused:
         if not bench.clock.dry:
             torch.cuda.synchronize(bench.clock.device)  # raises if it was more than that

@@ -9,6 +9,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST_TRITON, OLDEST_CAPABILITY = (3, 6), (8, 0)
+NO_LONGER = (2, 4)  # the first NumPy that the interpreter of Triton 3.6 does not know
 DISTRIBUTIONS = ("triton", "pytorch-triton")  # torch's nightly builds bring a Triton under a name of its own
 
 
@@ -33,7 +35,7 @@ def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
     if dtype not in DTYPES:
         return f"computes float32, bfloat16 and float16; the tensors are {str(dtype).removeprefix('torch.')}"
     if device.type == "cpu" and _interpreting():
-        return None
+        return _broken_interpreter()
     if device.type != "cuda" or torch.version.hip is not None:
         where = "an AMD GPU" if torch.version.hip is not None and device.type == "cuda" else device.type
         return f"computes on NVIDIA GPUs only; the tensors are on {where}"
@@ -86,7 +88,7 @@ def _missing_triton() -> str | None:
     found = _installed_triton()
     if found is None:
         return "needs the package triton (pip install 'lrw[gpu]')"
-    if tuple(int(n) for n in found.split("+")[0].split(".")[:2]) < OLDEST_TRITON:
+    if _numbers(found) < OLDEST_TRITON:
         return f"needs triton 3.6 or later; installed is {found}"
     return None
 
@@ -96,6 +98,17 @@ def _installed_triton() -> str | None:
         with suppress(PackageNotFoundError):
             return version(name)
     return None
+
+
+def _broken_interpreter() -> str | None:
+    if (_installed_triton() or "").startswith("3.6.") and _numbers(numpy.__version__) >= NO_LONGER:
+        return f"has an interpreter that knows no NumPy {numpy.__version__} in triton 3.6; it wants numpy before 2.4"
+    return None
+
+
+def _numbers(found: str) -> tuple[int, ...]:
+    """(3, 6) of 3.6.0+git."""
+    return tuple(int(n) for n in found.split("+")[0].split(".")[:2])
 
 
 @lru_cache(maxsize=1)

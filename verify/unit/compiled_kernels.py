@@ -20,7 +20,8 @@ from triton.compiler import ASTSource
 
 from lrw_kernels.triton import products, transforms
 
-MODULES = {"gather": transforms, "scatter": transforms, "products": products, "products_scatter": products}
+MODULES = {"gather": transforms, "scatter": transforms, "operand": products, "products": products,
+           "products_scatter": products}  # fmt: skip
 SHARED = {80: 163 << 10, 90: 227 << 10}  # bytes of shared memory a program may have
 _TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int32: "*i32"}
 _OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
@@ -73,18 +74,13 @@ class Compiled:
 
     @cached_property
     def _usage(self) -> dict[str, int]:
-        found = re.findall(r"\b(REG|STACK|LOCAL):(\d+)", self._told("cuobjdump", "-res-usage"))
+        found = re.findall(r"\b(STACK|LOCAL):(\d+)", self._told("cuobjdump", "-res-usage"))
         return {name: int(number) for name, number in found}
 
     @property
     def spilled(self) -> int:
         """Bytes of a thread's stack: registers that had no room, and arrays."""
         return self._usage["STACK"] + self._usage["LOCAL"]
-
-    @property
-    def registers(self) -> int:
-        """Of a thread."""
-        return self._usage["REG"]
 
     @cached_property
     def instructions(self) -> Counter[str]:

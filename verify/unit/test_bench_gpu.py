@@ -131,6 +131,15 @@ def test_a_row_is_on_the_disk_before_the_next(tmp_path: Path) -> None:
         assert path.read_text().count("\n") == 2
 
 
+def test_a_run_without_rows_leaves_an_older_file_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.csv"
+    before = written(path)
+    with rows.Writer(path, STAMP):
+        pass
+    with path.open(newline="") as file:
+        assert list(csv.DictReader(file)) == before
+
+
 def test_bars_that_nobody_measured_say_so() -> None:
     assert {bar.answer for bar in bars.bars([])} == {"unmeasured"}
     assert len(bars.bars([])) == 17

@@ -1,6 +1,8 @@
 """The sweep over configurations of GPU kernels: candidates, judging, the table that comes of it."""
 
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,6 +50,21 @@ def test_what_computes_something_else_has_no_time() -> None:
     unwritten[0, 0] = torch.nan
     assert "nobody wrote" in sweep._judged(trial(unwritten), expected, "ieee")[1]
     assert "nobody wrote" in sweep._judged(trial(torch.full((2, 3), torch.nan)), {}, "ieee")[1]
+
+
+@pytest.mark.parametrize(("error", "is_of_the_configuration"), [
+    (RuntimeError("PassManager::run failed"), True), (torch.OutOfMemoryError("no memory"), False),
+    (torch.AcceleratorError("illegal access"), False),
+])  # fmt: skip
+def test_a_gpu_without_memory_is_no_refusal_of_a_configuration(error: Exception, is_of_the_configuration: bool) -> None:
+    def fail() -> torch.Tensor:
+        raise error
+
+    dry = SimpleNamespace(clock=SimpleNamespace(dry=True))
+    problem = SimpleNamespace(precision="half", row=lambda kind, **more: {"kind": kind, **more})
+    with nullcontext() if is_of_the_configuration else pytest.raises(type(error)):
+        found = sweep._row(dry, problem, Trial("gather", "8x64 w4", [fail], 1), {})
+        assert (found.kind, found.note) == ("refused", "RuntimeError: PassManager::run failed")
 
 
 def test_the_fastest_over_all_layers_is_taken_if_it_gains() -> None:

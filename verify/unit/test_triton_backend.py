@@ -78,6 +78,33 @@ def test_triton_may_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backend._missing_triton.__wrapped__() == "needs the package triton (pip install 'lrw[gpu]')"
 
 
+@pytest.mark.parametrize(("of_triton", "of_numpy", "works"), [
+    ("3.6.0", "2.3.5", True), ("3.6.0", "2.4.0", False), ("3.9.0", "2.5.1", True),
+])  # fmt: skip
+def test_an_interpreter_that_does_not_know_this_numpy_is_refused(
+    of_triton: str, of_numpy: str, works: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "_missing_triton", lambda: None)
+    monkeypatch.setattr(backend, "_interpreting", lambda: True)
+    monkeypatch.setattr(backend, "version", installed(triton=of_triton))
+    monkeypatch.setattr("numpy.__version__", of_numpy)
+    reason = backend.refusal(CPU, torch.float32)
+    assert (reason is None) == works
+    assert works or "wants numpy before 2.4" in str(reason)
+
+
+def test_kernels_without_triton_say_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["triton"] = None
+try:
+    import lrw_kernels.triton.conv
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    assert run_python(code) == "the GPU kernels need the package triton (pip install 'lrw[gpu]')\n"
+
+
 @pytest.mark.usefixtures("hopper")
 def test_dtypes_and_older_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backend.refusal(GPU, torch.float16) is None

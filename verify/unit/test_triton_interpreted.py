@@ -54,6 +54,42 @@ def test_half_precision_stays_what_it_is(dtype: torch.dtype) -> None:
     assert float((y.double() - exact).norm() / exact.norm()) < 2 * torch.finfo(dtype).eps
 
 
+def test_tf32_products_are_rounded_and_not_cut() -> None:
+    """Cutting leaves results 7e-4 too small and as far off; rounding has no bias, and less than half of that error."""
+    x, w = X.abs(), W.abs()
+    exact = F.conv3d(x.double(), w.double(), padding=1)
+    with torch.backends.cudnn.flags(allow_tf32=True):
+        errors = compute(x, w).double() / exact - 1
+    assert 1e-6 < float(errors.square().mean().sqrt()) < 4e-4
+    assert abs(float(errors.mean())) < 1e-4
+
+
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, -1])
+def test_tf32_keeps_nan_whatever_its_bits(bits: int) -> None:
+    """Those of a GPU are all ones; rounded as numbers are they would become zeros."""
+    x = X.clone()
+    x[0, 0, 1, 2, 3] = torch.tensor(bits, dtype=torch.int32, device=DEVICE).view(torch.float32)
+    with torch.backends.cudnn.flags(allow_tf32=True):
+        y = compute(x, W)
+    assert torch.isnan(y[0, :, 1, 2, 3]).all()
+    assert torch.isfinite(y[..., :2]).all()  # no tile of theirs reads it
+
+
+def test_tiles_of_many_positions_are_right_by_loops_at_run_time() -> None:
+    x, w = normal(1, 2, 1, 13, 11), normal(3, 2, 1, 5, 5, seed=1) / 7
+    dy = normal(1, 3, 1, 13, 11, seed=3)
+
+    def passes(run: Callable[..., Tensor], **more: object) -> list[Tensor]:
+        a, b = x.clone().requires_grad_(), w.clone().requires_grad_()
+        y = run(a, b, padding=(0, 2, 2), **more)
+        return [y.detach(), *torch.autograd.grad(y, (a, b), dy)]
+
+    for ours, theirs in zip(
+        passes(winograd_conv3d, tile=(1, 8, 6), backend="triton"), passes(F.conv3d), strict=True
+    ):  # F(8,5) amplifies roundings a hundred times
+        assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
+
+
 LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
     "contiguous": lambda x: x.contiguous(),
     "channels_last_3d": lambda x: x.contiguous(memory_format=torch.channels_last_3d),

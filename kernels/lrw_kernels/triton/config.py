@@ -11,8 +11,9 @@ WORKSPACE = 512 << 20  # bytes of V and M at a time, at most
 LEAST_WORKSPACE = 128 << 20  # a GPU moves that in the time that the host takes to start its kernels
 WARP = 32
 ACROSS = 64  # channels of a program that transforms
-REGISTERS = 160  # of a thread that blocks of a transform may hold; the rest is for addresses
+REGISTERS = 136  # of a thread that blocks of a transform may hold; the rest is for addresses
 WIDEST = 128  # rows and columns of a program's products; on Hopper twice as many columns where they are stored once
+TRANSPOSED = 64  # rows and columns of U that a program turns
 FUSED_STEPS = 128  # most input channels for which products and the inverse transform are one kernel
 FUSED_OUTPUTS = 8  # most outputs of a tile, which stay in registers meanwhile
 

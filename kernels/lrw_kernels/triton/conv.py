@@ -66,7 +66,7 @@ def _convolve(
     y = torch.empty(x.shape[0], *size, channels, dtype=x.dtype, device=x.device)
     if y.numel() == 0:
         return y
-    u, epilogue = launch.by_output(u, layer.precision), epilogue.packed()
+    u, epilogue = launch.operand(u, layer.precision), epilogue.packed()
     fused = choose.fused(layer, steps, channels, x.device)
     each = len(positions) * (steps + (0 if fused else channels)) * x.element_size()
     cut = parts.of_tiles(x.shape[0] * prod(grid), each, parts.workspace(layer, x, y))
@@ -109,7 +109,7 @@ def _adjoint(dy: Tensor, back: Tensor, layer: Layer, input_size: Triple) -> Tens
     dx = torch.empty(dy.shape[0], *input_size, back.shape[2], dtype=dy.dtype, device=dy.device)
     if dx.numel() == 0:
         return dx
-    back, count = launch.by_output(back, layer.precision), len(layer.positions)
+    back, count = launch.operand(back, layer.precision), len(layer.positions)
     with _on(dy.device):
         to_dm = launch.gather(dy, "A", layer, layer.positions, grid, tile.starts())
         to_dx = launch.scatter(dx, "B", layer, layer.positions, grid, NOTHING)

@@ -43,14 +43,15 @@ def gather(
     taken = chosen or choose.gather(layer, table, channels, x.element_size(), x.device, by_tile=by_tile)
     across = ceil(channels / taken.channels)
     fixed = (*x.stride()[:4], *x.shape[1:4], channels, *grid, *starts)
-    named = dict(TAPS=table.most_taps, UNROLLED=table.unrolled, STEPS=Tile.parse(layer.tile).outputs, H=table.h,
-                 W=table.w, PACKED=table.packed(layer.precision), **_blocks(taken))  # fmt: skip
+    named = dict(TAPS=table.most_taps, UNROLLED=table.unrolled, ROLLED=table.rolled,
+                 STEPS=Tile.parse(layer.tile).outputs, H=table.h, W=table.w, PACKED=table.packed(layer.precision),
+                 ROUNDED=layer.precision == "tf32", **_blocks(taken))  # fmt: skip
 
     def start(v: Tensor, first: int, tiles: int) -> None:
         filled = v.shape[1]
         transforms.gather[(ceil(filled / taken.tiles), across)](
-            x, v, table.slots, table.rows, table.taps, table.factors, table.row_count, *fixed, first, tiles, filled,
-            *v.stride(), **named,
+            x, v, table.slots, table.rows, table.taps, table.factors, table.heights, table.row_count, *fixed, first,
+            tiles, filled, *v.stride(), **named,
         )  # fmt: skip
 
     return start
@@ -69,7 +70,7 @@ def scatter(
     residual = y if epilogue.residual is None else epilogue.residual
     before = (epilogue.bias, residual, table.slots, table.rows, table.shifts, table.factors, table.heights,
               table.row_count, *y.stride()[:4], *residual.stride()[:4], *y.shape[1:4], channels, *grid)  # fmt: skip
-    named = dict(_flags(epilogue), STEPS=outputs, DEPTHS=depths, H=table.h, W=table.w, ROLLED=table.reach > 1,
+    named = dict(_flags(epilogue), STEPS=outputs, DEPTHS=depths, H=table.h, W=table.w, ROLLED=table.rolled,
                  **_blocks(taken))  # fmt: skip
 
     def start(m: Tensor, part: Cells) -> None:
@@ -104,9 +105,17 @@ def products_scatter(
     return start
 
 
-def by_output(u: Tensor, precision: Precision) -> Tensor:
-    """U [K, Cin, Cout] as kernels read it best: Hopper's TF32 products take operands with the sum's axis contiguous."""
-    return u.transpose(1, 2).contiguous().transpose(1, 2) if precision == "tf32" else u
+def operand(u: Tensor, precision: Precision) -> Tensor:
+    """U [K, Cin, Cout] as kernels read it best: for TF32 rounded, since tensor cores cut off what is left, and with the
+    sum's axis contiguous, since those of Hopper take no others."""
+    if precision != "tf32":
+        return u
+    count, steps, columns = u.shape
+    out, block = u.new_empty(count, columns, steps).transpose(1, 2), config.TRANSPOSED
+    products.operand[(ceil(steps / block), ceil(columns / block), count)](
+        u, out, steps, columns, *u.stride(), out.stride(0), STEPS=block, COLUMNS=block, num_warps=4, **OPTIONS
+    )
+    return out
 
 
 def multiply(v: Tensor, u: Tensor, m: Tensor, precision: Precision, chosen: config.Products | None) -> None:

@@ -1,17 +1,36 @@
 """GPU kernels that multiply, one product a position: alone, or with the way out of the Winograd domain behind it."""
 
-import triton
-import triton.language as tl
+from lrw_kernels.triton.jit import tl, triton
+from lrw_kernels.triton.transforms import INTERPRETED, corner_of, finish, place, rounded
 
-from lrw_kernels.triton.transforms import INTERPRETED, finish, place
+
+@triton.jit
+def cut(value):
+    """float32 without what TF32 has no bits for: what tensor cores make of their operands."""
+    return (value.to(tl.int32, bitcast=True) & -0x2000).to(tl.float32, bitcast=True)
 
 
 @triton.jit
 def dot(a, b, c, PRECISION: tl.constexpr):
     """c + a b, of numbers or of their bits."""
     if INTERPRETED:
-        return tl.dot(a.to(tl.float32), b.to(tl.float32), c, input_precision="ieee")
+        a, b = a.to(tl.float32), b.to(tl.float32)
+        if PRECISION == "tf32":
+            a, b = cut(a), cut(b)
+        return tl.dot(a, b, c, input_precision="ieee")
     return tl.dot(a, b, c, input_precision=PRECISION)
+
+
+@triton.jit
+def operand(u, out, steps, columns, u_plane, u_step, u_column, out_plane, STEPS: tl.constexpr, COLUMNS: tl.constexpr):
+    """out [K, steps, columns], with steps one behind the other, = u of any strides, rounded to TF32."""
+    step = tl.program_id(0) * STEPS + tl.arange(0, STEPS)
+    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    position = tl.program_id(2).to(tl.int64)
+    source = u + position * u_plane + step.to(tl.int64)[:, None] * u_step + column.to(tl.int64)[None, :] * u_column
+    target = out + position * out_plane + column.to(tl.int64)[None, :] * steps + step[:, None]
+    there = (step < steps)[:, None] & (column < columns)[None, :]
+    tl.store(target, rounded(tl.load(source, mask=there, other=0.0)), mask=there)
 
 
 @triton.jit
@@ -98,8 +117,8 @@ def products_scatter(
         total = sums
     n, d, h, w = place(first + local, grid_d, grid_h, grid_w)
     d, h, w = d * OUTPUTS[0] + start_d, h * OUTPUTS[1] + start_h, w * OUTPUTS[2] + start_w
-    corner = n.to(tl.int64) * stride_n + d.to(tl.int64) * stride_d + h * stride_h + w * stride_w
-    other = n.to(tl.int64) * residual_n + d.to(tl.int64) * residual_d + h * residual_h + w * residual_w
+    corner = corner_of(n, d, h, w, stride_n, stride_d, stride_h, stride_w)
+    other = corner_of(n, d, h, w, residual_n, residual_d, residual_h, residual_w)
     finish(total, y, bias, residual, corner, other, d, h, w, channel, here, size_d, size_h, size_w, channels, stride_d,
            stride_h, stride_w, residual_d, residual_h, residual_w, HAS_BIAS, HAS_RESIDUAL, RELU, OUTPUTS[0],
            OUTPUTS[1], OUTPUTS[2])  # fmt: skip

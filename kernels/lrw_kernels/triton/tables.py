@@ -16,6 +16,7 @@ from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd import Tile, Transform
 
 Matrix = tuple[tuple[float, ...], ...]
+STRAIGHT = 81  # positions of a plane for which there is straight code; that of more takes minutes to compile
 UNROLLED_TAPS = 2  # rows with more inputs are gone through by a loop: the code of all at once takes minutes to compile
 
 
@@ -27,6 +28,7 @@ class Gather:
     rows: Tensor
     taps: Tensor
     factors: Tensor
+    heights: Tensor
     row_count: int
     most_taps: int
     h: Matrix
@@ -38,6 +40,11 @@ class Gather:
     def unrolled(self) -> bool:
         """Whether a row's inputs along d are few enough for straight code."""
         return self.most_taps <= UNROLLED_TAPS
+
+    @property
+    def rolled(self) -> bool:
+        """Whether a plane's positions are too many for straight code."""
+        return len(self.h) * len(self.w) > STRAIGHT
 
     def packed(self, precision: Precision) -> bool:
         """Whether sums are of 16-bit numbers, two at a time: each is rounded, which their multiples would not stand."""
@@ -60,6 +67,12 @@ class Scatter:
     reach: int
     """How many tiles of a plane add to a cell."""
 
+    @property
+    def rolled(self) -> bool:
+        """Whether there is a loop along h: where several tiles add, or a plane's positions are too many for straight
+        code."""
+        return self.reach > 1 or len(self.h) * len(self.w) > STRAIGHT
+
 
 @cache
 def gather(tile: str, name: str, positions: tuple[int, ...], device: torch.device) -> Gather:
@@ -75,6 +88,7 @@ def gather(tile: str, name: str, positions: tuple[int, ...], device: torch.devic
         _integers(live, device),
         _integers([[k for k, _ in row] for row in padded], device),
         _numbers([[v for _, v in row] for row in padded], device),
+        _numbers(_matrix(h, name), device),
         len(live),
         most,
         _matrix(h, name),

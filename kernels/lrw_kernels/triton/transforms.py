@@ -4,11 +4,11 @@ Along h and w a transform is straight-line code from the exact matrices, which a
 Along d it is a run-time loop over rows of tables, which keeps the code a fraction as long. Activations are
 [N, D, H, W, C] of any strides but 1 along C, domain values `[positions, tiles, C]`. Half precision is widened on load
 and rounded once, on store, but where a transform into the domain only adds and subtracts: then two numbers are added by
-one instruction, each sum rounded. Offsets of samples, slices and positions are int64, those inside a slice int32.
+one instruction, each sum rounded. What TF32 products will read is rounded to TF32 on store: tensor cores cut it.
+Offsets are int64 where a tile begins and from slice to slice, int32 inside a tile's slice.
 """
 
-import triton
-import triton.language as tl
+from lrw_kernels.triton.jit import tl, triton
 
 # Triton's interpreter keeps bfloat16 as its bits and computes on those: there it is widened before anything else.
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
@@ -50,31 +50,66 @@ def transformed(z, MATRIX: tl.constexpr, FIRST: tl.constexpr, STEP: tl.constexpr
 
 
 @triton.jit
+def rounded(value):
+    """float32 to the nearest TF32, ten bits behind the leading one; infinities and NaN stay."""
+    bits = (value.to(tl.int32, bitcast=True) + 0x1000) & -0x2000
+    return tl.where(value == value, bits.to(tl.float32, bitcast=True), value)  # its bits would overflow for some NaN
+
+
+@triton.jit
+def corner_of(n, d, h, w, stride_n, stride_d, stride_h, stride_w):
+    """Where such an element is, in int64: the sum may be as large as the tensor."""
+    rest = h.to(tl.int64) * stride_h + w.to(tl.int64) * stride_w
+    return n.to(tl.int64) * stride_n + d.to(tl.int64) * stride_d + rest
+
+
+@triton.jit
+def add_row(row, x, factor, w, size_w, stride_w, there, columns, FIRST: tl.constexpr, NW: tl.constexpr):
+    """row[FIRST + c] + factor * x, NW blocks [tiles, channels] along w; zero outside of x."""
+    result = ()
+    for c in tl.static_range(NW):
+        here = there & (w + c >= 0) & (w + c < size_w)
+        value = tl.load(x + c * stride_w, mask=here[:, None] & columns, other=0.0).to(row[0].dtype)
+        result = result + (row[FIRST + c] + factor.to(row[0].dtype) * value,)
+    return result
+
+
+@triton.jit
 def add_slab(slab, x, factor, h, w, size_h, size_w, stride_h, stride_w, inside, columns, NH: tl.constexpr,
              NW: tl.constexpr):  # fmt: skip
     """slab + factor * x, NH x NW blocks [tiles, channels] of a plane of x; zero outside of it."""
     result = ()
     for b in tl.static_range(NH):
-        rows = inside & (h + b >= 0) & (h + b < size_h)
-        for c in tl.static_range(NW):
-            here = rows & (w + c >= 0) & (w + c < size_w)
-            value = tl.load(x + b * stride_h + c * stride_w, mask=here[:, None] & columns, other=0.0)
-            result = result + (slab[b * NW + c] + factor.to(slab[0].dtype) * value.to(slab[0].dtype),)
+        there = inside & (h + b >= 0) & (h + b < size_h)
+        result = result + add_row(slab, x + b * stride_h, factor, w, size_w, stride_w, there, columns, b * NW, NW)
     return result
 
 
 @triton.jit
+def store_row(line, target, slots, inside, v_plane, W: tl.constexpr, FIRST: tl.constexpr, ROUNDED: tl.constexpr):
+    """W times the blocks line[FIRST], line[FIRST + 1], ... to the slots of these positions, where they are kept."""
+    values = transformed(line, W, FIRST, 1, 1)
+    for k in tl.static_range(len(W)):
+        slot = tl.load(slots + k)
+        if slot >= 0:
+            value = rounded(values[k]) if ROUNDED else values[k]
+            tl.store(target + slot.to(tl.int64) * v_plane, value.to(target.dtype.element_ty), mask=inside)
+
+
+@triton.jit
 def gather(
-    x, v, slots, rows, taps, factors, row_count, stride_n, stride_d, stride_h, stride_w, size_d, size_h, size_w,
-    channels, grid_d, grid_h, grid_w, start_d, start_h, start_w, first, tiles, filled, v_plane, v_tile, v_channel,
-    TAPS: tl.constexpr, UNROLLED: tl.constexpr, STEPS: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
-    PACKED: tl.constexpr, TILES: tl.constexpr, CHANNELS: tl.constexpr,
+    x, v, slots, rows, taps, factors, heights, row_count, stride_n, stride_d, stride_h, stride_w, size_d, size_h,
+    size_w, channels, grid_d, grid_h, grid_w, start_d, start_h, start_w, first, tiles, filled, v_plane, v_tile,
+    v_channel, TAPS: tl.constexpr, UNROLLED: tl.constexpr, ROLLED: tl.constexpr, STEPS: tl.constexpr, H: tl.constexpr,
+    W: tl.constexpr, PACKED: tl.constexpr, ROUNDED: tl.constexpr, TILES: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """v[slots[p], tile] = (MATRIX_d x H x W)_p of the patch of x that begins at start + STEPS * tile.
 
     v [K, filled, channels] of any strides are the tiles from `first` on, zeros from `tiles` on. Row i of MATRIX_d has
     the numbers factors[i, q] at taps[i, q], q < TAPS; rows [row_count] are those where a position is kept. slots [T]:
-    where p is kept, -1 where it is not. PACKED: sums are of x's own dtype.
+    where p is kept, -1 where it is not. UNROLLED: straight code for all taps. ROLLED: along h, too, there is a loop at
+    run time, with H as a table `heights`, and x is read again for each of its rows. PACKED: sums are of x's own dtype.
+    ROUNDED: values are rounded to TF32.
     """
     NH: tl.constexpr = len(H[0])
     NW: tl.constexpr = len(W[0])
@@ -84,35 +119,44 @@ def gather(
     n, d, h, w = place(first + local, grid_d, grid_h, grid_w)
     d, h, w = d * STEPS[0] + start_d, h * STEPS[1] + start_h, w * STEPS[2] + start_w
     here, columns = local < tiles, (channel < channels)[None, :]
-    corner = n.to(tl.int64) * stride_n + d.to(tl.int64) * stride_d + h * stride_h + w * stride_w
-    patch = x + corner[:, None] + channel[None, :]
+    patch = x + corner_of(n, d, h, w, stride_n, stride_d, stride_h, stride_w)[:, None] + channel[None, :]
     target = v + (local.to(tl.int64) * v_tile)[:, None] + (channel.to(tl.int64) * v_channel)[None, :]
     inside = (local < filled)[:, None] & columns
     nothing = tl.full((TILES, CHANNELS), 0.0, KIND)
     for r in range(row_count):
         i = tl.load(rows + r)
-        slab = ()
-        for _ in tl.static_range(NH * NW):
-            slab = slab + (nothing,)
-        if UNROLLED:
-            for q in tl.static_range(TAPS):
-                tap, factor = tl.load(taps + i * TAPS + q), tl.load(factors + i * TAPS + q)
-                rows_there = here & (d + tap >= 0) & (d + tap < size_d)
-                slab = add_slab(slab, patch + tap * stride_d, factor, h, w, size_h, size_w, stride_h, stride_w,
-                                rows_there, columns, NH, NW)  # fmt: skip
+        if ROLLED:
+            for j in range(len(H)):
+                line = ()
+                for _ in tl.static_range(NW):
+                    line = line + (nothing,)
+                for q in range(TAPS):
+                    tap, factor = tl.load(taps + i * TAPS + q), tl.load(factors + i * TAPS + q)
+                    plane = patch + tap.to(tl.int64) * stride_d
+                    there = here & (d + tap >= 0) & (d + tap < size_d)
+                    for b in range(NH):
+                        line = add_row(line, plane + b * stride_h, factor * tl.load(heights + j * NH + b), w, size_w,
+                                       stride_w, there & (h + b >= 0) & (h + b < size_h), columns, 0, NW)  # fmt: skip
+                store_row(line, target, slots + (i * len(H) + j) * len(W), inside, v_plane, W, 0, ROUNDED)
         else:
-            for q in range(TAPS):
-                tap, factor = tl.load(taps + i * TAPS + q), tl.load(factors + i * TAPS + q)
-                rows_there = here & (d + tap >= 0) & (d + tap < size_d)
-                slab = add_slab(slab, patch + tap * stride_d, factor, h, w, size_h, size_w, stride_h, stride_w,
-                                rows_there, columns, NH, NW)  # fmt: skip
-        lines = transformed(slab, H, 0, NW, NW)
-        for j in tl.static_range(len(H)):
-            values = transformed(lines, W, j * NW, 1, 1)
-            for k in tl.static_range(len(W)):
-                slot = tl.load(slots + (i * len(H) + j) * len(W) + k)
-                if slot >= 0:
-                    tl.store(target + slot.to(tl.int64) * v_plane, values[k].to(v.dtype.element_ty), mask=inside)
+            slab = ()
+            for _ in tl.static_range(NH * NW):
+                slab = slab + (nothing,)
+            if UNROLLED:
+                for q in tl.static_range(TAPS):
+                    tap, factor = tl.load(taps + i * TAPS + q), tl.load(factors + i * TAPS + q)
+                    there = here & (d + tap >= 0) & (d + tap < size_d)
+                    slab = add_slab(slab, patch + tap.to(tl.int64) * stride_d, factor, h, w, size_h, size_w, stride_h,
+                                    stride_w, there, columns, NH, NW)  # fmt: skip
+            else:
+                for q in range(TAPS):
+                    tap, factor = tl.load(taps + i * TAPS + q), tl.load(factors + i * TAPS + q)
+                    there = here & (d + tap >= 0) & (d + tap < size_d)
+                    slab = add_slab(slab, patch + tap.to(tl.int64) * stride_d, factor, h, w, size_h, size_w, stride_h,
+                                    stride_w, there, columns, NH, NW)  # fmt: skip
+            lines = transformed(slab, H, 0, NW, NW)
+            for j in tl.static_range(len(H)):
+                store_row(lines, target, slots + (i * len(H) + j) * len(W), inside, v_plane, W, j * NW, ROUNDED)
 
 
 @triton.jit
@@ -188,13 +232,13 @@ def finish(
                 if HAS_BIAS:
                     value += shift
                 if HAS_RESIDUAL:
-                    at = (
-                        residual_corner[:, None] + (a * residual_d + b * residual_h + c * residual_w) + channel[None, :]
-                    )
+                    offset = tl.cast(residual_d, tl.int64) * a + b * residual_h + c * residual_w
+                    at = residual_corner[:, None] + offset + channel[None, :]
                     value += tl.load(residual + at, mask=inside, other=0.0).to(tl.float32)
                 if RELU:
                     value = tl.where(value < 0.0, 0.0, value)
-                at = corner[:, None] + (a * stride_d + b * stride_h + c * stride_w) + channel[None, :]
+                offset = tl.cast(stride_d, tl.int64) * a + b * stride_h + c * stride_w
+                at = corner[:, None] + offset + channel[None, :]
                 tl.store(y + at, value.to(y.dtype.element_ty), mask=inside)
 
 
@@ -258,8 +302,8 @@ def scatter(
                 weighted = weighted + (total[a * STEPS[1] * STEPS[2] + b] + factor * slab[b],)
         total = weighted
     d, h, w = d * STEPS[0] + start_d + part, h * STEPS[1] + start_h, w * STEPS[2] + start_w
-    corner = n.to(tl.int64) * stride_n + d.to(tl.int64) * stride_d + h * stride_h + w * stride_w
-    other = n.to(tl.int64) * residual_n + d.to(tl.int64) * residual_d + h * residual_h + w * residual_w
+    corner = corner_of(n, d, h, w, stride_n, stride_d, stride_h, stride_w)
+    other = corner_of(n, d, h, w, residual_n, residual_d, residual_h, residual_w)
     finish(total, y, bias, residual, corner, other, d, h, w, channel, here, size_d, size_h, size_w, channels, stride_d,
            stride_h, stride_w, residual_d, residual_h, residual_w, HAS_BIAS, HAS_RESIDUAL, RELU, DEPTHS, STEPS[1],
            STEPS[2])  # fmt: skip
