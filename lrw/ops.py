@@ -150,7 +150,9 @@ def _spatial_weights(weight: Tensor, layer: Layer) -> Tensor:
         with torch.inference_mode(False), torch.no_grad():  # a tensor that can also serve a later training step
             return _transform(weight.detach(), layer)
 
-    kept = _TRANSFORMED.get(weight, layer.tile, make)
+    # Another stream would have to wait for what was formed on this one: each has its own.
+    stream = torch.cuda.current_stream(weight.device).cuda_stream if weight.is_cuda else None
+    kept = _TRANSFORMED.get(weight, (layer.tile, stream), make)
     return _transform(weight, layer) if kept is None else kept
 
 

@@ -256,6 +256,23 @@ def test_kernels_run_on_the_current_stream() -> None:
     assert_same(found, expected)
 
 
+def test_weights_kept_by_one_stream_are_not_read_by_another_before_they_are_there() -> None:
+    x, w = example()[0].detach(), normal(16, 16, 3, 3, 3) / 20
+
+    def run() -> Tensor:
+        with torch.no_grad():
+            return winograd_conv3d(x, w, padding=1, tile=2, backend="triton")
+
+    expected, side = run(), torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()
+        torch.cuda._sleep(200_000_000)
+        run()  # forms what is kept, late
+    assert torch.equal(run(), expected)
+    side.synchronize()
+
+
 @two_gpus
 def test_tensors_may_be_on_another_gpu_than_the_current_one() -> None:
     net, (x, dy) = winograd(), example()
