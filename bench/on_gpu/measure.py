@@ -15,6 +15,7 @@ from bench.on_gpu.rows import Row
 from lrw.ops import domain_conv3d
 from lrw_kernels.triton import conv
 
+GRAPHS = {"forward": "graph", "input_grad": "graph_input_grad", "weight_grad": "graph_weight_grad"}  # kinds of rows
 MATMUL, COPY = 8192, 1 << 30  # side of square matrices, bytes copied; in a dry run next to nothing
 DRY_MATMUL, DRY_COPY = 16, 1 << 10
 
@@ -102,17 +103,17 @@ def _calls(problem: Problem, kind: str, u: Tensor, share: float) -> list[Call]:
     return [partial(conv.weight_grad, x, dy, planned) for x, dy in zip(problem.inputs, problem.gradients, strict=True)]
 
 
-def graphs(bench: Bench, problem: Problem, shares: Sequence[float]) -> Iterator[Row]:
-    """The forward pass in a CUDA graph, ours and that of cuDNN's form that was faster without one."""
-    form = bench.fastest(problem, "forward").form
-    theirs = direct.again(problem, "forward", form, bench.clock.graph)
+def graphs(bench: Bench, problem: Problem, shares: Sequence[float], kind: str = "forward") -> Iterator[Row]:
+    """A pass in a CUDA graph, ours and that of cuDNN's form that was faster without one."""
+    form = bench.fastest(problem, kind).form
+    theirs = direct.again(problem, kind, form, bench.clock.graph)
     for share in shares:
         u = problem.weights(share)
         with settings(problem.precision):
-            _, note = _judged(problem, "forward", u, share)
-            times = None if note else bench.clock.graph(_calls(problem, "forward", u, share))
-        floor = _floor(bench, problem, "forward", share)
-        yield _compared(problem.row("graph", columns=share, note=note, floor_ms=floor), times, theirs, form)
+            _, note = _judged(problem, kind, u, share)
+            times = None if note else bench.clock.graph(_calls(problem, kind, u, share))
+        row = problem.row(GRAPHS[kind], columns=share, note=note, floor_ms=_floor(bench, problem, kind, share))
+        yield _compared(row, times, theirs, form)
 
 
 def memory(bench: Bench, problem: Problem, shares: Sequence[float]) -> Iterator[Row]:

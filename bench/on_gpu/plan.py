@@ -30,7 +30,7 @@ def job(precision: Precision, layer: Layer, outputs: int, what: str = "passes") 
 
 
 def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = False) -> list[Step]:
-    """Ceilings, forward passes, the network, gradients, memory, stages, graphs, large tiles."""
+    """Ceilings, forward passes, the network, gradients, memory, stages, graphs, large tiles, graphs of gradients."""
     shares, of_network = (ENDS, (0.5,)) if dry else (SHARES, (0.5, 1.0, 0.25))
     found = [Step("ceilings", "", measure.ceilings)]
     found += _each(layers, precisions, "forward", partial(measure.passes, kind="forward", shares=shares))
@@ -44,7 +44,10 @@ def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = 
     found += _each(layers, precisions, "stages", partial(stages.stages, shares=shares))
     found += _each(layers, precisions, "graph", partial(measure.graphs, shares=shares))
     large = partial(measure.passes, kind="forward", shares=ENDS)
-    return found + _each(layers, [p for p in precisions if p == "ieee"], "forward", large, outputs=4)
+    found += _each(layers, [p for p in precisions if p == "ieee"], "forward", large, outputs=4)
+    for kind in ("input_grad", "weight_grad"):
+        found += _each(layers, precisions, measure.GRAPHS[kind], partial(measure.graphs, kind=kind, shares=shares))
+    return found
 
 
 def sweeps(layers: Sequence[Layer], precisions: Sequence[Precision]) -> list[Step]:

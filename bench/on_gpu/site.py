@@ -86,5 +86,13 @@ def site(problem: Problem, share: float) -> Site:
     return made
 
 
+def operand(sums: launch.WeightSums, values: Tensor) -> Tensor:
+    """V or M as `conv.weight_grad` would gather it: zeros behind the tiles."""
+    tiles = values.shape[1]
+    found = sums.operand(tiles, values.shape[2], values).zero_()
+    found[:, :tiles] = values
+    return found
+
+
 def _empty(problem: Problem, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=problem.dtype, device=problem.device)

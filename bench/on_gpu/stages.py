@@ -1,4 +1,4 @@
-"""Where a forward pass's time goes: each of its kernels alone, as a share of what the device can do."""
+"""Where the time of passes goes: each of their kernels alone, as a share of what the device can do."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -9,7 +9,7 @@ from bench.on_gpu.clock import Call
 from bench.on_gpu.measure import Bench, spread
 from bench.on_gpu.problem import Problem, settings
 from bench.on_gpu.rows import Row
-from bench.on_gpu.site import Site, site
+from bench.on_gpu.site import Site, operand, site
 from lrw_kernels.triton import choose, config, launch
 from lrw_kernels.triton.layer import NOTHING
 
@@ -46,7 +46,27 @@ def _runs(made: Site) -> dict[str, Run]:
     if cut.fused:
         fused = launch.products_scatter(u, made.y, planned, positions, cut.grid, NOTHING, cut.fused)
         runs["fused"] = [partial(fused, v, 0) for v in made.vs], made.flops, precision
-    return runs
+    return runs | _of_weight_grad(made, m_bytes + y_bytes)
+
+
+def _of_weight_grad(made: Site, moved: float) -> dict[str, Run]:
+    """The way of dY into the domain, and the sums over tiles; x goes there as in a forward pass. The gradient of the
+    input has the stages of a forward pass."""
+    problem, planned, cut = made.problem, made.planned, made.part
+    channels = problem.layer.cin, problem.layer.cout
+    chosen = choose.weight_sums(planned, *channels, cut.tiles, problem.device)
+    shape = len(planned.positions), *channels
+    sums = launch.WeightSums(shape, cut.tiles, problem.precision, chosen, problem.device)
+    pairs = [(operand(sums, v), operand(sums, m)) for v, m in zip(made.vs[:2], made.ms[:2], strict=True)]
+    starts = problem.tile.starts()
+    gathers = [
+        (launch.gather(dy, "A", planned, planned.positions, cut.grid, starts, by_tile=sums.by_tile), dm)
+        for dy, (_, dm) in zip(problem.gradients, pairs, strict=False)
+    ]
+    return {
+        "gather_dy": ([partial(gather, dm, 0, cut.tiles) for gather, dm in gathers], moved, "copy"),
+        "weight_sums": ([partial(sums.add, v, dm) for v, dm in pairs], made.flops, problem.precision),
+    }
 
 
 def _row(bench: Bench, made: Site, share: float, kind: str, run: Run) -> Row:

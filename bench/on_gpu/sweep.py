@@ -18,7 +18,7 @@ from bench.on_gpu.gate import SINGLE, TF32
 from bench.on_gpu.measure import Bench, spread
 from bench.on_gpu.problem import Problem, settings
 from bench.on_gpu.rows import Row
-from bench.on_gpu.site import Site, site
+from bench.on_gpu.site import Site, operand, site
 from lrw_kernels.triton import choose, config, conv, launch, tables, tuned
 from lrw_kernels.triton.config import Products, Transform
 from lrw_kernels.triton.layer import NOTHING
@@ -128,7 +128,7 @@ def _weight_sums(made: Site) -> Iterator[Trial]:
     shape = len(made.planned.positions), layer.cin, layer.cout
     for chosen in shapes(used, min(layer.cin, config.WIDEST), min(layer.cout, config.WIDEST)):
         begin = partial(launch.WeightSums, shape, tiles, problem.precision, chosen, problem.device)
-        operands = [(_operand(begin(), v), _operand(begin(), m)) for v, m in zip(made.vs[:2], made.ms[:2], strict=True)]
+        operands = [(operand(begin(), v), operand(begin(), m)) for v, m in zip(made.vs[:2], made.ms[:2], strict=True)]
         calls = [partial(_summed, begin, v, dm) for v, dm in operands]
         yield Trial("weight_sums", tuned.text(chosen), calls, tiles)
 
@@ -148,14 +148,6 @@ def _fused(made: Site) -> Iterator[Trial]:
 def _filled(result: Tensor, start: Callable[..., None], *arguments: Any) -> Tensor:
     start(*arguments)
     return result
-
-
-def _operand(sums: launch.WeightSums, values: Tensor) -> Tensor:
-    """V or M as `conv.weight_grad` would gather it: zeros behind the tiles."""
-    tiles = values.shape[1]
-    operand = sums.operand(tiles, values.shape[2], values).zero_()
-    operand[:, :tiles] = values
-    return operand
 
 
 def _summed(begin: Callable[[], launch.WeightSums], v: Tensor, dm: Tensor) -> Tensor:

@@ -12,12 +12,14 @@ from bench.on_gpu.rows import Row
 
 WIDTH = 118  # columns of text they need
 PASSES = {
+    "graph_weight_grad": "gradient of the weights in a CUDA graph",
+    "graph_input_grad": "gradient of the input in a CUDA graph",
     "graph": "forward pass in a CUDA graph",
     "weight_grad": "gradient of the weights",
     "input_grad": "gradient of the input",
     "forward": "forward pass",
 }
-STAGES = ("gather", "products", "bmm", "scatter", "fused")
+STAGES = ("gather", "products", "bmm", "scatter", "fused", "gather_dy", "weight_sums")
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
