@@ -1,9 +1,10 @@
 """Where the time of passes goes: each of their kernels alone, as a share of what the device can do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from bench.on_gpu.clock import Call
 from bench.on_gpu.measure import Bench, spread
@@ -56,17 +57,23 @@ def _of_weight_grad(made: Site, moved: float) -> dict[str, Run]:
     channels = problem.layer.cin, problem.layer.cout
     chosen = choose.weight_sums(planned, *channels, cut.tiles, problem.device)
     shape = len(planned.positions), *channels
-    sums = launch.WeightSums(shape, cut.tiles, problem.precision, chosen, problem.device)
-    pairs = [(operand(sums, v), operand(sums, m)) for v, m in zip(made.vs[:2], made.ms[:2], strict=True)]
-    starts = problem.tile.starts()
-    gathers = [
-        (launch.gather(dy, "A", planned, planned.positions, cut.grid, starts, by_tile=sums.by_tile), dm)
-        for dy, (_, dm) in zip(problem.gradients, pairs, strict=False)
-    ]
+    begin = partial(launch.WeightSums, shape, cut.tiles, problem.precision, chosen, problem.device)
+    sums = begin()
+    pairs = [(operand(sums, v), operand(sums, m)) for v, m in zip(made.vs, made.ms, strict=True)]
+    starts, gathers = problem.tile.starts(), []
+    for i, (_, dm) in enumerate(pairs):
+        dy = problem.gradients[i % problem.sets]
+        gather = launch.gather(dy, "A", planned, planned.positions, cut.grid, starts, by_tile=sums.by_tile)
+        gathers.append(partial(gather, dm, 0, cut.tiles))
     return {
-        "gather_dy": ([partial(gather, dm, 0, cut.tiles) for gather, dm in gathers], moved, "copy"),
-        "weight_sums": ([partial(sums.add, v, dm) for v, dm in pairs], made.flops, problem.precision),
+        "gather_dy": (gathers, moved, "copy"),
+        "weight_sums": ([partial(_summed, begin, v, dm) for v, dm in pairs], made.flops, problem.precision),
     }
+
+
+def _summed(begin: Callable[[], launch.WeightSums], v: Tensor, dm: Tensor) -> None:
+    """The first part of a pass: nothing is there yet to add to."""
+    begin().add(v, dm)
 
 
 def _row(bench: Bench, made: Site, share: float, kind: str, run: Run) -> Row:

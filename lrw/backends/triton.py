@@ -34,7 +34,7 @@ def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
         return missing
     if dtype not in DTYPES:
         return f"computes float32, bfloat16 and float16; the tensors are {str(dtype).removeprefix('torch.')}"
-    if device.type == "cpu" and _interpreting():
+    if _interpreting() and (device.type == "cpu" or _broken_interpreter()):
         return _broken_interpreter()
     if device.type != "cuda" or torch.version.hip is not None:
         where = "an AMD GPU" if torch.version.hip is not None and device.type == "cuda" else device.type

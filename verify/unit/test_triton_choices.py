@@ -1,6 +1,7 @@
 """Which configurations GPU kernels take, and how often they are started: by tables and formulas, without a GPU."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
@@ -15,6 +16,7 @@ from bench.layers import kept
 from bench.on_gpu.layers import LAYERS
 from lrw_kernels.triton import choose, config, conv, tables, tuned
 from lrw_kernels.triton.config import Products, Transform
+from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd import Tile
 from verify.unit.compiled_kernels import recorded
 
@@ -144,3 +146,29 @@ def test_kernels_are_started_this_often_in_half_precision(name: str, share: floa
             run()
         counts.append(len(found))
     assert tuple(counts) == STARTS[name, share]
+
+
+@pytest.mark.skipif(triton.knobs.runtime.interpret, reason="TRITON_INTERPRET=1: nothing is recorded")
+@pytest.mark.parametrize("precision", ["half", "tf32", "ieee"])
+@pytest.mark.parametrize("padding", [(1, 1, 1), (0, 0, 0)])  # the second takes the adjoint
+def test_every_kernel_is_started_on_the_tensors_gpu(precision: Precision, padding: tuple[int, int, int]) -> None:
+    of, dtype = replace(LAYER, precision=precision, padding=padding), torch.bfloat16 if precision == "half" else None
+    inside: list[int] = []
+
+    @contextmanager
+    def on(device: torch.device) -> Iterator[None]:
+        before = len(found)
+        yield
+        inside.append(len(found) - before)
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+    size = (8, 8, 8) if any(padding) else (6, 6, 6)
+    x, u, y = empty(2, 8, 8, 8, 64), empty(len(of.positions), 64, 64), empty(2, *size, 64)
+    with recorded() as found, patch.object(conv, "_on", on):
+        conv.forward(x, u, of)
+        conv.input_grad(y, u, of, (8, 8, 8))
+        conv.weight_grad(x, y, of)
+    assert len(inside) == 3
+    assert sum(inside) == len(found) > 0

@@ -66,11 +66,12 @@ def _convolve(
     y = torch.empty(x.shape[0], *size, channels, dtype=x.dtype, device=x.device)
     if y.numel() == 0:
         return y
-    u, epilogue = launch.operand(u, layer.precision), epilogue.packed()
+    epilogue = epilogue.packed()
     fused = choose.fused(layer, steps, channels, x.device)
     each = len(positions) * (steps + (0 if fused else channels)) * x.element_size()
     cut = parts.of_tiles(x.shape[0] * prod(grid), each, parts.workspace(layer, x, y))
     with _on(x.device):
+        u = launch.operand(u, layer.precision)
         v = x.new_empty(len(positions), cut[0][1], steps)
         to_v = launch.gather(x, "B", layer, positions, grid, tile.starts(layer.padding))
         if fused:
@@ -109,8 +110,9 @@ def _adjoint(dy: Tensor, back: Tensor, layer: Layer, input_size: Triple) -> Tens
     dx = torch.empty(dy.shape[0], *input_size, back.shape[2], dtype=dy.dtype, device=dy.device)
     if dx.numel() == 0:
         return dx
-    back, count = launch.operand(back, layer.precision), len(layer.positions)
+    count = len(layer.positions)
     with _on(dy.device):
+        back = launch.operand(back, layer.precision)
         to_dm = launch.gather(dy, "A", layer, layer.positions, grid, tile.starts())
         to_dx = launch.scatter(dx, "B", layer, layer.positions, grid, NOTHING)
         for samples, planes in _slabs(dy, dx, layer, grid, cells):
