@@ -15,7 +15,7 @@ from bench.layers import kept
 from bench.on_gpu.clock import Call, Times, forget_quietly
 from bench.on_gpu.direct import LAYOUTS
 from bench.on_gpu.measure import Bench, spread
-from bench.on_gpu.rows import Row
+from bench.on_gpu.rows import THEIRS, Row
 from lrw.layers import winograd_layers
 from lrw.nets import R3D18
 from lrw.nn import WinogradConv3d
@@ -134,7 +134,7 @@ def _distance(ours: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
 
 def _against(theirs: Figures, ours: Figures) -> dict[str, Any]:
     a, b = ours.times, theirs.times
-    notes = [ours.note, f"cuDNN: {theirs.note}" if theirs.note else ""]
+    notes = [ours.note, f"{THEIRS}{theirs.note}" if theirs.note else ""]
     return {"mib": ours.mib, "cudnn_mib": theirs.mib, **spread(a), "cudnn_ms": b.median if b else None,
             "speedup": b.median / a.median if a and b else None, "note": "; ".join(filter(None, notes))}  # fmt: skip
 

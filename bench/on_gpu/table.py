@@ -42,7 +42,8 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """Why rows have no numbers."""
-    return [f"{row.kind} {row.layer} {row.precision} {_share(row)}: {row.note}" for row in rows if row.failed]
+    return [f"{row.kind} {row.layer} {row.precision} {_share(row)}: {row.note}" for row in rows
+            if row.note and row.kind != "refused"]  # fmt: skip
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:

@@ -131,6 +131,14 @@ def test_a_row_is_on_the_disk_before_the_next(tmp_path: Path) -> None:
         assert path.read_text().count("\n") == 2
 
 
+def test_what_only_cudnn_cannot_do_is_told_and_is_no_failure_of_ours() -> None:
+    theirs, both = (
+        replace(STEP, note=note) for note in ("cuDNN: no CUDA graph", "no CUDA graph; cuDNN: no CUDA graph")
+    )
+    assert (theirs.failed, both.failed) == (False, True)
+    assert len(table.notes([theirs, both])) == 2
+
+
 def test_a_run_without_rows_leaves_an_older_file_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "gpu.csv"
     before = written(path)
