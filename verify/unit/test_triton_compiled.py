@@ -60,10 +60,8 @@ class Case:
     @property
     def stack(self) -> int:
         """Bytes of stack that there may be."""
-        return 0 if (self.tile in (CUBE, OTHERS[0]) and not (self.valid or self.own)) or self == MEASURED else STACK
-
-
-MEASURED = Case("layer1", LARGE, "ieee")  # beside F(2,3), by bench/gpu.py
+        of_networks = self.tile in (CUBE, OTHERS[0]) or (self.layer, self.tile) == ("layer1", LARGE)
+        return 0 if of_networks and not (self.valid or self.own) else STACK
 
 
 def cases() -> Iterator[Case]:
