@@ -24,7 +24,7 @@ MODULES = {"gather": transforms, "scatter": transforms, "operand": products, "pr
            "products_scatter": products}  # fmt: skip
 SHARED = {80: 163 << 10, 90: 227 << 10}  # bytes of shared memory a program may have
 _TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int32: "*i32"}
-_OPTIONS = ("num_warps", "num_stages", "enable_fp_fusion")
+_OPTIONS = ("num_warps", "num_stages", "maxnreg", "enable_fp_fusion")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ LEAST_WORKSPACE = 128 << 20  # a GPU moves that in the time that the host takes 
 WARP = 32
 ACROSS = 64  # channels of a program that transforms
 REGISTERS = 136  # of a thread that blocks of a transform may hold; the rest is for addresses
+ALL_REGISTERS = 255  # that a thread can have
 WIDEST = 128  # rows and columns of a program's products; on Hopper twice as many columns where they are stored once
 TRANSPOSED = 64  # rows and columns of U that a program turns
 FUSED_STEPS = 128  # most input channels for which products and the inverse transform are one kernel
@@ -20,16 +21,22 @@ FUSED_OUTPUTS = 8  # most outputs of a tile, which stay in registers meanwhile
 
 @dataclass(frozen=True)
 class Transform:
-    """Tiles x channels of a program, and its warps."""
+    """Tiles x channels of a program, its warps, the registers that a thread may have.
+
+    Without a number of registers the assembler keeps to fewer than there are, to fit one program more on a
+    multiprocessor, at the price of some bytes of stack where it is a little short.
+    """
 
     tiles: int
     channels: int
     warps: int
+    registers: int | None = None
 
 
 @dataclass(frozen=True)
 class Products:
-    """rows x columns of a program, steps of the sum at a time, warps, stages of the pipeline, rows of a band."""
+    """rows x columns of a program, steps of the sum at a time, warps, stages of the pipeline, rows of a band, the
+    registers that a thread may have (as for transforms)."""
 
     rows: int
     columns: int
@@ -37,6 +44,7 @@ class Products:
     warps: int
     stages: int
     group: int = 8
+    registers: int | None = None
 
 
 @cache
@@ -56,7 +64,9 @@ def scatter(outputs: Triple, positions: int, overlap: int, channels: int, itemsi
     tiles reach a cell."""
     plane, most = outputs[1] * outputs[2], 64 if overlap == 1 else 32
     depths = max(n for n in range(1, outputs[0] + 1) if outputs[0] % n == 0 and (n == 1 or n * plane <= most))
-    return depths, _transform((depths + 1) * plane + positions, channels, itemsize)
+    chosen = _transform((depths + 1) * plane + positions, channels, itemsize)
+    # Up to F(2, 3) the assembler's choice spills nothing; beyond, its products by constants would.
+    return depths, replace(chosen, registers=ALL_REGISTERS) if overlap > 1 or positions > 4 else chosen
 
 
 def _transform(blocks: int, channels: int, itemsize: int, widest: int = ACROSS) -> Transform:
@@ -66,7 +76,7 @@ def _transform(blocks: int, channels: int, itemsize: int, widest: int = ACROSS) 
     while each > 1 and blocks * each > REGISTERS:
         each //= 2
     across = min(widest, _power(channels))
-    return Transform(max(1, warps * WARP * each // across), across, warps)
+    return Transform(max(1, warps * WARP * each // across), across, warps, ALL_REGISTERS if each == 1 else None)
 
 
 @cache
@@ -84,7 +94,7 @@ def weight_sums(precision: Precision, rows: int, columns: int, steps: int) -> Pr
     """For products V^T dM [rows, columns] over many steps, added to what is there, which takes registers too."""
     down, across = (min(WIDEST, max(16, _power(n))) for n in (rows, columns))
     if precision == "ieee":
-        return Products(min(down, 64), min(across, 64), 16, 4, 2)
+        return Products(min(down, 64), min(across, 64), 16, 4, 2, registers=128)
     along = min(64 if precision == "half" else 32, max(16, _power(steps)))
     down = down if across >= 64 else min(down, 64)
     return Products(down, across, along, 8 if down * across > 64 * WIDEST else 4, 3)

@@ -94,7 +94,7 @@ def products_scatter(
              *tile.starts())  # fmt: skip
     named = dict(
         _flags(epilogue), OUTPUTS=tile.outputs, TILES=chosen.rows, COLUMNS=chosen.columns, STEPS=chosen.steps,
-        PRECISION=_input(layer.precision), num_warps=chosen.warps, num_stages=chosen.stages, **OPTIONS,
+        PRECISION=_input(layer.precision), **_options(chosen),
     )  # fmt: skip
 
     def start(v: Tensor, first: int) -> None:
@@ -187,8 +187,7 @@ def sums(
     products.products[blocks](
         a, b, c, rows, columns, steps, share, a.stride(0), b.stride(0), a.stride(1), a.stride(2), b.stride(1),
         b.stride(2), c.stride(0), c.stride(1), ROWS=chosen.rows, COLUMNS=chosen.columns, STEPS=chosen.steps,
-        GROUP=chosen.group, WHOLE=whole, ADD=add, PRECISION=_input(precision), num_warps=chosen.warps,
-        num_stages=chosen.stages, **OPTIONS,
+        GROUP=chosen.group, WHOLE=whole, ADD=add, PRECISION=_input(precision), **_options(chosen),
     )  # fmt: skip
 
 
@@ -199,7 +198,14 @@ def _input(precision: Precision) -> str:
 
 @cache
 def _blocks(chosen: config.Transform) -> dict[str, Any]:
-    return {"TILES": chosen.tiles, "CHANNELS": chosen.channels, "num_warps": chosen.warps, **OPTIONS}
+    return {"TILES": chosen.tiles, "CHANNELS": chosen.channels, **_options(chosen)}
+
+
+@cache
+def _options(chosen: config.Transform | config.Products) -> dict[str, Any]:
+    stages = {"num_stages": chosen.stages} if isinstance(chosen, config.Products) else {}
+    registers = {} if chosen.registers is None else {"maxnreg": chosen.registers}
+    return {"num_warps": chosen.warps, **stages, **registers, **OPTIONS}
 
 
 def _flags(epilogue: Epilogue) -> dict[str, bool]:
