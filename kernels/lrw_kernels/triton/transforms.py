@@ -52,8 +52,8 @@ def transformed(z, MATRIX: tl.constexpr, FIRST: tl.constexpr, STEP: tl.constexpr
 @triton.jit
 def rounded(value):
     """float32 to the nearest TF32, ten bits behind the leading one; infinities and NaN stay."""
-    bits = (value.to(tl.int32, bitcast=True) + 0x1000) & -0x2000
-    return tl.where(value == value, bits.to(tl.float32, bitcast=True), value)  # its bits would overflow for some NaN
+    bits = tl.add(value.to(tl.int32, bitcast=True), 0x1000, sanitize_overflow=False) & -0x2000
+    return tl.where(value == value, bits.to(tl.float32, bitcast=True), value)  # those of some NaN do overflow
 
 
 @triton.jit
