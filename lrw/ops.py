@@ -196,7 +196,8 @@ def _is_direct(x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor 
         return False
     if residual is not None and (residual.dim() != 5 or residual.shape[:2] != (x.shape[0], weight.shape[0])):
         return False
-    return _goes_to_cudnn(x.device, dtype, int(weight.shape[1]), int(weight.shape[0]), _sizes(weight))
+    training = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    return _goes_to_cudnn(x.device, dtype, int(weight.shape[1]), int(weight.shape[0]), _sizes(weight), training)
 
 
 def _autocast_dtype(x: Tensor) -> torch.dtype:
@@ -215,8 +216,10 @@ def _is_coarse(dtype: torch.dtype) -> bool:
 
 
 @_traced_as_constant
-def _goes_to_cudnn(device: torch.device, dtype: torch.dtype, cin: int, cout: int, kernel_size: Triple) -> bool:
-    return backends.choose(device, dtype, (cin, cout), kernel_size).name == "cudnn"
+def _goes_to_cudnn(
+    device: torch.device, dtype: torch.dtype, cin: int, cout: int, kernel_size: Triple, training: bool
+) -> bool:
+    return backends.choose(device, dtype, (cin, cout), kernel_size, training=training).name == "cudnn"
 
 
 @_traced_as_constant

@@ -1,6 +1,7 @@
 """Direct convolution by cuDNN in its faster form: both memory layouts, and for TF32 with and without it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,7 +13,6 @@ from bench.on_gpu.problem import Problem, settings
 from lrw_kernels.triton.precision import Precision
 
 LAYOUTS = {"NDHWC": torch.channels_last_3d, "NCDHW": torch.contiguous_format}
-KINDS = ("forward", "input_grad", "weight_grad")
 ONES, NONE = [1, 1, 1], [0, 0, 0]
 
 
@@ -47,11 +47,14 @@ def again(problem: Problem, kind: str, form: str, time: Callable[[Sequence[Call]
 
 
 def calls(problem: Problem, kind: str, layout: str) -> list[Call]:
-    """One for each set of inputs: F.conv3d, or one of its gradients."""
+    """One for each set of inputs: F.conv3d, one of its gradients, or for "training" all three."""
     w = problem.weight.to(problem.dtype).contiguous(memory_format=LAYOUTS[layout])
     xs = [_outer(x, layout) for x in problem.inputs]
     if kind == "forward":
         return [_forward(x, w) for x in xs]
+    if kind == "training":
+        return [trained(partial(F.conv3d, padding=1), x, w, _outer(dy, layout))
+                for x, dy in zip(xs, problem.gradients, strict=True)]  # fmt: skip
     mask = [kind == "input_grad", kind == "weight_grad", False]
     return [_backward(_outer(dy, layout), x, w, mask) for x, dy in zip(xs, problem.gradients, strict=True)]
 
@@ -64,13 +67,18 @@ def step(problem: Problem, form: str) -> Callable[[], Call]:
         d, h, w_ = problem.layer.size
         shape = (problem.layer.batch, problem.layer.cin, d, h, w_)
         x = torch.randn(shape, device=problem.device, dtype=problem.dtype).contiguous(memory_format=LAYOUTS[layout])
-        w = problem.weight.to(problem.dtype).contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
+        w = problem.weight.to(problem.dtype).contiguous(memory_format=LAYOUTS[layout])
         dy = torch.randn((shape[0], problem.layer.cout, d, h, w_), device=problem.device, dtype=problem.dtype)
         dy = dy.contiguous(memory_format=LAYOUTS[layout])
-        x.requires_grad_()
-        return lambda: torch.autograd.grad(F.conv3d(x, w, padding=1), (x, w), dy)
+        return trained(partial(F.conv3d, padding=1), x, w, dy)
 
     return make
+
+
+def trained(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, w: Tensor, dy: Tensor) -> Call:
+    """A function of x and weights, and both of its gradients."""
+    x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
+    return lambda: torch.autograd.grad(function(x, w), (x, w), dy)
 
 
 def precisions(form: str, own: Precision) -> Precision:

@@ -20,6 +20,7 @@ ASSUMED: dict[str, float] = {"copy": 4.3e12, "half": 790e12, "tf32": 395e12, "ie
 
 ITEMSIZE: dict[Precision, int] = {"half": 2, "tf32": 4, "ieee": 4}
 SUM = 4  # bytes of a number of dU, whatever its factors are
+PASSES = ("forward", "input_grad", "weight_grad")
 
 
 class Kernel(NamedTuple):
@@ -93,6 +94,17 @@ def least(one: Pass, ceilings: Mapping[str, float]) -> float | None:
     if not {"copy", one.precision} <= set(ceilings):
         return None
     return min(milliseconds(kernels, one.precision, ceilings) for kernels in one.ways().values())
+
+
+def training(layer: Layer, tile: Tile, precision: Precision, ceilings: Mapping[str, float]) -> float | None:
+    """Milliseconds of a forward pass and both gradients, all columns kept, of weights that come as they are, 27 numbers
+    a pair of channels, and go into the domain, as their gradient comes out of it."""
+    passes = [least(Pass(kind, layer, tile, 1.0, precision), ceilings) for kind in PASSES]
+    spatial, pairs = prod(tile.kernel_size) * ITEMSIZE[precision], layer.cin * layer.cout
+    there, back = (Kernel(pairs * (spatial + tile.positions * size)) for size in (ITEMSIZE[precision], SUM))
+    if None in passes:
+        return None
+    return sum(filter(None, passes)) + milliseconds([there, back], precision, ceilings)
 
 
 def direct(layer: Layer, precision: Precision, ceilings: Mapping[str, float]) -> float:

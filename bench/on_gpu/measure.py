@@ -7,12 +7,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.on_gpu import direct, floors, gate
+from bench.on_gpu import direct, floors, gate, layers
 from bench.on_gpu.clock import Call, Clock, Times
 from bench.on_gpu.direct import Fastest
 from bench.on_gpu.problem import Problem, settings
 from bench.on_gpu.rows import Row
-from lrw.ops import domain_conv3d
+from lrw.ops import domain_conv3d, winograd_conv3d
 from lrw_kernels.triton import conv
 
 GRAPHS = {"forward": "graph", "input_grad": "graph_input_grad", "weight_grad": "graph_weight_grad"}  # kinds of rows
@@ -116,6 +116,25 @@ def graphs(bench: Bench, problem: Problem, shares: Sequence[float], kind: str = 
         yield _compared(row, times, theirs, form)
 
 
+def training(bench: Bench, problem: Problem) -> Iterator[Row]:
+    """Forward and both gradients of a layer with spatial weights: U is formed of them, and their gradient of dU."""
+    theirs, u = bench.fastest(problem, "training"), problem.weights(1.0)
+    with settings(problem.precision):
+        judged = [_judged(problem, kind, u, 1.0)[1] for kind in floors.PASSES]
+        note = next(filter(None, judged), "")
+        times = None if note else bench.clock.eager(_trained(problem))
+    floor = floors.training(problem.layer, problem.tile, problem.precision, bench.ceilings)
+    row = problem.row("training", columns=1.0, note=note, floor_ms=floor)
+    yield _compared(row, times, theirs.times, theirs.form)
+
+
+def _trained(problem: Problem) -> list[Call]:
+    function = partial(winograd_conv3d, padding=layers.PADDING, tile=problem.tile, backend="triton")
+    w, pairs = problem.weight.to(problem.dtype), zip(problem.inputs, problem.gradients, strict=True)
+    outer = 0, 4, 1, 2, 3  # [N, C, D, H, W], channels last in memory
+    return [direct.trained(function, x.permute(outer), w.clone(), dy.permute(outer)) for x, dy in pairs]
+
+
 def memory(bench: Bench, problem: Problem, shares: Sequence[float]) -> Iterator[Row]:
     """Peak of a training step of the layer alone, inputs and gradients included."""
     form = bench.fastest(problem, "forward").form
@@ -141,9 +160,7 @@ def _step(problem: Problem, weights: Tensor, share: float) -> Callable[[], Call]
         x = torch.randn(shape, device=problem.device, dtype=problem.dtype).contiguous(memory_format=last)
         dy = torch.randn((shape[0], problem.layer.cout, d, h, w), device=problem.device, dtype=problem.dtype)
         dy = dy.contiguous(memory_format=last)
-        u = weights.clone().requires_grad_()
-        x.requires_grad_()
-        return lambda: torch.autograd.grad(domain_conv3d(x, u, None, layer, "triton"), (x, u), dy)
+        return direct.trained(lambda x, u: domain_conv3d(x, u, None, layer, "triton"), x, weights.clone(), dy)
 
     return make
 

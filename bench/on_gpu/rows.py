@@ -17,13 +17,14 @@ class Row:
     """One figure, or why there is none.
 
     kind: ceiling; forward, input_grad, weight_grad: whole passes in a stream of calls; graph, graph_input_grad,
-    graph_weight_grad: those in CUDA graphs; gather, products, bmm, scatter, fused: stages of a forward pass, gather_dy,
-    weight_sums: more of the weights' gradient; memory: a training step of the layer; step: of a network; sweep: a
-    kernel in the configuration that form says, refused: one that the device or the compiler does not take, workspace:
-    forward in a CUDA graph by parts of that size. columns:
-    share kept. ms, low, high: median, 20 % and 80 % quantiles; cudnn_ms: median of direct convolution in its faster
-    form; floor_ms: the least a pass could take (see `floors`); rate: bytes or operations a second, of_ceiling: over
-    what was measured of the device; error: over the size of the result, both as norms; mib: peak memory.
+    graph_weight_grad: those in CUDA graphs; training: all three, with weights that are transformed; gather,
+    products, bmm, scatter, fused: stages of a forward pass, gather_dy, weight_sums: more of the weights' gradient;
+    memory: a training step of the layer; step: of a network; sweep: a kernel in the configuration that form says,
+    refused: one that the device or the compiler does not take, workspace: forward in a CUDA graph by parts of that
+    size. columns: share kept. ms, low, high: median, 20 % and 80 % quantiles; cudnn_ms: median of direct
+    convolution in its faster form; floor_ms: the least a pass could take (see `floors`); rate: bytes or operations
+    a second, of_ceiling: over what was measured of the device; error: over the size of the result, both as norms;
+    mib: peak memory.
     """
 
     kind: str

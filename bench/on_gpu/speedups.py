@@ -10,16 +10,18 @@ from statistics import geometric_mean
 from bench.on_gpu.rows import Row
 from lrw_kernels.triton.speedups import Speedup, parse, table
 
+KINDS, PRECISIONS = ("forward", "training"), ("half", "tf32", "ieee")  # in the file's order
+
 
 def measured(rows: Sequence[Row], device: str, date: str) -> list[Speedup]:
-    """Of forward passes in a stream of calls, each layer by its faster tile, as `tile="auto"` would have it; layers
-    with as many channels are one row, their geometric mean."""
-    layers: dict[tuple[str, int, float, str], float] = {}
+    """Of forward passes and training in a stream of calls, each layer by its faster tile, as `tile="auto"` would have
+    it; layers with as many channels are one row, their geometric mean."""
+    layers: dict[tuple[str, str, int, float, str], float] = {}
     for row in rows:
-        if row.kind == "forward" and row.speedup and row.cin and row.cout and row.columns:
-            key = row.precision, isqrt(row.cin * row.cout), row.columns, row.layer
+        if row.kind in KINDS and row.speedup and row.cin and row.cout and row.columns:
+            key = row.kind, row.precision, isqrt(row.cin * row.cout), row.columns, row.layer
             layers[key] = max(row.speedup, layers.get(key, 0.0))
-    groups: dict[tuple[str, int, float], list[float]] = {}
+    groups: dict[tuple[str, str, int, float], list[float]] = {}
     for (*key, _), speedup in layers.items():
         groups.setdefault(tuple(key), []).append(speedup)  # type: ignore[arg-type]
     name = device.removeprefix("NVIDIA ")
@@ -28,15 +30,21 @@ def measured(rows: Sequence[Row], device: str, date: str) -> list[Speedup]:
 
 def merged(old: Sequence[Speedup], new: Sequence[Speedup]) -> list[Speedup]:
     """All of both, `new` where both have a row, in the file's order."""
-    by_key = {row[:3]: row for row in (*old, *new)}
-    order = {name: i for i, name in enumerate(("half", "tf32", "ieee"))}
-    return sorted(by_key.values(), key=lambda row: (order.get(row.precision, len(order)), row.channels, -row.columns))
+    by_key = {row[:4]: row for row in (*old, *new)}
+    order = {name: i for i, name in enumerate((*KINDS, *PRECISIONS))}
+
+    def place(row: Speedup) -> tuple[float, ...]:
+        return order.get(row.kind, len(order)), order.get(row.precision, len(order)), row.channels, -row.columns
+
+    return sorted(by_key.values(), key=place)
 
 
 def text(rows: Sequence[Speedup]) -> str:
     """The file."""
     lines = [",".join(Speedup._fields)]
-    lines += [f"{r.precision},{r.channels:g},{r.columns:.2f},{r.speedup:.2f},{r.device},{r.date}" for r in rows]
+    lines += [
+        f"{r.kind},{r.precision},{r.channels:g},{r.columns:.2f},{r.speedup:.2f},{r.device},{r.date}" for r in rows
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -15,6 +15,7 @@ PASSES = {
     "graph_weight_grad": "gradient of the weights in a CUDA graph",
     "graph_input_grad": "gradient of the input in a CUDA graph",
     "graph": "forward pass in a CUDA graph",
+    "training": "forward pass and both gradients of spatial weights",
     "weight_grad": "gradient of the weights",
     "input_grad": "gradient of the input",
     "forward": "forward pass",

@@ -80,14 +80,17 @@ def choose(
     dtype: torch.dtype = torch.float32,
     channels: tuple[int, int] | None = None,
     kernel_size: Triple = (3, 3, 3),
+    *,
+    training: bool = False,
 ) -> Choice:
     """What `backend="auto"` takes for tensors of `dtype` on `device`.
 
     With `channels` (Cin, Cout) and `kernel_size`, those of spatial weights whose tile is "auto" as well, that may be
-    "cudnn", direct convolution, where it is faster on a GPU: layers in the Winograd domain have no such choice.
+    "cudnn", direct convolution, where it is faster on a GPU: layers in the Winograd domain have no such choice. With
+    `training` that is said of forward and both gradients, with weights that are transformed each time.
     """
     if channels is not None and device.type == "cuda":
-        direct = _module("triton").refusal(device, dtype) is None and _direct(dtype, channels, kernel_size)
+        direct = _module("triton").refusal(device, dtype) is None and _direct(dtype, channels, kernel_size, training)
         if direct:
             return direct
     name = _FASTEST.get(device.type)
@@ -99,16 +102,16 @@ def choose(
     return Choice(name, f"kernels of our own for {'this processor' if name == 'cpu' else 'this GPU'}")
 
 
-def _direct(dtype: torch.dtype, channels: tuple[int, int], kernel_size: Triple) -> Choice | None:
+def _direct(dtype: torch.dtype, channels: tuple[int, int], kernel_size: Triple, training: bool) -> Choice | None:
     """cuDNN, where the table of speed-ups has nothing to gain for layers like this, or knows none like it."""
     if kernel_size != (3, 3, 3) or min(channels) < FEWEST_CHANNELS:
         what = f"3x3x3 and {FEWEST_CHANNELS} channels"
         return Choice("cudnn", f"direct convolution: Winograd on this GPU is for {what} or more")
     precision = of_convolutions(dtype)
-    row = expected(precision, *channels)
+    row = expected("training" if training else "forward", precision, *channels)
     if row.speedup > 1:
         return None
-    what = f"{precision} products of {channels[0]} to {channels[1]} channels"
+    what = f"{'training with ' * training}{precision} products of {channels[0]} to {channels[1]} channels"
     return Choice("cudnn", f"direct convolution: Winograd is {row.speedup:.2f} times as fast for {what} ({row.source})")
 
 

@@ -205,16 +205,18 @@ def test_a_dry_run_is_no_result_on_the_page() -> None:
 
 def test_measured_speed_ups_take_the_place_of_predicted_ones(tmp_path: Path) -> None:
     path = tmp_path / "speedups.csv"
-    predicted = [Speedup("half", 256.0, 1.0, 1.45, "H200", ""), Speedup("half", 512.0, 1.0, 2.15, "H200", "")]
+    predicted = [Speedup("forward", "half", channels, 1.0, 1.45, "H200", "") for channels in (256.0, 512.0)]
     path.write_text(speedups.text(predicted))
     slower = replace(PASS, tile="F(4x4x4, 3x3x3)", speedup=1.5)
     measured = [PASS, replace(PASS, layer="r3d18-layer3", speedup=8.0), slower, FAILED,
-                replace(PASS, cin=64, cout=128, columns=0.25), MEMORY]  # fmt: skip
-    assert speedups.rewrite(path, measured, STAMP[0], STAMP[3]) == 2
+                replace(PASS, cin=64, cout=128, columns=0.25), MEMORY, replace(PASS, kind="training", speedup=1.25),
+                replace(PASS, kind="input_grad")]  # fmt: skip
+    assert speedups.rewrite(path, measured, STAMP[0], STAMP[3]) == 3
     assert parse(csv.DictReader(io.StringIO(path.read_text()))) == [
-        Speedup("half", 90.0, 0.25, 2.0, "H200", "2026-01-01"),
-        Speedup("half", 256.0, 1.0, 4.0, "H200", "2026-01-01"),
+        Speedup("forward", "half", 90.0, 0.25, 2.0, "H200", "2026-01-01"),
+        Speedup("forward", "half", 256.0, 1.0, 4.0, "H200", "2026-01-01"),
         predicted[1],
+        Speedup("training", "half", 256.0, 1.0, 1.25, "H200", "2026-01-01"),
     ]
 
 

@@ -94,8 +94,8 @@ def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     with path.open(newline="") as file:
         rows = read(csv.DictReader(file))
-    kinds = ["ceiling", "forward", "step", "input_grad", "weight_grad", "memory", "gather", "products", "bmm",
-             "scatter", "fused", "gather_dy", "weight_sums", "graph", "graph_input_grad",
+    kinds = ["ceiling", "forward", "step", "input_grad", "weight_grad", "training", "memory", "gather", "products",
+             "bmm", "scatter", "fused", "gather_dy", "weight_sums", "graph", "graph_input_grad",
              "graph_weight_grad"]  # fmt: skip
     assert list(dict.fromkeys(row.kind for row in rows)) == kinds
     assert {row.note for row in rows} == {""}

@@ -10,7 +10,6 @@ from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd import Tile
 
 LAYER = {layer.name: layer for layer in LAYERS}
-KINDS = ("forward", "input_grad", "weight_grad")
 SMALL = Layer("small", 16, 32, (2, 4, 4), batch=3)  # 12 tiles of F(2,3), 96 numbers a channel
 F2, F4 = Tile.of(2), Tile.of(4)
 
@@ -47,7 +46,7 @@ def test_bytes_and_operations_of_each_pass() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", floors.PASSES)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", LAYER)
 def test_fewer_columns_take_less_but_not_less_in_proportion(name: str, precision: Precision, kind: str) -> None:
@@ -63,10 +62,17 @@ def test_the_faster_way_is_taken_where_there_are_two() -> None:
         assert list(apart.ways()) == ["apart"]
 
 
+def test_training_is_three_passes_and_two_ways_of_the_weights() -> None:
+    passes = [floors.least(Pass(kind, SMALL, F2, 1.0, "half"), ASSUMED) or 0.0 for kind in floors.PASSES]
+    weights = 16 * 32 * ((27 * 2 + 64 * 2) + (27 * 2 + 64 * 4)) / ASSUMED["copy"]
+    assert floors.training(SMALL, F2, "half", ASSUMED) == pytest.approx(sum(passes) + 1e3 * weights)
+
+
 def test_without_ceilings_there_is_no_floor() -> None:
     one = Pass("forward", SMALL, F2, 1.0, "half")
     assert floors.least(one, {"copy": 1.0, "tf32": 1.0}) is None
     assert floors.least(one, {"half": 1.0}) is None
+    assert floors.training(SMALL, F2, "half", {"half": 1.0}) is None
 
 
 def test_direct_convolution_is_bound_by_its_products_here() -> None:

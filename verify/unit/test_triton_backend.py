@@ -134,6 +134,35 @@ def test_auto_goes_to_cudnn_where_direct_convolution_is_faster_and_says_why() ->
 
 
 @pytest.mark.usefixtures("hopper")
+def test_training_has_rows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (speedups.Speedup("forward", "half", 256, 1.0, 1.5, "H200", "2026-11-22"),
+            speedups.Speedup("training", "half", 256, 1.0, 0.9, "H200", "2026-11-22"))  # fmt: skip
+    monkeypatch.setattr(speedups, "table", lambda: rows)
+    assert backends.choose(GPU, torch.bfloat16, (256, 256)).name == "triton"
+    choice = backends.choose(GPU, torch.bfloat16, (256, 256), training=True)
+    assert choice.name == "cudnn"
+    assert "0.90 times as fast for training with half products of 256 to 256 channels" in choice.reason
+
+
+@pytest.mark.parametrize("of", ["input", "weight"])
+def test_a_call_that_has_gradients_is_training(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def choose(*_: object, training: bool) -> backends.Choice:
+        asked.append(training)
+        return backends.Choice("cudnn", "direct convolution")
+
+    monkeypatch.setattr(backends, "choose", choose)
+    x, w = torch.zeros(1, 16, 4, 4, 4), torch.zeros(16, 16, 3, 3, 3)
+    assert ops._is_direct(x, w, None, None)
+    (x if of == "input" else w).requires_grad_()
+    assert ops._is_direct(x, w, None, None)
+    with torch.no_grad():
+        assert ops._is_direct(x, w, None, None)
+    assert asked == [False, True, False]
+
+
+@pytest.mark.usefixtures("hopper")
 @pytest.mark.parametrize(
     ("channels", "kernel_size"), [((512, 512), (5, 5, 5)), ((512, 512), (1, 1, 1)), ((3, 512), (3, 3, 3))]
 )
@@ -177,12 +206,13 @@ def test_a_workspace_is_no_more_than_the_activations_within_bounds() -> None:
 
 
 def test_the_row_next_to_a_layer_is_taken() -> None:
-    row = speedups.expected("half", 64, 128, 0.3)
+    row = speedups.expected("forward", "half", 64, 128, 0.3)
     assert (row.channels, row.columns) == (90, 0.25)
-    assert speedups.expected("ieee", 3, 64).channels == 64
-    assert {row.precision for row in speedups.table()} == {"half", "tf32", "ieee"}
-    assert "not measured" in speedups.Speedup("half", 64, 1, 2, "H200", "").source
-    assert "measured on H200, 2026-11-22" in speedups.Speedup("half", 64, 1, 2, "H200", "2026-11-22").source
+    assert speedups.expected("training", "ieee", 3, 64)[:3] == ("training", "ieee", 64)
+    asked = {(kind, precision) for kind in ("forward", "training") for precision in ("half", "tf32", "ieee")}
+    assert {row[:2] for row in speedups.table()} == asked
+    assert "not measured" in speedups.Speedup("forward", "half", 64, 1, 2, "H200", "").source
+    assert "measured on H200, 2026-11-22" in speedups.Speedup("training", "half", 64, 1, 2, "H200", "2026-11-22").source
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """How much faster than direct convolution a layer is on a GPU: `speedups.csv`, measured by `bench/gpu.py`.
 
 Rows without a date are not measured but predicted, by a model of memory, tensor cores and instructions. Layers are told
-apart by the geometric mean of their channels, the share of columns and the precision: sizes hardly matter where tiles
-fill the GPU.
+apart by the geometric mean of their channels, the share of columns, the precision and what is computed: sizes hardly
+matter where tiles fill the GPU.
 """
 
 import csv
@@ -18,8 +18,10 @@ TABLE = Path(__file__).with_name("speedups.csv")
 
 
 class Speedup(NamedTuple):
-    """Of one row: precision, channels, share of columns; how many times faster; on what, when (empty: predicted)."""
+    """Of one row: kind (forward: a pass whose U is ready; training: forward and both gradients of a layer with spatial
+    weights), precision, channels, share of columns; how many times faster; on what, when (empty: predicted)."""
 
+    kind: str
     precision: str
     channels: float
     columns: float
@@ -33,14 +35,14 @@ class Speedup(NamedTuple):
         return f"measured on {self.device}, {self.date}" if self.date else f"predicted for {self.device}, not measured"
 
 
-def expected(precision: Precision, cin: int, cout: int, columns: float = 1.0) -> Speedup:
-    """The row next to such a layer, on logarithmic scales: first by share of columns, then by channels."""
+def expected(kind: str, precision: Precision, cin: int, cout: int, columns: float = 1.0) -> Speedup:
+    """The row of that kind next to such a layer, on logarithmic scales: first by share of columns, then by channels."""
     channels = sqrt(cin * cout)
 
     def distance(row: Speedup) -> tuple[float, float]:
         return abs(log2(row.columns / columns)), abs(log2(row.channels / channels))
 
-    return min((row for row in table() if row.precision == precision), key=distance)
+    return min((row for row in table() if row[:2] == (kind, precision)), key=distance)
 
 
 @lru_cache(maxsize=1)
@@ -53,6 +55,6 @@ def table() -> tuple[Speedup, ...]:
 def parse(rows: Iterable[dict[str, str]]) -> list[Speedup]:
     """Rows of the file's columns. Raises KeyError or ValueError for others."""
     return [
-        Speedup(row["precision"], float(row["channels"]), float(row["columns"]), float(row["speedup"]), row["device"],
-                row["date"]) for row in rows
+        Speedup(row["kind"], row["precision"], float(row["channels"]), float(row["columns"]), float(row["speedup"]),
+                row["device"], row["date"]) for row in rows
     ]  # fmt: skip
