@@ -49,8 +49,8 @@ def winograd_conv3d(
     bfloat16 and float16 are computed in float32 on a CPU, multiplied as they are on a GPU. There float32 is as precise
     as torch's own convolutions (TF32 by default), "auto" is a tile of 2 outputs unless it is float32 throughout, and
     where both tile and backend are "auto", layers that cuDNN computes faster directly go to it (`lrw.backends.choose`
-    says which, and why). Raises
-    ValueError naming the argument for shapes, dtypes, devices and for stride, dilation and groups other than 1.
+    says which, and why; with `training=True` where x or weight wants a gradient). Raises ValueError naming the argument
+    for shapes, dtypes, devices and for stride, dilation and groups other than 1.
     Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
     """
     if isinstance(input, Tensor) and input.dim() == 4:

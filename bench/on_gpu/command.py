@@ -1,7 +1,7 @@
 """Measure Winograd layers on an NVIDIA GPU beside cuDNN: `nox -s bench_gpu`, or `python bench/gpu.py`.
 
-Ceilings first, then forward passes, a training step of R3D-18, gradients, training of single layers, memory, stages
-and CUDA graphs, the most important first: what --minutes are too few for is named. Every figure has a gate on the error
+Ceilings first, then forward passes, a training step of R3D-18, gradients, memory, stages, CUDA graphs and training of
+single layers, the most important first: what --minutes are too few for is named. Every figure has a gate on the error
 before it. Tables and bars come last; rows are in the CSV as soon as they are known. Exit codes: 0 done, 1 something of
 ours was wrong or failed, 2 wrong arguments, no GPU, or files that cannot be written, 130 stopped by Ctrl-C.
 """
@@ -151,8 +151,8 @@ def _table(known: Callable[[Path], object]) -> Callable[[str], Path]:
         path = _file(text)
         try:
             known(path)
-        except (KeyError, ValueError, OSError):
-            raise ValueError(f"{text!r}; accepted is such a table, or a file that is not there yet") from None
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{error}; accepted is such a table, or a file that is not there yet") from None
         return path
 
     return checked

@@ -98,8 +98,9 @@ def _passes(problem: "Problem") -> None:
     for share in (1.0, 0.25):
         planned, u, x = problem.planned(share), problem.weights(share), problem.inputs[0]
         conv.forward(x, u, planned)
-        conv.input_grad(problem.gradients[0], u, planned, problem.layer.size)
-        conv.weight_grad(x, problem.gradients[0], planned)
+        if share == 1 or problem.outputs == 2:
+            conv.input_grad(problem.gradients[0], u, planned, problem.layer.size)
+            conv.weight_grad(x, problem.gradients[0], planned)
 
 
 def _trials(problem: "Problem") -> None:

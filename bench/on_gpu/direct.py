@@ -30,7 +30,7 @@ def fastest(problem: Problem, kind: str, time: Callable[[Sequence[Call]], Times 
         for layout in LAYOUTS:
             form = layout if precision == problem.precision else f"{layout} {precision}"
             try:
-                with settings(precision):
+                with settings(precision, kind):
                     found.append(Fastest(form, time(calls(problem, kind, layout))))
             except RuntimeError as error:  # cuDNN has no such form, or no room for it
                 refused = error
@@ -53,7 +53,7 @@ def calls(problem: Problem, kind: str, layout: str) -> list[Call]:
     if kind == "forward":
         return [_forward(x, w) for x in xs]
     if kind == "training":
-        return [trained(partial(F.conv3d, padding=1), x, w, _outer(dy, layout))
+        return [trained(partial(F.conv3d, padding=1), x, w.clone(), _outer(dy, layout))
                 for x, dy in zip(xs, problem.gradients, strict=True)]  # fmt: skip
     mask = [kind == "input_grad", kind == "weight_grad", False]
     return [_backward(_outer(dy, layout), x, w, mask) for x, dy in zip(xs, problem.gradients, strict=True)]
@@ -75,10 +75,17 @@ def step(problem: Problem, form: str) -> Callable[[], Call]:
     return make
 
 
-def trained(function: Callable[[Tensor, Tensor], Tensor], x: Tensor, w: Tensor, dy: Tensor) -> Call:
-    """A function of x and weights, and both of its gradients."""
+def trained(
+    function: Callable[[Tensor, Tensor], Tensor], x: Tensor, w: Tensor, dy: Tensor
+) -> Callable[[], tuple[Tensor, ...]]:
+    """A call of a function of x and weights that gives its result and both of its gradients."""
     x, w = x.detach().requires_grad_(), w.detach().requires_grad_()
-    return lambda: torch.autograd.grad(function(x, w), (x, w), dy)
+
+    def call() -> tuple[Tensor, ...]:
+        y = function(x, w)
+        return y.detach(), *torch.autograd.grad(y, (x, w), dy)
+
+    return call
 
 
 def precisions(form: str, own: Precision) -> Precision:

@@ -4,8 +4,9 @@ Two limits hold: the computed bound of `lrw_kernels.winograd.error` for the larg
 norm of all errors over that of the result, which no wrong column or tile could keep.
 """
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from bench.on_gpu.problem import Problem
 from lrw.backends import composed
+from lrw.ops import transform_weight
 from lrw_kernels.triton import conv
 from lrw_kernels.winograd import domain_error
 from lrw_kernels.winograd.error import adjoint_error, weight_error
@@ -59,9 +61,50 @@ def norm_limit(problem: Problem, terms: int) -> float:
 
 def forward(problem: Problem, x: Tensor, u: Tensor, share: float) -> float:
     """The error of Y, of one sample taken at random; all of Y must be numbers."""
-    geometry = problem.geometry(share)
     with poisoned():
         y = conv.forward(x, u, problem.planned(share))
+    return _output(problem, y, x, u, share)
+
+
+def input_grad(problem: Problem, dy: Tensor, u: Tensor, share: float) -> float:
+    """The error of dX, likewise."""
+    with poisoned():
+        dx = conv.input_grad(dy, u, problem.planned(share), problem.layer.size)
+    return _input_gradient(problem, dx, dy, u, share)
+
+
+def weight_grad(problem: Problem, share: float) -> float:
+    """The error of dU for the first inputs and gradients, of all samples: they are summed in it."""
+    with poisoned():
+        du = conv.weight_grad(problem.inputs[0], problem.gradients[0], problem.planned(share))
+    kept = list(problem.geometry(share).positions)
+    bound = torch.from_numpy(_weight_bounds(problem)[kept]).to(du.device)[:, None, None]
+    return judged("dU", du, du, problem.exact_weight_grad[kept], bound, norm_limit(problem, _tiles(problem)))
+
+
+def training(problem: Problem, call: Callable[[], tuple[Tensor, ...]]) -> float:
+    """The largest error of what a call gives, of the first inputs and gradients and of the filter: Y and dX of a
+    sample taken at random, [N, C, D, H, W], and the filter's gradient dW."""
+    with poisoned():
+        y, dx, dw = call()
+    y, dx = (t.permute(0, 2, 3, 4, 1) for t in (y, dx))
+    w = problem.weight.to(problem.dtype).double()
+    u = transform_weight(w, problem.tile)
+    taps = w[0, 0].numel()
+    each = transform_weight(torch.eye(taps, dtype=w.dtype, device=w.device).view(taps, 1, *w.shape[2:]), problem.tile)
+    table = each.squeeze(1)  # [T, taps]: dW = sum over positions of table dU, which bounds it too
+    exact = torch.einsum("pt,pio->oit", table, problem.exact_weight_grad).view_as(w)
+    bound = (torch.from_numpy(_weight_bounds(problem)).to(w.device) @ table.abs()).view(w.shape[2:])
+    errors = (
+        _output(problem, y, problem.inputs[0], u, 1.0),
+        _input_gradient(problem, dx, problem.gradients[0], u, 1.0),
+        judged("dW", dw, dw, exact, bound, norm_limit(problem, _tiles(problem))),
+    )
+    return max(errors)
+
+
+def _output(problem: Problem, y: Tensor, x: Tensor, u: Tensor, share: float) -> float:
+    geometry = problem.geometry(share)
     n = random.SystemRandom().randrange(x.shape[0])
     exact = composed.forward(x[n : n + 1].double(), u.double(), geometry)
     norms, largest = _norms(u, 1), float(x.abs().max())
@@ -69,11 +112,8 @@ def forward(problem: Problem, x: Tensor, u: Tensor, share: float) -> float:
     return judged("Y", y, y[n : n + 1], exact, bound, norm_limit(problem, problem.layer.cin))
 
 
-def input_grad(problem: Problem, dy: Tensor, u: Tensor, share: float) -> float:
-    """The error of dX, likewise."""
+def _input_gradient(problem: Problem, dx: Tensor, dy: Tensor, u: Tensor, share: float) -> float:
     geometry = problem.geometry(share)
-    with poisoned():
-        dx = conv.input_grad(dy, u, problem.planned(share), problem.layer.size)
     n = random.SystemRandom().randrange(dy.shape[0])
     exact = composed.input_grad(dy[n : n + 1].double(), u.double(), geometry, problem.layer.size)
     norms, largest = _norms(u, 2), float(dy.abs().max())
@@ -81,17 +121,14 @@ def input_grad(problem: Problem, dy: Tensor, u: Tensor, share: float) -> float:
     return judged("dX", dx, dx[n : n + 1], exact, bound, norm_limit(problem, problem.layer.cout))
 
 
-def weight_grad(problem: Problem, share: float) -> float:
-    """The error of dU for the first inputs and gradients, of all samples: they are summed in it."""
-    geometry, x, dy = problem.geometry(share), problem.inputs[0], problem.gradients[0]
-    with poisoned():
-        du = conv.weight_grad(x, dy, problem.planned(share))
-    exact = problem.exact_weight_grad[list(geometry.positions)]
-    tiles = x.shape[0] * int(np.prod(problem.tile.grid(problem.layer.size)))
-    sizes = float(x.abs().max()), float(dy.abs().max())
-    bounds = weight_error(problem.tile, *sizes, tiles, spacing(problem))[list(geometry.positions)]
-    bound = torch.from_numpy(bounds).to(du.device)[:, None, None]
-    return judged("dU", du, du, exact, bound, norm_limit(problem, tiles))
+def _weight_bounds(problem: Problem) -> np.ndarray:
+    """The largest error of an element of dU, by position [T]."""
+    sizes = (float(t[0].abs().max()) for t in (problem.inputs, problem.gradients))
+    return weight_error(problem.tile, *sizes, _tiles(problem), spacing(problem))
+
+
+def _tiles(problem: Problem) -> int:
+    return problem.layer.batch * math.prod(problem.tile.grid(problem.layer.size))
 
 
 def judged(name: str, whole: Tensor, part: Tensor, exact: Tensor, bound: float | Tensor, limit: float) -> float:

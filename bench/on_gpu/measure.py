@@ -76,14 +76,17 @@ def passes(bench: Bench, problem: Problem, kind: str, shares: Sequence[float]) -
 
 
 def _judged(problem: Problem, kind: str, u: Tensor, share: float) -> tuple[float | None, str]:
+    if kind == "forward":
+        return _told(lambda: gate.forward(problem, problem.inputs[0], u, share))
+    if kind == "input_grad":
+        return _told(lambda: gate.input_grad(problem, problem.gradients[0], u, share))
+    return _told(lambda: gate.weight_grad(problem, share))
+
+
+def _told(judge: Callable[[], float]) -> tuple[float | None, str]:
     """(error, "") or (None, why there will be no numbers)."""
-    x, dy = problem.inputs[0], problem.gradients[0] if kind != "forward" else None
     try:
-        if dy is None:
-            return gate.forward(problem, x, u, share), ""
-        if kind == "input_grad":
-            return gate.input_grad(problem, dy, u, share), ""
-        return gate.weight_grad(problem, share), ""
+        return judge(), ""
     except gate.Red as red:
         return None, str(red)
 
@@ -118,17 +121,16 @@ def graphs(bench: Bench, problem: Problem, shares: Sequence[float], kind: str = 
 
 def training(bench: Bench, problem: Problem) -> Iterator[Row]:
     """Forward and both gradients of a layer with spatial weights: U is formed of them, and their gradient of dU."""
-    theirs, u = bench.fastest(problem, "training"), problem.weights(1.0)
-    with settings(problem.precision):
-        judged = [_judged(problem, kind, u, 1.0)[1] for kind in floors.PASSES]
-        note = next(filter(None, judged), "")
-        times = None if note else bench.clock.eager(_trained(problem))
+    theirs, ours = bench.fastest(problem, "training"), _trained(problem)
+    with settings(problem.precision, "training"):
+        error, note = _told(lambda: gate.training(problem, ours[0]))
+        times = None if note else bench.clock.eager(ours)
     floor = floors.training(problem.layer, problem.tile, problem.precision, bench.ceilings)
-    row = problem.row("training", columns=1.0, note=note, floor_ms=floor)
+    row = problem.row("training", columns=1.0, error=error, note=note, floor_ms=floor)
     yield _compared(row, times, theirs.times, theirs.form)
 
 
-def _trained(problem: Problem) -> list[Call]:
+def _trained(problem: Problem) -> list[Callable[[], tuple[Tensor, ...]]]:
     function = partial(winograd_conv3d, padding=layers.PADDING, tile=problem.tile, backend="triton")
     w, pairs = problem.weight.to(problem.dtype), zip(problem.inputs, problem.gradients, strict=True)
     outer = 0, 4, 1, 2, 3  # [N, C, D, H, W], channels last in memory
@@ -160,7 +162,8 @@ def _step(problem: Problem, weights: Tensor, share: float) -> Callable[[], Call]
         x = torch.randn(shape, device=problem.device, dtype=problem.dtype).contiguous(memory_format=last)
         dy = torch.randn((shape[0], problem.layer.cout, d, h, w), device=problem.device, dtype=problem.dtype)
         dy = dy.contiguous(memory_format=last)
-        return direct.trained(lambda x, u: domain_conv3d(x, u, None, layer, "triton"), x, weights.clone(), dy)
+        function = partial(domain_conv3d, bias=None, layer=layer, backend="triton")
+        return direct.trained(function, x, weights.clone(), dy)
 
     return make
 

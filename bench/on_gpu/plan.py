@@ -30,7 +30,7 @@ def job(precision: Precision, layer: Layer, outputs: int, what: str = "passes") 
 
 
 def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = False) -> list[Step]:
-    """Ceilings, forward passes, the network, gradients, training, memory, stages, graphs, large tiles, graphs of
+    """Ceilings, forward passes, the network, gradients, memory, stages, graphs, large tiles, training, graphs of
     gradients."""
     shares, of_network = (ENDS, (0.5,)) if dry else (SHARES, (0.5, 1.0, 0.25))
     found = [Step("ceilings", "", measure.ceilings)]
@@ -41,13 +41,13 @@ def steps(layers: Sequence[Layer], precisions: Sequence[Precision], dry: bool = 
         found.append(Step("training step of R3D-18 in CUDA graphs", "", graphs))
     for kind in ("input_grad", "weight_grad"):
         found += _each(layers, precisions, kind, partial(measure.passes, kind=kind, shares=shares))
-    found += _each(layers, precisions, "training", measure.training)
     found += _each(layers, precisions, "memory", partial(measure.memory, shares=shares))
     found += _each(layers, precisions, "stages", partial(stages.stages, shares=shares))
     found += _each(layers, precisions, "graph", partial(measure.graphs, shares=shares))
     large = partial(measure.passes, kind="forward", shares=ENDS)
     whole = [p for p in precisions if p == "ieee"]
     found += _each(layers, whole, "forward", large, outputs=4)
+    found += _each(layers, precisions, "training", measure.training)
     found += _each(layers, whole, "training", measure.training, outputs=4)
     for kind in ("input_grad", "weight_grad"):
         found += _each(layers, precisions, measure.GRAPHS[kind], partial(measure.graphs, kind=kind, shares=shares))

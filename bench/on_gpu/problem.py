@@ -98,8 +98,9 @@ class Problem:
 
 
 @contextmanager
-def settings(precision: Precision) -> Iterator[None]:
-    """Products of float32 in torch, cuDNN's and cuBLAS's, as `precision` says.
+def settings(precision: Precision, kind: str = "") -> Iterator[None]:
+    """Products of float32 in torch, cuDNN's and cuBLAS's, as `precision` says; for "training", where weights are
+    transformed by cuBLAS, its own are float32 throughout, as they are unless a user asks for other.
 
     By the older setting, which also changes the newer ones: after the newer alone, torch refuses to read the older.
     """
@@ -107,7 +108,8 @@ def settings(precision: Precision) -> Iterator[None]:
     before = [place.allow_tf32 for place in places]
     try:
         for place in places:
-            place.allow_tf32 = precision == "tf32"
+            plain = kind == "training" and place is torch.backends.cuda.matmul
+            place.allow_tf32 = precision == "tf32" and not plain
         yield
     finally:
         for place, old in zip(places, before, strict=True):

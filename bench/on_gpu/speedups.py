@@ -6,35 +6,42 @@ from collections.abc import Sequence
 from math import isqrt
 from pathlib import Path
 from statistics import geometric_mean
+from typing import Any, get_args
 
+from bench.on_gpu.layers import PRECISIONS
 from bench.on_gpu.rows import Row
-from lrw_kernels.triton.speedups import Speedup, parse, table
+from lrw_kernels.triton.speedups import Kind, Speedup, parse, table
+from lrw_kernels.winograd import Tile, cheapest_tile
 
-KINDS, PRECISIONS = ("forward", "training"), ("half", "tf32", "ieee")  # in the file's order
+KINDS = get_args(Kind)  # in the file's order, as the precisions are
 
 
 def measured(rows: Sequence[Row], device: str, date: str) -> list[Speedup]:
-    """Of forward passes and training in a stream of calls, each layer by its faster tile, as `tile="auto"` would have
-    it; layers with as many channels are one row, their geometric mean."""
-    layers: dict[tuple[str, str, int, float, str], float] = {}
+    """Of forward passes and training in a stream of calls, by the tile that `tile="auto"` takes; layers with as many
+    channels are one row, their geometric mean."""
+    groups: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
-        if row.kind in KINDS and row.speedup and row.cin and row.cout and row.columns:
-            key = row.kind, row.precision, isqrt(row.cin * row.cout), row.columns, row.layer
-            layers[key] = max(row.speedup, layers.get(key, 0.0))
-    groups: dict[tuple[str, str, int, float], list[float]] = {}
-    for (*key, _), speedup in layers.items():
-        groups.setdefault(tuple(key), []).append(speedup)  # type: ignore[arg-type]
+        if row.kind in KINDS and row.speedup and row.cin and row.cout and row.columns and row.tile == _automatic(row):
+            key = row.kind, row.precision, isqrt(row.cin * row.cout), row.columns
+            groups.setdefault(key, []).append(row.speedup)
     name = device.removeprefix("NVIDIA ")
     return [Speedup(*key, geometric_mean(values), name, date) for key, values in groups.items()]
+
+
+def _automatic(row: Row) -> str:
+    """The name of the tile that `lrw.ops.winograd_conv3d` takes for the layer of a row on a GPU, if it may."""
+    if row.precision != "ieee":
+        return Tile.of(2).name
+    d, h, w = map(int, row.size.split("x"))
+    return cheapest_tile((3, 3, 3), row.cin or 0, row.cout or 0, (d, h, w)).name
 
 
 def merged(old: Sequence[Speedup], new: Sequence[Speedup]) -> list[Speedup]:
     """All of both, `new` where both have a row, in the file's order."""
     by_key = {row[:4]: row for row in (*old, *new)}
-    order = {name: i for i, name in enumerate((*KINDS, *PRECISIONS))}
 
     def place(row: Speedup) -> tuple[float, ...]:
-        return order.get(row.kind, len(order)), order.get(row.precision, len(order)), row.channels, -row.columns
+        return KINDS.index(row.kind), PRECISIONS.index(row.precision), row.channels, -row.columns
 
     return sorted(by_key.values(), key=place)
 
@@ -49,9 +56,8 @@ def text(rows: Sequence[Speedup]) -> str:
 
 
 def known(path: Path) -> Sequence[Speedup]:
-    """The rows of a file, those of the table in use where there is no file. Raises KeyError or ValueError for a file of
-    something else."""
-    return parse(lines(path, Speedup._fields)) if path.is_file() else table()
+    """The rows of a file, and of the table in use what it lacks. Raises ValueError for a file of something else."""
+    return merged(table(), parse(lines(path, Speedup._fields)) if path.is_file() else [])
 
 
 def lines(path: Path, names: Sequence[str]) -> "csv.DictReader[str]":
@@ -63,10 +69,7 @@ def lines(path: Path, names: Sequence[str]) -> "csv.DictReader[str]":
 
 
 def rewrite(path: Path, rows: Sequence[Row], device: str, date: str) -> int:
-    """Put what was measured into the file, whole or not at all; returns how many rows that were.
-
-    A file that is new has the rows of the table in use besides.
-    """
+    """Put what was measured into the file, whole or not at all; returns how many rows that were."""
     old = known(path)
     new = measured(rows, device, date)
     replace_file(path, text(merged(old, new)))

@@ -73,7 +73,7 @@ def merged(old: Sequence[Tuned], found: dict[Key, str | None], capability: int, 
 
 
 def known(path: Path) -> list[Tuned]:
-    """The rows of a file, none where there is no file. Raises KeyError or ValueError for a file of something else."""
+    """The rows of a file, none where there is no file. Raises ValueError for a file of something else."""
     return parse(lines(path, Tuned._fields)) if path.is_file() else []
 
 

@@ -111,7 +111,7 @@ def _direct(dtype: torch.dtype, channels: tuple[int, int], kernel_size: Triple, 
     row = expected("training" if training else "forward", precision, *channels)
     if row.speedup > 1:
         return None
-    what = f"{'training with ' * training}{precision} products of {channels[0]} to {channels[1]} channels"
+    what = f"{'a training step' if training else 'a pass'} of {channels[0]} to {channels[1]} channels in {precision}"
     return Choice("cudnn", f"direct convolution: Winograd is {row.speedup:.2f} times as fast for {what} ({row.source})")
 
 

@@ -203,8 +203,9 @@ def test_a_dry_run_is_no_result_on_the_page() -> None:
     assert page.table([dict.fromkeys(rows.cells(PASS), "") | {"kind": "forward"}]) == page.NOTHING
 
 
-def test_measured_speed_ups_take_the_place_of_predicted_ones(tmp_path: Path) -> None:
+def test_measured_speed_ups_take_the_place_of_predicted_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "speedups.csv"
+    monkeypatch.setattr(speedups, "table", lambda: ())
     predicted = [Speedup("forward", "half", channels, 1.0, 1.45, "H200", "") for channels in (256.0, 512.0)]
     path.write_text(speedups.text(predicted))
     slower = replace(PASS, tile="F(4x4x4, 3x3x3)", speedup=1.5)
@@ -218,6 +219,37 @@ def test_measured_speed_ups_take_the_place_of_predicted_ones(tmp_path: Path) -> 
         predicted[1],
         Speedup("training", "half", 256.0, 1.0, 1.25, "H200", "2026-01-01"),
     ]
+
+
+def test_only_the_tile_that_auto_takes_counts() -> None:
+    small, large = (replace(PASS, precision="ieee", tile=Tile.of(m).name, speedup=float(m)) for m in (2, 4))
+    assert [row.speedup for row in speedups.measured([small, large], "H200", "")] == [4.0]
+    flat = [replace(row, size="2x7x7", cin=512, cout=512) for row in (small, large)]
+    assert [row.speedup for row in speedups.measured(flat, "H200", "")] == [2.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("half,64,1.00,0.55,H200,", "is not kind, precision"),
+        ("forward,half,64,1.00,0.55,H200,,more", "is not kind, precision"),
+        ("pass,half,64,1.00,0.55,H200,", "no such row: pass, half"),
+        ("forward,half,64,1.00,nan,H200,", "no such row"),
+        ("forward,half,0,1.00,0.55,H200,", "no such row"),
+    ],
+)
+def test_a_table_with_other_lines_is_refused(line: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "speedups.csv"
+    path.write_text(f"{','.join(Speedup._fields)}\n{line}\n")
+    with pytest.raises(ValueError, match=said):
+        speedups.known(path)
+
+
+def test_a_table_with_too_few_rows_gets_those_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "speedups.csv"
+    path.write_text(",".join(Speedup._fields) + "\n")
+    speedups.rewrite(path, [PASS], STAMP[0], STAMP[3])
+    assert len(speedups.known(path)) == len(speedups.table())
 
 
 def test_the_committed_table_is_as_it_would_be_written() -> None:

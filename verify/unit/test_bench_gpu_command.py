@@ -94,8 +94,8 @@ def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
     with path.open(newline="") as file:
         rows = read(csv.DictReader(file))
-    kinds = ["ceiling", "forward", "step", "input_grad", "weight_grad", "training", "memory", "gather", "products",
-             "bmm", "scatter", "fused", "gather_dy", "weight_sums", "graph", "graph_input_grad",
+    kinds = ["ceiling", "forward", "step", "input_grad", "weight_grad", "memory", "gather", "products", "bmm",
+             "scatter", "fused", "gather_dy", "weight_sums", "graph", "training", "graph_input_grad",
              "graph_weight_grad"]  # fmt: skip
     assert list(dict.fromkeys(row.kind for row in rows)) == kinds
     assert {row.note for row in rows} == {""}
@@ -103,7 +103,7 @@ def test_a_dry_run_goes_through_everything(tmp_path: Path) -> None:
         "masked", "compressed", "masked graph", "compressed graph"]  # fmt: skip
     assert {row.ms for row in rows} | {row.speedup for row in rows} | {row.mib for row in rows} == {None}
     assert all(0 < row.error < 0.03 for row in rows if row.error is not None)
-    assert sum(row.error is not None for row in rows) == 6  # of passes at both shares
+    assert sum(row.error is not None for row in rows) == 7  # of passes at both shares, of training
     assert "unmeasured" in done.stdout
     assert "nothing was timed" in done.stdout
 

@@ -141,7 +141,7 @@ def test_training_has_rows_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert backends.choose(GPU, torch.bfloat16, (256, 256)).name == "triton"
     choice = backends.choose(GPU, torch.bfloat16, (256, 256), training=True)
     assert choice.name == "cudnn"
-    assert "0.90 times as fast for training with half products of 256 to 256 channels" in choice.reason
+    assert "0.90 times as fast for a training step of 256 to 256 channels in half" in choice.reason
 
 
 @pytest.mark.parametrize("of", ["input", "weight"])

@@ -56,6 +56,7 @@ def scattered(layer: conv.Layer, channels: int) -> Transform:
 def test_measured_configurations_are_taken_for_channels_like_theirs() -> None:
     assert gathered(LAYER, 64) == gathered(LAYER, 80) == Transform(8, 32, 8)
     assert gathered(LAYER, 128) == config.gather(16, 4, 128, 2, packed=True)
+    assert gathered(LAYER, 72) == config.gather(16, 4, 72, 2, packed=True)  # no multiple of 16, other accesses
     assert scattered(LAYER, 64) == Transform(4, 64, 4)
     assert choose.products(LAYER, 1000, 256, 256, GPU) == Products(128, 256, 64, 8, 4)
     assert choose.products(LAYER, 1000, 512, 512, GPU) is None

@@ -28,6 +28,7 @@ LAYERS = {
     "conv3b": (256, 256, (8, 28, 28)),
     "mixed": (48, 96, (8, 28, 28)),
     "odd": (3, 5, (5, 7, 9)),
+    "uneven": (65, 129, (8, 28, 28)),
     "single": (1, 1, (1, 1, 1)),  # of one sample: what is 1 is a constant to Triton
 }
 CUBE, LARGE = "F(2x2x2,3x3x3)", "F(4x4x4,3x3x3)"
@@ -62,7 +63,7 @@ def cases() -> Iterator[Case]:
     yield from (Case("layer1", LARGE, precision) for precision in ("tf32", "ieee"))
     yield from (Case("layer1", tile, "ieee") for tile in OTHERS[1:])
     yield from (Case(layer, tile, "tf32") for layer, tile in (("odd", LARGE), ("mixed", OTHERS[1])))
-    yield from (Case(layer, CUBE, "ieee", own=True) for layer in ("layer1", "conv3b"))
+    yield from (Case(layer, CUBE, "ieee", own=True) for layer in ("layer1", "conv3b", "uneven"))
 
 
 def launches(case: Case, dtype: torch.dtype) -> list[Launch]:

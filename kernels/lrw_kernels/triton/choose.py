@@ -77,6 +77,9 @@ def _plain(precision: Precision) -> bool:
 
 
 def _found(kernel: str, tile: str, precision: Precision, cin: int, cout: int, device: torch.device) -> str | None:
+    """Rows are of channels in multiples of 16: others are loaded one by one, which takes more registers."""
+    if cin % 16 or cout % 16:
+        return None
     return _nearest(kernel, tile, precision, cin, cout, capability(device))
 
 

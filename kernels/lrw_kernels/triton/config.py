@@ -65,8 +65,8 @@ def scatter(outputs: Triple, positions: int, overlap: int, channels: int, itemsi
     plane, most = outputs[1] * outputs[2], 64 if overlap == 1 else 32
     depths = max(n for n in range(1, outputs[0] + 1) if outputs[0] % n == 0 and (n == 1 or n * plane <= most))
     chosen = _transform((depths + 1) * plane + positions, channels, itemsize)
-    # Up to F(2, 3) the assembler's choice spills nothing; beyond, its products by constants would.
-    return depths, replace(chosen, registers=ALL_REGISTERS) if overlap > 1 or positions > 4 else chosen
+    spills = overlap > 1 or positions > 4  # left to the assembler: sums over tiles, and all beyond F(2, 3)
+    return depths, replace(chosen, registers=ALL_REGISTERS) if spills else chosen
 
 
 def _transform(blocks: int, channels: int, itemsize: int, widest: int = ACROSS) -> Transform:
@@ -82,7 +82,7 @@ def _transform(blocks: int, channels: int, itemsize: int, widest: int = ACROSS) 
 @cache
 def products(precision: Precision, rows: int, columns: int, steps: int, capability: int) -> Products:
     """For products of V [rows, steps] and U [steps, columns] at each position."""
-    chosen = weight_sums(precision, rows, columns, steps)
+    chosen = _products(precision, rows, columns, steps, even=steps % 16 == columns % 16 == 0)
     whole = chosen.rows == chosen.columns == WIDEST and columns % (2 * WIDEST) == 0
     if precision != "ieee" and whole and capability >= 90:  # before, both factors take registers too
         return replace(chosen, columns=2 * WIDEST)
@@ -92,10 +92,19 @@ def products(precision: Precision, rows: int, columns: int, steps: int, capabili
 @cache
 def weight_sums(precision: Precision, rows: int, columns: int, steps: int) -> Products:
     """For products V^T dM [rows, columns] over many steps, added to what is there, which takes registers too."""
-    down, across = (min(WIDEST, max(16, _power(n))) for n in (rows, columns))
+    return _products(precision, rows, columns, steps, even=rows % 16 == columns % 16 == 0)
+
+
+def _products(precision: Precision, rows: int, columns: int, steps: int, *, even: bool) -> Products:
+    """Where channels are not `even`, accesses are of single numbers, and their addresses take registers: smaller
+    blocks, more warps."""
+    widest = WIDEST if even and precision != "ieee" else WIDEST // 2
+    down, across = (min(widest, max(16, _power(n))) for n in (rows, columns))
+    along = 16 if precision == "ieee" else min(64 if precision == "half" else 32, max(16, _power(steps)))
+    if not even:
+        return Products(down, across, along, 8 if down == across == widest else 4, 2)
     if precision == "ieee":
-        return Products(min(down, 64), min(across, 64), 16, 4, 2, registers=128)
-    along = min(64 if precision == "half" else 32, max(16, _power(steps)))
+        return Products(down, across, along, 4, 2, registers=128)  # with 96, the assembler's choice, it spills
     down = down if across >= 64 else min(down, 64)
     return Products(down, across, along, 8 if down * across > 64 * WIDEST else 4, 3)
 

@@ -8,21 +8,24 @@ matter where tiles fill the GPU.
 import csv
 from collections.abc import Iterable
 from functools import lru_cache
-from math import log2, sqrt
+from math import inf, log2, sqrt
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast, get_args
 
 from lrw_kernels.triton.precision import Precision
 
 TABLE = Path(__file__).with_name("speedups.csv")
 
 
+Kind = Literal["forward", "training"]
+
+
 class Speedup(NamedTuple):
     """Of one row: kind (forward: a pass whose U is ready; training: forward and both gradients of a layer with spatial
     weights), precision, channels, share of columns; how many times faster; on what, when (empty: predicted)."""
 
-    kind: str
-    precision: str
+    kind: Kind
+    precision: Precision
     channels: float
     columns: float
     speedup: float
@@ -35,7 +38,7 @@ class Speedup(NamedTuple):
         return f"measured on {self.device}, {self.date}" if self.date else f"predicted for {self.device}, not measured"
 
 
-def expected(kind: str, precision: Precision, cin: int, cout: int, columns: float = 1.0) -> Speedup:
+def expected(kind: Kind, precision: Precision, cin: int, cout: int, columns: float = 1.0) -> Speedup:
     """The row of that kind next to such a layer, on logarithmic scales: first by share of columns, then by channels."""
     channels = sqrt(cin * cout)
 
@@ -53,8 +56,15 @@ def table() -> tuple[Speedup, ...]:
 
 
 def parse(rows: Iterable[dict[str, str]]) -> list[Speedup]:
-    """Rows of the file's columns. Raises KeyError or ValueError for others."""
-    return [
-        Speedup(row["kind"], row["precision"], float(row["channels"]), float(row["columns"]), float(row["speedup"]),
-                row["device"], row["date"]) for row in rows
-    ]  # fmt: skip
+    """Rows of the file's columns. Raises ValueError for others."""
+    return [_parsed(row) for row in rows]
+
+
+def _parsed(row: dict[str, str]) -> Speedup:
+    if set(row) != set(Speedup._fields) or None in row.values():
+        raise ValueError(f"speedups.csv: {list(row.values())} is not {', '.join(Speedup._fields)}")
+    kind, precision = row["kind"], row["precision"]
+    numbers = channels, columns, speedup = [float(row[name]) for name in ("channels", "columns", "speedup")]
+    if kind not in get_args(Kind) or precision not in get_args(Precision) or not all(0 < n < inf for n in numbers):
+        raise ValueError(f"speedups.csv: no such row: {', '.join(row.values())}")
+    return Speedup(cast(Kind, kind), cast(Precision, precision), channels, columns, speedup, row["device"], row["date"])

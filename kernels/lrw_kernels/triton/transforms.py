@@ -53,7 +53,7 @@ def transformed(z, MATRIX: tl.constexpr, FIRST: tl.constexpr, STEP: tl.constexpr
 def rounded(value):
     """float32 to the nearest TF32, ten bits behind the leading one; infinities and NaN stay."""
     bits = tl.add(value.to(tl.int32, bitcast=True), 0x1000, sanitize_overflow=False) & -0x2000
-    return tl.where(value == value, bits.to(tl.float32, bitcast=True), value)  # those of some NaN do overflow
+    return tl.where(value == value, bits.to(tl.float32, bitcast=True), value)  # the bits of some NaN overflow
 
 
 @triton.jit

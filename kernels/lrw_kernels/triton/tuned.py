@@ -1,7 +1,7 @@
 """What was measured to be faster than the formulas of `config`: `tuned.csv`, written by `bench/gpu.py --sweep`.
 
-A row is for kernels of one tile, F(2,3) on each axis, on GPUs of one compute capability, and for channels within a
-factor of 1.5 of its own. Without a row near enough the formulas hold.
+A row is for kernels of one tile, F(2,3) on each axis, on GPUs of one compute capability, and for channels in multiples
+of 16 within a factor of 1.5 of its own. Without a row near enough the formulas hold.
 """
 
 import csv
@@ -57,9 +57,11 @@ def table() -> tuple[Tuned, ...]:
 
 
 def parse(rows: Iterable[dict[str, str]]) -> list[Tuned]:
-    """Rows of the file's columns. Raises KeyError or ValueError for others."""
+    """Rows of the file's columns. Raises ValueError for others."""
     found = []
     for row in rows:
+        if set(row) != set(Tuned._fields) or None in row.values():
+            raise ValueError(f"tuned.csv: {list(row.values())} is not {', '.join(Tuned._fields)}")
         counts = {name: int(row[name]) for name in ("cin", "cout", "capability")}
         found.append(Tuned(**{name: counts.get(name, row[name]) for name in Tuned._fields}))  # type: ignore[arg-type]
         _check(found[-1])
