@@ -152,7 +152,7 @@ def _table(known: Callable[[Path], object]) -> Callable[[str], Path]:
         try:
             known(path)
         except (ValueError, OSError) as error:
-            raise ValueError(f"{error}; accepted is such a table, or a file that is not there yet") from None
+            raise ValueError(f"{text!r}: {error}; accepted is such a table, or a file that is not there yet") from None
         return path
 
     return checked

@@ -64,7 +64,7 @@ def lines(path: Path, names: Sequence[str]) -> "csv.DictReader[str]":
     """Those of a table with columns of these names. Raises ValueError for others."""
     found = csv.DictReader(io.StringIO(path.read_text()))
     if found.fieldnames != list(names):
-        raise ValueError(f"{path}: no table of {', '.join(names)}")
+        raise ValueError(f"no table of {', '.join(names)}")
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -16,8 +17,11 @@ from rich.console import Console
 
 from bench.layers import kept
 from bench.on_gpu import bars, clock, compiled, page, rows, speedups, table
+from bench.on_gpu.layers import LAYERS, PRECISIONS, Layer
 from bench.on_gpu.rows import Row
+from lrw import ops
 from lrw_kernels.triton import tuned
+from lrw_kernels.triton.precision import Precision
 from lrw_kernels.triton.speedups import Speedup, parse
 from lrw_kernels.winograd import Tile
 
@@ -226,6 +230,18 @@ def test_only_the_tile_that_auto_takes_counts() -> None:
     assert [row.speedup for row in speedups.measured([small, large], "H200", "")] == [4.0]
     flat = [replace(row, size="2x7x7", cin=512, cout=512) for row in (small, large)]
     assert [row.speedup for row in speedups.measured(flat, "H200", "")] == [2.0]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_it_is_the_tile_that_the_function_takes(layer: Layer, precision: Precision) -> None:
+    dtype = torch.bfloat16 if precision == "half" else torch.float32
+    x: Any = SimpleNamespace(is_cuda=True, shape=(1, layer.cin, *layer.size), dtype=dtype, device=torch.device("cuda"))
+    weight: Any = SimpleNamespace(shape=(layer.cout, layer.cin, 3, 3, 3))
+    row = replace(PASS, precision=precision, cin=layer.cin, cout=layer.cout, size="x".join(map(str, layer.size)))
+    with torch.backends.cudnn.flags(allow_tf32=precision == "tf32"):
+        taken = ops._spatial_tile("auto", (3, 3, 3), x, weight, (1, 1, 1), 1e-4)
+    assert speedups._automatic(row) == Tile.of(taken).name
 
 
 @pytest.mark.parametrize(

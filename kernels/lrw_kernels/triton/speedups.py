@@ -14,10 +14,8 @@ from typing import Literal, NamedTuple, cast, get_args
 
 from lrw_kernels.triton.precision import Precision
 
-TABLE = Path(__file__).with_name("speedups.csv")
-
-
 Kind = Literal["forward", "training"]
+TABLE = Path(__file__).with_name("speedups.csv")
 
 
 class Speedup(NamedTuple):
@@ -62,9 +60,9 @@ def parse(rows: Iterable[dict[str, str]]) -> list[Speedup]:
 
 def _parsed(row: dict[str, str]) -> Speedup:
     if set(row) != set(Speedup._fields) or None in row.values():
-        raise ValueError(f"speedups.csv: {list(row.values())} is not {', '.join(Speedup._fields)}")
+        raise ValueError(f"line {list(row.values())} is not {', '.join(Speedup._fields)}")
     kind, precision = row["kind"], row["precision"]
     numbers = channels, columns, speedup = [float(row[name]) for name in ("channels", "columns", "speedup")]
     if kind not in get_args(Kind) or precision not in get_args(Precision) or not all(0 < n < inf for n in numbers):
-        raise ValueError(f"speedups.csv: no such row: {', '.join(row.values())}")
+        raise ValueError(f"no such row: {', '.join(row.values())}")
     return Speedup(cast(Kind, kind), cast(Precision, precision), channels, columns, speedup, row["device"], row["date"])

@@ -203,7 +203,7 @@ def add_rows(slab, sums, H: tl.constexpr, ROW: tl.constexpr, FIRST: tl.constexpr
 
 @triton.jit
 def add_factored(slab, sums, factors, HEIGHTS: tl.constexpr, WIDTHS: tl.constexpr):
-    """`add_rows` with the HEIGHTS numbers in memory."""
+    """slab[b, c] + factors[b] * sums[c]: `add_rows` with the HEIGHTS numbers in memory."""
     result = ()
     for b in tl.static_range(HEIGHTS):
         factor = tl.load(factors + b)
@@ -295,12 +295,7 @@ def scatter(
                                         grid_w, first_tile, channels, plane, TW)  # fmt: skip
                         sums = across(values, W, u * STEPS[2], STEPS[2])
                         slab = add_rows(slab, sums, H, j, s * STEPS[1], STEPS[1], STEPS[2])
-        weighted = ()
-        for a in tl.static_range(DEPTHS):
-            factor = tl.load(factors + r * STEPS[0] + part + a)
-            for b in tl.static_range(STEPS[1] * STEPS[2]):
-                weighted = weighted + (total[a * STEPS[1] * STEPS[2] + b] + factor * slab[b],)
-        total = weighted
+        total = add_factored(total, slab, factors + r * STEPS[0] + part, DEPTHS, STEPS[1] * STEPS[2])
     d, h, w = d * STEPS[0] + start_d + part, h * STEPS[1] + start_h, w * STEPS[2] + start_w
     corner = corner_of(n, d, h, w, stride_n, stride_d, stride_h, stride_w)
     other = corner_of(n, d, h, w, residual_n, residual_d, residual_h, residual_w)

@@ -61,7 +61,7 @@ def parse(rows: Iterable[dict[str, str]]) -> list[Tuned]:
     found = []
     for row in rows:
         if set(row) != set(Tuned._fields) or None in row.values():
-            raise ValueError(f"tuned.csv: {list(row.values())} is not {', '.join(Tuned._fields)}")
+            raise ValueError(f"line {list(row.values())} is not {', '.join(Tuned._fields)}")
         counts = {name: int(row[name]) for name in ("cin", "cout", "capability")}
         found.append(Tuned(**{name: counts.get(name, row[name]) for name in Tuned._fields}))  # type: ignore[arg-type]
         _check(found[-1])
