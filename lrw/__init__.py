@@ -17,6 +17,7 @@ from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, Winog
 from lrw.pruning import ColumnPruner
 from lrw.rectify import activation_density, rectify
 from lrw.schedule import PruningSchedule
+from lrw.unchanged import forget, trust
 from lrw.version import __version__
 from lrw.warmup import warmup
 
@@ -33,6 +34,7 @@ __all__ = [
     "compress",
     "distillation_loss",
     "export",
+    "forget",
     "lightning_callback",
     "load",
     "merge_low_rank",
@@ -42,5 +44,6 @@ __all__ = [
     "to_spatial",
     "to_winograd",
     "training_size",
+    "trust",
     "warmup",
 ]

@@ -15,7 +15,7 @@ from lrw import backends, checks
 from lrw.dispatch import Call, again, convolve, has_tangent
 from lrw.geometry import Geometry, Layer
 from lrw.operators import autocasts, compute_dtype, memory_format, without_autocast
-from lrw.unchanged import Derived
+from lrw.unchanged import Derived, trust_tensor
 from lrw_kernels.triton.precision import of_convolutions
 from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
 from lrw_kernels.winograd.tile import Triple, triple
@@ -148,7 +148,9 @@ def _spatial_weights(weight: Tensor, layer: Layer) -> Tensor:
 
     def make() -> Tensor:
         with torch.inference_mode(False), torch.no_grad():  # a tensor that can also serve a later training step
-            return _transform(weight.detach(), layer)
+            u = _transform(weight.detach(), layer)
+        trust_tensor(u)  # nobody else has it
+        return u
 
     # Another stream would have to wait for what was formed on this one: each has its own.
     stream = torch.cuda.current_stream(weight.device).cuda_stream if weight.is_cuda else None

@@ -1,100 +1,179 @@
-"""Values derived from a tensor (transformed weights, packed weights), kept as long as the tensor stays as it was.
+"""Values derived from a tensor (transformed weights, packed weights), kept as long as the tensor holds what it held.
 
-What a tensor was is known from its identity, address and version. Writes through `tensor.data` or NumPy change no
-version; a sample of values catches those that change many (`tensor.data.mul_(2)`), not those that change a few: write
-under `torch.no_grad()` instead. On a GPU there is no sample: to look at it would wait for the GPU. Tensors made in
-inference mode have no version, and nothing of theirs is kept.
+What it holds is known by a digest of all of it, read anew at each use: memory is written in more ways than torch counts
+(`tensor.data`, NumPy, DLPack, another process). `trust` lets a caller who writes in none of them spare most of that; the
+GPU's memory is not read (to look would wait for it), so there values are kept of trusted tensors alone.
 
 A value is kept from the second time on that a tensor comes unchanged: in training, where weights change every step,
-there is no second copy, and inference derives once.
+there is neither a second copy nor a digest, and inference derives once. Values go with the memory they came from.
 """
 
+import ctypes
 import os
 import threading
-from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, TypeVar
 from weakref import ref
 
 import torch
-from torch import Tensor
-from torch.nn import Parameter
+from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Value = TypeVar("Value")
-SAMPLES = 32
-PLAIN = (Tensor, Parameter)  # no subclasses, which may mean anything
+PLAIN = (Tensor, nn.Parameter)  # no subclasses, which may mean anything
+SMALL = 1 << 12  # bytes that are compared themselves
+MOST = 256  # values of a tensor, and views of a memory
+_TRUSTED: dict[int, tuple["ref[UntypedStorage]", int]] = {}  # by storage: it, and at which use it is looked at
+_SEEN: dict[int, dict[Hashable, "_Seen"]] = {}  # by storage, then by the view of it
+_LOCK = threading.RLock()  # collection, which drops, may come at any moment
 
 
-class _Seen(Generic[Value]):
-    """A tensor as it was, and the values derived from it then; None for a key that came once."""
+def trust(net: nn.Module, every: int = 0) -> None:
+    """Look at the weights of `net` at every `every`-th use only (0: never), instead of at each, for changes that torch
+    does not count: writes through `.data`, NumPy, DLPack, shared memory or the like.
 
-    def __init__(self, tensor: Tensor, forget: Callable[["ref[Tensor]"], None]) -> None:
-        self.tensor = ref(tensor, forget)
-        self.values: dict[Hashable, Value | None] = {}
-        self._version, self._address = tensor._version, tensor.data_ptr()
-        self._shape, self._stride, self._dtype = tensor.shape, tensor.stride(), tensor.dtype
-        self._sample = _sample(tensor) if tensor.is_cpu else None  # a view: what it holds now
-        self._numbers = None if self._sample is None else self._sample.tolist()  # what it held
+    In-place operations, optimizers, `load_state_dict` and new parameters are seen at once all the same. After another
+    write call `forget(net)`. `every=1` ends the trust; so do tensors that get other memory. Raises ValueError for
+    `every` below 0.
+    """
+    if isinstance(every, bool) or not isinstance(every, int) or every < 0:
+        raise ValueError(f"every: {every!r}; accepted are whole numbers from 0 (never look), 1 (at each use)")
+    for tensor in _tensors(net):
+        trust_tensor(tensor, every)
+
+
+def trust_tensor(tensor: Tensor, every: int = 0) -> None:
+    """`trust` for one tensor."""
+    storage = tensor.untyped_storage()
+    _TRUSTED.pop(id(storage), None)
+    if every != 1:
+        _TRUSTED[id(storage)] = ref(storage, _dropping(id(storage))), every
+
+
+def forget(net: nn.Module) -> None:
+    """Drop what is kept of the weights of `net`: its memory is free, and the next pass derives it anew."""
+    with _LOCK:
+        for tensor in _tensors(net):
+            _SEEN.pop(id(tensor.untyped_storage()), None)
+
+
+def _tensors(net: nn.Module) -> list[Tensor]:
+    return [t for t in (*net.parameters(), *net.buffers()) if type(t) in PLAIN and not t.is_meta]
+
+
+class Mark:
+    """What a tensor was: its memory and form, the writes torch had counted, and (from `settle` on) what it held."""
+
+    def __init__(self, tensor: Tensor, forget: Callable[["ref[UntypedStorage]"], None] | None = None) -> None:
+        self._storage, self._form = ref(tensor.untyped_storage(), forget), _form(tensor)
+        self._digest: bytes | None = None
+        self._uses = 0  # since it was looked at
+
+    def settle(self, tensor: Tensor) -> "Mark":
+        """Note what `tensor` holds, where that can be read and is ever asked for; returns the mark."""
+        if self._digest is None and tensor.is_cpu and _every(tensor) > 0:
+            self._digest = _digest(tensor)
+        return self
+
+    def fits(self, tensor: Tensor) -> bool:
+        """Whether `tensor` lies where the marked one lay, in its form, and torch has counted no write since."""
+        return self._form == _form(tensor) and self._storage() is tensor.untyped_storage()
 
     def holds(self, tensor: Tensor) -> bool:
-        """Whether `tensor` is what was seen, unchanged."""
-        if self.tensor() is not tensor or self._version != tensor._version or self._address != tensor.data_ptr():
+        """Whether it fits and holds what it held when the mark was settled."""
+        if not self.fits(tensor):
             return False
-        same = self._shape == tensor.shape and self._stride == tensor.stride() and self._dtype == tensor.dtype
-        return same and (self._sample is None or bool(self._numbers == self._sample.tolist()))
+        every = _every(tensor)
+        self._uses += 1
+        if not tensor.is_cpu or every == 0 or (self._uses < every and self._digest is not None):
+            return True
+        self._uses = 0
+        if self._digest != _digest(tensor):
+            self._digest = None  # whoever asks next is told the same
+        return self._digest is not None
+
+
+class _Seen:
+    """A mark, and the values derived from what it marks by (owner, key); None for one that came once."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.mark, self.values = Mark(tensor, _dropping(id(tensor.untyped_storage()))), dict[Hashable, Any]()
+
+    @property
+    def used(self) -> bool:
+        """Whether anything has been made of what was marked: before that there is nothing to be wrong."""
+        return any(value is not None for value in self.values.values())
 
 
 class Derived(Generic[Value]):
-    """Values by tensor and key, `most` of them for a tensor. Thread-safe; values go when their tensor changes or is
-    collected."""
+    """Values by tensor and key. Thread-safe; they go when their tensor changes or its memory is given back.
 
-    def __init__(self, most: int = 256) -> None:
-        self._most = most
-        self._seen: dict[int, _Seen[Value]] = {}
-        self._lock = threading.RLock()  # collection, which forgets, may come at any moment
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._renew_lock)
+    All instances share their marks: what one finds changed is changed for all of them.
+    """
 
     def get(self, tensor: Tensor, key: Hashable, make: Callable[[], Value]) -> Value | None:
         """The value of `tensor`; made now if it came before with nothing changed, None if this is its first time.
 
-        None also for inference tensors and what holds no numbers of its own: meta and fake ones, those in transforms.
+        None also for what holds no numbers of its own or none that can be looked at: meta and fake tensors, those in
+        transforms, and on a GPU those that are not trusted.
         """
-        if not is_plain(tensor) or tensor.is_inference():
+        if not is_plain(tensor) or tensor.numel() == 0 or not (tensor.is_cpu or _every(tensor) != 1):
             return None
-        place = id(tensor)
-        with self._lock:
-            seen = self._seen.get(place)
-            if seen is None or not seen.holds(tensor):
-                seen = self._seen[place] = _Seen(tensor, lambda dying: self._forget(place, dying))
-            if key not in seen.values:
-                if len(seen.values) >= self._most:
+        own = (id(self), key)
+        with _LOCK:
+            seen = _seen(tensor)
+            if own not in seen.values:
+                if len(seen.values) >= MOST:
                     seen.values.clear()
-                seen.values[key] = None
+                seen.values[own] = None
                 return None
-        value = seen.values.get(key)
+            seen.mark.settle(tensor)  # before anything is made of it: a write meanwhile is then seen the next time
+        value: Value | None = seen.values.get(own)
         if value is None:
-            value = seen.values[key] = make()  # outside the lock: others look up meanwhile, at worst two make the same
+            value = seen.values[own] = make()  # outside the lock: others look up meanwhile, at worst two make the same
         return value
 
     def find(self, tensor: Tensor, key: Hashable) -> Value | None:
         """The value of `tensor` if it is there, for a tensor known to be plain."""
-        seen = self._seen.get(id(tensor))
-        value = None if seen is None else seen.values.get(key)
-        return value if seen is not None and value is not None and seen.holds(tensor) else None
+        views = _SEEN.get(id(tensor.untyped_storage()))
+        seen = None if views is None else views.get(_view(tensor))
+        value: Value | None = None if seen is None else seen.values.get((id(self), key))
+        return value if seen is not None and value is not None and seen.mark.holds(tensor) else None
 
     def values(self) -> list[Value]:
         """All that are kept."""
-        with self._lock:
-            return [v for seen in list(self._seen.values()) for v in seen.values.values() if v is not None]
+        with _LOCK:
+            pairs = [pair for views in list(_SEEN.values()) for seen in views.values() for pair in seen.values.items()]
+        return [value for (owner, _), value in pairs if owner == id(self) and value is not None]
 
-    def _renew_lock(self) -> None:
-        self._lock = threading.RLock()  # another thread may have held the parent's
 
-    def _forget(self, place: int, dying: "ref[Tensor]") -> None:
-        with self._lock:
-            if place in self._seen and self._seen[place].tensor is dying:
-                del self._seen[place]
+def _seen(tensor: Tensor) -> _Seen:
+    """What is known of `tensor` as it is now; nothing, if it is not what it was."""
+    views = _SEEN.setdefault(id(tensor.untyped_storage()), {})
+    seen = views.get(_view(tensor))
+    if seen is None or not (seen.mark.holds(tensor) if seen.used else seen.mark.fits(tensor)):
+        if len(views) >= MOST:
+            views.clear()
+        seen = views[_view(tensor)] = _Seen(tensor)
+    return seen
+
+
+def _dropping(place: int) -> Callable[["ref[UntypedStorage]"], None]:
+    def drop(_: "ref[UntypedStorage]") -> None:
+        with _LOCK:
+            _SEEN.pop(place, None)
+            _TRUSTED.pop(place, None)
+
+    return drop
+
+
+def _renew_lock() -> None:
+    global _LOCK
+    _LOCK = threading.RLock()  # in a forked child: another thread may have held the parent's
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -106,6 +185,28 @@ def is_plain(*tensors: Tensor) -> bool:
     return all(type(t) in PLAIN and not (t.is_meta or t.is_neg()) for t in tensors)
 
 
-def _sample(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().reshape(-1) if tensor.is_contiguous() else tensor.detach()[..., 0, 0]
-    return flat.reshape(-1)[:: max(1, flat.numel() // SAMPLES)]
+def _view(tensor: Tensor) -> Hashable:
+    return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _form(tensor: Tensor) -> Hashable:
+    """Where and how it lies, and the writes torch has counted (of tensors made in inference mode it counts none)."""
+    version = None if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), version, tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _every(tensor: Tensor) -> int:
+    """At which use of it a tensor is looked at."""
+    trusted = _TRUSTED.get(id(tensor.untyped_storage())) if _TRUSTED else None
+    return 1 if trusted is None else trusted[1]
+
+
+def _digest(tensor: Tensor) -> bytes:
+    """Of the memory from the first number to the last."""
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    size = span * tensor.element_size()
+    if size <= SMALL:
+        return ctypes.string_at(tensor.data_ptr(), size)
+    from lrw_kernels.cpu.digest import digest  # loads a kernel
+
+    return digest(tensor.data_ptr(), size, torch.get_num_threads())

@@ -17,6 +17,7 @@ class CompressedConv3d(WinogradLayer):
     Made by `lrw.compress`; inference is K dense products. `weight` can be trained further.
     """
 
+    kept_in = "kept"
     kept: Tensor
 
     def __init__(
@@ -56,9 +57,13 @@ class CompressedConv3d(WinogradLayer):
         """U [K, Cin, Cout], as stored."""
         return self.weight
 
+    def take_kept(self) -> None:
+        """Take the positions from `kept`. Raises ValueError where they are none of the tile's, or not in rising order."""
+        self.geometry = replace(self._geometry, kept=kept_positions(self.kept.tolist(), self._geometry.tile))
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         kept = state_dict.get(prefix + "kept")
         if kept is not None:
-            kept_positions(kept.tolist(), self.geometry.tile)  # refuses what the tile has not before anything is loaded
+            kept_positions(kept.tolist(), self._geometry.tile)  # refuses what the tile has not before anything is loaded
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.geometry = replace(self.geometry, kept=kept_positions(self.kept.tolist(), self.geometry.tile))
+        self._follow()

@@ -21,26 +21,51 @@ LEAST = 16  # output channels of a block worth products of its own: a vector
 class GroupedConv3d(WinogradLayer):
     """Kept columns for each block of output channels: `blocks` (channels, kept), `weight[i]` [K_i, Cin, channels_i].
 
-    Made by `lrw.compress` of layers pruned in blocks. Inference on a CPU is one pass with one input transform; else
+    The positions stand in `kept` [K_0 + K_1 + ...] (int64), those of the first block first. Made by `lrw.compress` of layers pruned in blocks. Inference on a CPU is one pass with one input transform; else
     each block is computed as a compressed layer of its own on the same input. A block without columns is its bias
     alone. The weights can be trained further.
     """
+
+    kept_in = "kept"
+    kept: Tensor
 
     def __init__(
         self, in_channels: int, blocks: Sequence[Block], geometry: Geometry, *, bias: bool, backend: str = "auto",
         **tensor: Any,
     ) -> None:  # fmt: skip
-        self.blocks = tuple((channels, tuple(kept)) for channels, kept in blocks)
-        union = kept_positions(sorted({p for _, kept in self.blocks for p in kept}), geometry.tile)
-        outputs = sum(channels for channels, _ in self.blocks)
-        super().__init__(
-            in_channels, outputs, replace(geometry, kept=union, fixed=True), bias=bias, backend=backend, **tensor
-        )
+        self._blocks = tuple((channels, tuple(kept)) for channels, kept in blocks)
+        outputs = sum(channels for channels, _ in self._blocks)
+        geometry = replace(geometry, kept=_union(self._blocks, geometry), fixed=True)
+        super().__init__(in_channels, outputs, geometry, bias=bias, backend=backend, **tensor)
         self.weight = nn.ParameterList(
-            torch.zeros(len(kept), in_channels, channels, **tensor) for channels, kept in self.blocks
+            torch.zeros(len(kept), in_channels, channels, **tensor) for channels, kept in self._blocks
         )
-        parts = [replace(self.geometry, kept=kept) if kept else None for _, kept in self.blocks]
+        positions = [p for _, kept in self._blocks for p in kept]
+        self.register_buffer("kept", torch.tensor(positions, device=tensor.get("device"), dtype=torch.int64))
+        self._follow()
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Output channels and kept positions of each block."""
+        self._follow()
+        return self._blocks
+
+    def take_kept(self) -> None:
+        """Take each block's positions from `kept`. Raises ValueError where they are none of the tile's, or not in
+        rising order."""
+        positions, blocks = self.kept.tolist(), []
+        for channels, kept in self._blocks:
+            own, positions = positions[: len(kept)], positions[len(kept) :]
+            blocks.append((channels, kept_positions(own, self._geometry.tile) if own else ()))
+        self._blocks = tuple(blocks)
+        self.geometry = replace(self._geometry, kept=_union(self._blocks, self._geometry))
+        parts = [replace(self._geometry, kept=kept) if kept else None for _, kept in self._blocks]
         self._parts = [None if part is None else part.arguments for part in parts]
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        state_dict.setdefault(prefix + "kept", self.kept)  # of before there was one: the layer was made with its blocks
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._follow()
 
     @classmethod
     def of(cls, layer: WinogradLayer, blocks: Sequence[Block]) -> "GroupedConv3d":
@@ -62,27 +87,33 @@ class GroupedConv3d(WinogradLayer):
         """U [K, Cin, Cout] on all columns any block keeps, zero where a block does not."""
         places = {p: i for i, p in enumerate(self.geometry.positions)}
         whole = []
-        for stored, (channels, kept) in zip(self.weight, self.blocks, strict=True):
+        for stored, (channels, kept) in zip(self.weight, self._blocks, strict=True):
             part = stored.new_zeros(len(places), self.in_channels, channels)
             whole.append(part.index_copy(0, torch.tensor([places[p] for p in kept], device=part.device).long(), stored))
         return torch.cat(whole, dim=2)
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
-        y = convolve_blocks(input, tuple(self.weight), self.bias, self._layer, self.blocks, self.backend)
+        self._follow()
+        y = convolve_blocks(input, tuple(self.weight), self.bias, self._layer, self._blocks, self.backend)
         return self._block_by_block(input) if y is None else y
 
     def _block_by_block(self, input: Tensor) -> Tensor:
-        biases = [None] * len(self.blocks) if self.bias is None else self.bias.split([n for n, _ in self.blocks])
+        biases = [None] * len(self._blocks) if self.bias is None else self.bias.split([n for n, _ in self._blocks])
         parts = []
         for part, u, bias in zip(self._parts, self.weight, biases, strict=True):
             if part is not None:
                 parts.append(domain_conv3d(input, u, bias, part, self.backend))
                 continue
-            size = self.geometry.output_size(input.shape[2:])
+            size = self._geometry.output_size(input.shape[2:])
             empty = input.new_zeros(input.shape[0], u.shape[2], *size)
             parts.append(empty if bias is None else empty + bias.to(empty.dtype).view(1, -1, 1, 1, 1))
         return torch.cat(parts, dim=1)
+
+
+def _union(blocks: Sequence[Block], geometry: Geometry) -> tuple[int, ...]:
+    """The positions any block keeps."""
+    return kept_positions(sorted({p for _, kept in blocks for p in kept}), geometry.tile)
 
 
 def compressed(layer: WinogradLayer) -> WinogradLayer:

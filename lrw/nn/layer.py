@@ -1,7 +1,7 @@
 """What all Winograd layers share: channels, geometry, bias, backend and the forward pass."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d
+from lrw.unchanged import Mark, is_plain
 
 Observer = Callable[["WinogradLayer", Tensor], None]
 
@@ -18,7 +19,13 @@ class WinogradLayer(nn.Module):
 
     `observer`, where set, is called with each forward pass's transformed weights [K, Cin, Cout] while gradients are
     recorded; a pruner watches through it. It is neither copied nor pickled with the module.
+
+    What is kept stands in a buffer, so that it is saved, averaged and sent with the weights. The geometry follows it,
+    whoever wrote to it; only functions that torch.compile has made hold what was kept when it made them.
     """
+
+    kept_in: ClassVar[str]  # the buffer's name
+    _followed: Mark | None = None
 
     def __init__(
         self,
@@ -41,6 +48,7 @@ class WinogradLayer(nn.Module):
     @property
     def geometry(self) -> Geometry:
         """Tile, padding and kept positions."""
+        self._follow()
         return self._geometry
 
     @geometry.setter
@@ -48,12 +56,27 @@ class WinogradLayer(nn.Module):
         self._geometry = value
         self._layer = value.arguments
 
+    def take_kept(self) -> None:
+        """Take the kept positions from the buffer they stand in. Raises ValueError where it holds none."""
+        raise NotImplementedError(f"{type(self).__name__} defines no take_kept()")
+
+    def _follow(self) -> None:
+        """`take_kept`, if the buffer is not what it was the last time."""
+        buffer = self._buffers.get(self.kept_in)
+        if torch.compiler.is_compiling() or buffer is None or not is_plain(buffer):
+            return
+        if self._followed is None or not self._followed.holds(buffer):
+            mark = Mark(buffer).settle(buffer)
+            self.take_kept()
+            self._followed = mark
+
     def weights(self) -> Tensor:
         """U [K, Cin, Cout] of the kept columns."""
         raise NotImplementedError(f"{type(self).__name__} defines no weights()")
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
+        self._follow()
         u = self.weights()
         if self.observer is not None and u.requires_grad:
             u = u.view_as(u)  # a tensor of this pass alone: hooks on a parameter itself would outlive it
@@ -81,7 +104,7 @@ class WinogradLayer(nn.Module):
         return f"{channels}, {self.geometry.tile.name}, padding={self.geometry.padding}, {kept}{rectified}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "observer": None}
+        return {**super().__getstate__(), "observer": None, "_followed": None}
 
 
 class MovedReLU(nn.Identity):

@@ -24,6 +24,7 @@ class WinogradConv3d(WinogradLayer):
     channels, tiles, kernel sizes and paddings that are not accepted.
     """
 
+    kept_in = "mask"
     mask: Tensor
     computes_all = False  # also columns that are dropped, as zeros: for whoever wants their gradients
     _holes = False  # whether kept columns have weights that are not
@@ -85,20 +86,22 @@ class WinogradConv3d(WinogradLayer):
     def keep_weights(self, mask: Tensor) -> None:
         """Keep the weights at which `mask` (bool [T, 1 or Cin, 1 or Cout]) is True, drop the others.
 
-        Raises ValueError for other shapes and for a mask that keeps nothing.
+        Raises ValueError for other shapes and dtypes and for a mask that keeps nothing.
         """
         self._check_mask(mask, "mask")
         self._shape_mask(mask.shape)
         self.mask.copy_(mask)
-        self._follow_mask()
+        self._follow()
 
     def compute_all(self, all_columns: bool = True) -> None:
         """Whether dropped columns are computed too, as zeros, so that they have gradients."""
         self.computes_all = all_columns
-        self._follow_mask()
+        self.take_kept()
 
     def _check_mask(self, mask: Tensor, name: str) -> None:
-        sizes = (self.geometry.tile.positions, self.in_channels, self.out_channels)
+        sizes = (self._geometry.tile.positions, self.in_channels, self.out_channels)
+        if mask.dtype != torch.bool:
+            raise ValueError(f"{name}: dtype {mask.dtype}; accepted is bool")
         fitting = mask.dim() == 3 and all(n in (1, size) for n, size in zip(mask.shape, sizes, strict=True))
         if not fitting or mask.shape[0] != sizes[0]:
             raise ValueError(
@@ -111,10 +114,12 @@ class WinogradConv3d(WinogradLayer):
         if tuple(shape) != tuple(self.mask.shape):
             self.mask = torch.ones(*shape, dtype=torch.bool, device=self.mask.device)
 
-    def _follow_mask(self) -> None:
-        there, tile = self.mask.flatten(1).any(1), self.geometry.tile
+    def take_kept(self) -> None:
+        """Compute the columns of which the mask keeps anything. Raises ValueError for a mask that keeps nothing."""
+        self._check_mask(self.mask, "mask")
+        there, tile = self.mask.flatten(1).any(1), self._geometry.tile
         kept = range(tile.positions) if self.computes_all else [int(p) for p in there.nonzero().flatten()]
-        self.geometry = replace(self.geometry, kept=None if len(kept) == tile.positions else tuple(kept))
+        self.geometry = replace(self._geometry, kept=None if len(kept) == tile.positions else tuple(kept))
         self._holes = not bool(self.mask[list(kept)].all())
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
@@ -123,7 +128,7 @@ class WinogradConv3d(WinogradLayer):
             self._check_mask(mask, f"state_dict: {prefix}mask")
             self._shape_mask(mask.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._follow_mask()
+        self._follow()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -135,11 +140,12 @@ class WinogradConv3d(WinogradLayer):
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout] of the computed columns, zero where weights are dropped."""
+        self._follow()
         return self.stored() * self.rows(self.mask) if self._holes else self.stored()
 
     def rows(self, table: Tensor) -> Tensor:
         """The computed rows of a [T, ...] table."""
-        kept = self.geometry.kept
+        kept = self._layer.kept
         if kept is None:
             return table
         return table.index_select(0, kept_index(kept, table.device)) if table.is_cuda else table[list(kept)]

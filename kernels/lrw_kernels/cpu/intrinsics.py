@@ -13,16 +13,17 @@ from numba.extending import intrinsic
 
 from lrw_kernels.cpu import records
 from lrw_kernels.cpu.micro import Micro, emit_micro, emit_peak
+from lrw_kernels.cpu.mix import emit_mix, mixed
 from lrw_kernels.cpu.patch import emit_columns, emit_lines, emit_scatter
 from lrw_kernels.cpu.program import Program
 from lrw_kernels.cpu.vector import BYTES, I64, Vectors
 
 Generate = Callable[[Any, Any, Any, Any], Any]
 LONG = types.int64
-SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX = (
-    from_dtype(records.layout(record))
-    for record in (records.Side, records.Products, records.Blocks, records.Clear, records.Region, records.Matrix)
-)
+RECORDS = (
+    records.Side, records.Products, records.Blocks, records.Clear, records.Region, records.Matrix, records.Digest
+)  # fmt: skip
+SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX, DIGEST = (from_dtype(records.layout(record)) for record in RECORDS)
 
 
 def does(emit: Callable[[Any, list[Any]], None]) -> Generate:
@@ -140,6 +141,18 @@ def get_byte(_, address):
 
 
 @intrinsic
+def mix_stripes(_, address, stripes, seed):
+    """See `mix.emit_mix`."""
+    return LONG(LONG, LONG, LONG), gives(emit_mix)
+
+
+@intrinsic
+def mix_word(_, state, word):
+    """See `mix.mixed`."""
+    return LONG(LONG, LONG), gives(lambda b, a: mixed(b, *a))
+
+
+@intrinsic
 def take(_, address, count):
     """Add `count` to the int64 at `address` in one step no thread can interrupt; returns what was there before."""
     emit = gives(lambda b, a: b.atomic_rmw("add", b.inttoptr(a[0], I64.as_pointer()), a[1], "acq_rel"))
@@ -179,7 +192,7 @@ def reader(record: Any) -> Any:
     return at
 
 
-side_at, products_at, blocks_at, clear_at, region_at, matrix_at = (
-    reader(record) for record in (SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX)
+side_at, products_at, blocks_at, clear_at, region_at, matrix_at, digest_at = (
+    reader(record) for record in (SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX, DIGEST)
 )
 NEXT_OFFSET, ARRIVED_OFFSET = records.Region.next.offset, records.Region.arrived.offset

@@ -68,6 +68,12 @@ def matrix_range(element: str, lanes: int, transposed: bool) -> Kernel:
     return Kernel("ranges.matrix_range", (element, lanes, transposed), RANGE)
 
 
+@lru_cache(maxsize=1)
+def digest_range() -> Kernel:
+    """Hashes memory."""
+    return Kernel("ranges.digest_range", (), RANGE)
+
+
 def peak(machine: Machine, element: str) -> Kernel:
     """Nothing but fused multiply-adds: what products are measured against."""
     return Kernel("ranges.peak_kernel", (forward_micro(machine, element, machine.vectors).text,), RANGE)

@@ -14,15 +14,22 @@ from lrw_kernels.cpu.intrinsics import (
     call_transform,
     clear_at,
     copy_number,
+    digest_at,
+    get,
+    get_byte,
     matrix_at,
+    mix_stripes,
+    mix_word,
     move_square,
     products_at,
+    put,
     region_at,
     side_at,
     spin,
     take,
 )
 from lrw_kernels.cpu.kernels import Kernel, clear, helper
+from lrw_kernels.cpu.mix import STRIPE
 from lrw_kernels.cpu.records import Products, Side
 from lrw_kernels.cpu.vector import BYTES
 
@@ -139,6 +146,25 @@ def matrix_range(element: str, lanes: int, transposed: bool) -> Kernel:
                                 copy_number(element, to + y * below + x * right, at + y * m.source_row + x * size)
 
     return matrices
+
+
+def digest_range() -> Kernel:
+    """Items are chunks: whole stripes by vectors, then words, then bytes. See `records.Digest`."""
+
+    def digests(job, begin, end, scratch):
+        d = digest_at(job)
+        for item in range(begin, end):
+            at, last = d.data + item * d.chunk, d.data + min(d.size, (item + 1) * d.chunk)
+            stripes = (last - at) // STRIPE
+            state = mix_stripes(at, stripes, item + 1)
+            at += stripes * STRIPE
+            while at + 8 <= last:
+                state, at = mix_word(state, get(at)), at + 8
+            while at < last:
+                state, at = mix_word(state, get_byte(at)), at + 1
+            put(d.hashes + 8 * item, state)
+
+    return digests
 
 
 def work_kernel() -> Kernel:

@@ -106,6 +106,13 @@ class Matrix(Record):
     addresses = ("source", "target")
 
 
+class Digest(Record):
+    """The hashes (int64) of `size` bytes, one for each `chunk` of them."""
+
+    _fields_ = fields("data size chunk hashes")
+    addresses = ("data", "hashes")
+
+
 def row(records: Sequence[Record]) -> tuple[Any, ...]:
     """Copies of records of one kind that lie one after the other."""
     array = (type(records[0]) * len(records))(*records)

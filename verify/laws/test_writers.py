@@ -1,0 +1,376 @@
+"""Laws of writing: after any write to weights or to what is kept, every layer gives the new result.
+
+Each writer meets each kind of layer after calls enough for its packed weights to be kept; then all doors must agree
+with a layer that never computed before. Some writers are ones torch counts, most are not.
+"""
+
+import copy
+import gc
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+import lrw
+from lrw import unchanged
+from lrw.nn import GroupedConv3d, WinogradConv3d, WinogradLayer
+from lrw.ops import winograd_conv3d, winograd_domain_conv3d
+
+CIN, COUT = 8, 32
+INPUTS = [torch.randn(1, CIN, 5, 6, 7, generator=torch.Generator().manual_seed(0))]
+INPUTS.append(INPUTS[0].to(memory_format=torch.channels_last_3d))
+EVEN, ODD = range(0, 64, 2), range(1, 64, 2)
+
+
+class Spatial(nn.Module):
+    """The function of spatial weights."""
+
+    def __init__(self, memory_format: torch.memory_format) -> None:
+        super().__init__()
+        weight = torch.randn(COUT, CIN, 3, 3, 3).to(memory_format=memory_format)
+        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(torch.randn(COUT))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return winograd_conv3d(x, self.weight, self.bias, padding=1, tile=2)
+
+
+class Domain(nn.Module):
+    """The function of weights in the domain; called past torch's dispatch, or as the registered operator."""
+
+    def __init__(self, *, raw: bool) -> None:
+        super().__init__()
+        self.weight, self.bias, self.raw = nn.Parameter(torch.randn(32, CIN, COUT)), nn.Parameter(torch.zeros(COUT)), raw
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.raw:
+            arguments = ("F(2x2x2,3x3x3)", [1, 1, 1], list(EVEN), False, "auto")
+            return torch.ops.lrw.winograd_forward(x, self.weight, self.bias, None, False, *arguments)
+        return winograd_domain_conv3d(x, self.weight, self.bias, tile=2, padding=1, kept=EVEN)
+
+
+def layer(*, kept: range | None = None, holes: bool = False, grouped: bool = False) -> WinogradConv3d:
+    made = WinogradConv3d(CIN, COUT, padding=1, tile=2)
+    if kept is not None:
+        made.keep(kept)
+    if holes:
+        made.keep_weights(torch.rand(64, CIN, COUT) > 0.5)
+    if grouped:
+        mask = torch.zeros(64, 1, COUT, dtype=torch.bool)
+        mask[::2, :, : COUT // 2] = mask[1::2, :, COUT // 2 :] = True
+        made.keep_weights(mask)
+    return made
+
+
+def rectified() -> nn.Module:
+    return WinogradConv3d(CIN, COUT, padding=1, tile=2, rectified=True)
+
+
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "spatial": lambda: Spatial(torch.contiguous_format),
+    "spatial, channels last": lambda: Spatial(torch.channels_last_3d),
+    "domain": lambda: Domain(raw=False),
+    "operator": lambda: Domain(raw=True),
+    "dense": layer,
+    "columns": lambda: layer(kept=EVEN),
+    "single weights": lambda: layer(holes=True),
+    "low rank": lambda: lrw.add_low_rank(nn.Sequential(layer()), rank=4),
+    "compressed": lambda: lrw.compress(nn.Sequential(layer(kept=EVEN))),
+    "grouped": lambda: lrw.compress(nn.Sequential(layer(grouped=True))),
+    "rectified": rectified,
+}
+
+
+def largest(net: nn.Module) -> nn.Parameter:
+    return max(net.parameters(), key=Tensor.numel)
+
+
+def swapped(net: nn.Module) -> None:
+    for p in list(net.parameters()):
+        torch.utils.swap_tensors(p, nn.Parameter(p.detach() * 2, requires_grad=p.requires_grad))
+
+
+def converted_by_swapping(net: nn.Module) -> None:
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        net.load_state_dict({k: t * 2 if t.is_floating_point() else t for k, t in net.state_dict().items()})
+        net.double()
+        net.float()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+
+
+def edited_vector(net: nn.Module) -> None:
+    """Parameters become views of one vector, which is edited after they were used again."""
+    vector = torch.cat([2 * p.detach().reshape(-1) for p in net.parameters()])
+    nn.utils.vector_to_parameters(vector, net.parameters())
+    used(net)
+    vector[5:200] += 5
+
+
+def set_through_dlpack(net: nn.Module) -> None:
+    torch.from_dlpack(torch.utils.dlpack.to_dlpack(largest(net).detach())).mul_(-2)
+
+
+def unversioned(net: nn.Module) -> None:
+    p = largest(net)
+    with torch.no_grad(), torch.autograd._unsafe_preserve_version_counter(p):
+        p.mul_(2)
+
+
+def optimized(net: nn.Module) -> None:
+    for p in net.parameters():
+        p.grad = torch.ones_like(p)
+    torch.optim.SGD([p for p in net.parameters() if p.requires_grad] or list(net.parameters()), lr=0.1).step()
+
+
+def loaded(net: nn.Module, **how: bool) -> None:
+    net.load_state_dict({k: t * 2 if t.is_floating_point() else t.clone() for k, t in net.state_dict().items()}, **how)
+
+
+def averaged(net: nn.Module) -> None:
+    """As an exponential average of models copies: state dict to state dict, in place."""
+    other = copy.deepcopy(net)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(-0.5)
+        for mine, theirs in zip(net.state_dict().values(), other.state_dict().values(), strict=True):
+            mine.copy_(theirs)
+
+
+def new_parameters(net: nn.Module) -> None:
+    for module in net.modules():
+        for name, p in list(module._parameters.items()):
+            if p is not None:
+                setattr(module, name, nn.Parameter(p.detach() * 2, requires_grad=p.requires_grad))
+
+
+def other_process(net: nn.Module) -> None:
+    net.share_memory()
+    used(net)
+    process = mp.get_context("fork").Process(target=negated, args=(largest(net),))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+
+
+def negated(p: Tensor) -> None:
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        p[..., 1:] *= -2
+
+
+def flat(net: nn.Module) -> Tensor:
+    """The largest parameter as it lies in memory."""
+    p = largest(net)
+    return p.data.as_strided((p.numel(),), (1,))
+
+
+def scaled_last(net: nn.Module) -> None:
+    largest(net).data[..., 1:] *= -2
+
+
+def few_numbers(net: nn.Module) -> None:
+    flat(net)[:3] += 100
+
+
+def pruned(net: nn.Module) -> None:
+    p = largest(net).data
+    p.mul_(torch.rand_like(p) > 0.5)
+
+
+WRITERS: dict[str, Callable[[nn.Module], object]] = {
+    "data": lambda net: largest(net).data.mul_(1.5),
+    "data, some channels": scaled_last,
+    "data, few numbers": few_numbers,
+    "data, masked": pruned,
+    "data, clamped": lambda net: largest(net).data.clamp_(-0.01, 0.01),
+    "data, two signs": lambda net: flat(net)[:2].neg_(),
+    "data, exchanged": lambda net: largest(net).data.copy_(largest(net).detach().flip(0)),
+    "data, new memory": lambda net: setattr(largest(net), "data", largest(net).detach() * 2),
+    "numpy": lambda net: largest(net).detach().numpy().__imul__(2),
+    "dlpack": set_through_dlpack,
+    "vector": edited_vector,
+    "version kept": unversioned,
+    "other process": other_process,
+    "in place": lambda net: nn.init.ones_(largest(net)),
+    "inference mode": lambda net: torch.inference_mode()(nn.init.ones_)(largest(net)),
+    "optimizer": optimized,
+    "load_state_dict": loaded,
+    "load_state_dict, assigned": lambda net: loaded(net, assign=True),
+    "averaged": averaged,
+    "new parameters": new_parameters,
+    "there and back": lambda net: (net.half(), net.float()),
+    "swapped": swapped,
+    "swapping conversions": converted_by_swapping,
+    "bias": lambda net: next(p for n, p in net.named_parameters() if n.endswith("bias")).data.add_(9),
+}
+
+
+def used(net: nn.Module) -> list[Tensor]:
+    """The results of all doors, often enough for the short ways to be taken."""
+    results = []
+    for _ in range(3):
+        for x in INPUTS:
+            with torch.no_grad():
+                results.append(net(x))
+            with torch.inference_mode():
+                results.append(net(x.clone()).clone())
+            results.append(net(x).detach())  # gradients are wanted
+    return results
+
+
+def unused(net: nn.Module) -> Tensor:
+    """What a copy that shares no memory gives, computed by torch's own operations."""
+    fresh = copy.deepcopy(net)
+    for module in fresh.modules():
+        if isinstance(module, WinogradLayer):
+            module.backend = "torch"
+    with torch.no_grad():
+        return fresh(INPUTS[0])
+
+
+def check(net: nn.Module) -> None:
+    expected = unused(net)
+    for y in used(net):
+        torch.testing.assert_close(y, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("writer", WRITERS)
+def test_every_write_is_seen(writer: str, kind: str) -> None:
+    torch.manual_seed(1)
+    net = KINDS[kind]()
+    before = used(net)[0]
+    WRITERS[writer](net)
+    check(net)
+    same = writer == "there and back" or torch.allclose(unused(net), before, rtol=1e-3)
+    assert not same or writer in ("there and back", "data, two signs"), "the writer wrote nothing"
+
+
+def state(net: nn.Module, name: str) -> Tensor:
+    return next(t for key, t in net.state_dict().items() if key.endswith(name))
+
+
+KEPT_WRITERS: dict[str, Callable[[Tensor], object]] = {
+    "in place": lambda t: t.copy_(torch.roll(t, 1, 0) if t.dtype == torch.bool else t ^ 1),
+    "data": lambda t: t.data.copy_(torch.roll(t, 1, 0) if t.dtype == torch.bool else t ^ 1),
+    "numpy": lambda t: t.numpy().__ixor__(True if t.dtype == torch.bool else 1),
+}
+
+
+@pytest.mark.parametrize("kind", ["columns", "single weights", "compressed", "grouped"])
+@pytest.mark.parametrize("writer", KEPT_WRITERS)
+@pytest.mark.parametrize("through", ["buffer", "state dict"])
+def test_what_is_kept_is_followed(through: str, writer: str, kind: str) -> None:
+    torch.manual_seed(1)
+    net = KINDS[kind]()
+    before = used(net)[0]
+    name = "kept" if kind in ("compressed", "grouped") else "mask"
+    if through == "state dict":
+        buffer = state(net, name)
+    else:
+        buffer = next(b for n, b in net.named_buffers() if n.endswith(name))
+    KEPT_WRITERS[writer](buffer)
+    check(net)
+    assert not torch.allclose(used(net)[0], before)
+
+
+@pytest.mark.parametrize("kind", ["columns", "single weights", "compressed", "grouped"])
+def test_equal_state_dicts_are_equal_functions(kind: str) -> None:
+    """Averaging copies: what was pruned otherwise follows the copy, and is saved as what it computes."""
+    torch.manual_seed(1)
+    one, other = nn.Sequential(KINDS[kind]()), nn.Sequential(KINDS[kind]())
+    if kind == "columns":
+        other[0].keep(ODD)
+    elif kind == "compressed":
+        other = nn.Sequential(lrw.compress(nn.Sequential(layer(kept=ODD))))
+    elif kind == "grouped":
+        first = next(m for m in other.modules() if isinstance(m, GroupedConv3d))
+        first.kept ^= 1
+    used(one), used(other)
+    for mine, theirs in zip(one.state_dict().values(), other.state_dict().values(), strict=True):
+        mine.copy_(theirs)
+    for y, z in zip(used(one), used(other), strict=True):
+        torch.testing.assert_close(y, z)
+    mine, theirs = (next(m for m in net.modules() if isinstance(m, WinogradLayer)) for net in (one, other))
+    assert mine.geometry == theirs.geometry
+
+
+@pytest.mark.parametrize("average", ["all", "parameters alone"])
+def test_averaged_models_follow(average: str) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(layer())
+    mean = torch.optim.swa_utils.AveragedModel(net, use_buffers=average == "all")
+    used(mean)
+    net[0].keep(EVEN)
+    mean.update_parameters(net)
+    with torch.no_grad():
+        torch.testing.assert_close(mean(INPUTS[0]), net(INPUTS[0]))
+
+
+def test_averaged_masks_are_refused_by_name() -> None:
+    net = layer(kept=EVEN)
+    averaged = {k: (t.float() + 1) / 2 if t.dtype == torch.bool else t for k, t in net.state_dict().items()}
+    with pytest.raises(ValueError, match="mask: dtype"):
+        net.load_state_dict(averaged)
+
+
+def test_kept_sets_that_are_none_are_refused() -> None:
+    net = lrw.compress(nn.Sequential(layer(kept=EVEN)))
+    used(net)
+    net[0].kept.add_(2)
+    for _ in range(2):  # not only the first time
+        with pytest.raises(ValueError, match="outside 0"):
+            net(INPUTS[0])
+    mask = layer()
+    mask.mask.zero_()
+    with pytest.raises(ValueError, match="keeps no column"):
+        mask(INPUTS[0])
+
+
+def test_trusted_weights_are_not_looked_at_until_they_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(layer())
+    looked: list[int] = []
+    digest = unchanged._digest
+    monkeypatch.setattr(unchanged, "_digest", lambda t: looked.append(t.numel()) or digest(t))
+    lrw.trust(net)
+    with torch.no_grad():
+        for _ in range(5):
+            before = net(INPUTS[1])
+        assert looked == []
+        net[0].weight.data.mul_(2)
+        torch.testing.assert_close(net(INPUTS[1]), before)  # as promised: nobody looks
+        lrw.forget(net)
+        check(net)
+        net[0].weight.mul_(2)  # torch counts this one
+        check(net)
+        lrw.trust(net, every=3)
+        for _ in range(5):
+            net(INPUTS[1])
+        net[0].weight.data.mul_(2)
+        changed = [net(INPUTS[1]) for _ in range(3)]
+        torch.testing.assert_close(changed[-1], unused(net), rtol=1e-3, atol=1e-3)
+        lrw.trust(net, every=1)
+        net[0].weight.data.mul_(2)
+        check(net)
+
+
+@pytest.mark.parametrize("every", [-1, 1.0, True, "never"])
+def test_other_rates_are_refused(every: object) -> None:
+    with pytest.raises(ValueError, match="every"):
+        lrw.trust(layer(), every=every)  # type: ignore[arg-type]
+
+
+def test_nothing_is_kept_of_weights_that_are_gone() -> None:
+    net = nn.Sequential(layer())
+    used(net)
+    lrw.forget(net)
+    before = list(unchanged._SEEN)
+    used(net)
+    assert len(unchanged._SEEN) > len(before)
+    del net
+    gc.collect()
+    assert set(unchanged._SEEN) <= set(before)
