@@ -10,18 +10,28 @@ WRAPPERS = ("DistributedDataParallel", "DataParallel", "FSDPModule", "FullyShard
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def check_activation(x: Tensor, channels: int) -> None:
-    """x must be a dense floating [N, C, D, H, W] tensor with `channels` channels."""
+def check_activation(x: Tensor, channels: int | None, name: str = "input") -> None:
+    """x must be a dense floating [N, C, D, H, W] tensor, with `channels` channels where they are given."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"input: a {type(x).__name__}; accepted is a Tensor [N, C, D, H, W]")
+        raise TypeError(f"{name}: a {type(x).__name__}; accepted is a Tensor [N, C, D, H, W]")
     if x.dim() != 5:
-        raise ValueError(f"input: shape {tuple(x.shape)}; accepted is [N, C, D, H, W]")
+        raise ValueError(f"{name}: shape {tuple(x.shape)}; accepted is [N, C, D, H, W]")
     if x.layout != torch.strided:
-        raise ValueError(f"input: layout {x.layout}; accepted are dense (strided) tensors")
+        raise ValueError(f"{name}: layout {x.layout}; accepted are dense (strided) tensors")
     if x.dtype not in DTYPES:
-        raise ValueError(f"input: dtype {x.dtype}; accepted are {_names(DTYPES)}")
-    if x.shape[1] != channels:
-        raise ValueError(f"input: {x.shape[1]} channels; the weights take {channels}")
+        raise ValueError(f"{name}: dtype {x.dtype}; accepted are {_names(DTYPES)}")
+    if channels is not None and x.shape[1] != channels:
+        raise ValueError(f"{name}: {x.shape[1]} channels; the weights take {channels}")
+
+
+def check_weights(u: Tensor, columns: int, name: str) -> None:
+    """u must be [K, Cin, Cout] with K = `columns`, and some channels."""
+    if u.dim() != 3 or u.shape[0] != columns:
+        raise ValueError(f"{name}: shape {tuple(u.shape)}; accepted is [{columns}, Cin, Cout]")
+    if 0 in u.shape:
+        raise ValueError(
+            f"{name}: no channels, {u.shape[1]} in and {u.shape[2]} out; accepted is at least one each way"
+        )
 
 
 def check_pair(x: Tensor, weight: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> None:

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch._functorch import eager_transforms
 from torch.autograd import forward_ad
 
-from lrw import checks, operators
+from lrw import operators
 from lrw.backends import Prepared
 from lrw.geometry import Layer
-from lrw.operators import compute_dtype
+from lrw.operators import check_forward, compute_dtype
 from lrw.unchanged import PLAIN, Derived, is_plain
 from lrw_kernels.winograd import Block
 
@@ -51,7 +51,7 @@ def again(call: Call) -> Tensor | None:
 def convolve(call: Call, u: Tensor, layer: Layer, *, relu: bool, backend: str, name: str) -> Tensor:
     """What `call` asks for: its weights, `name` to who passed them, are u [K, Cin, Cout] in the domain of `layer`."""
     x, u, bias, residual = _autocast(call.x, u, call.bias, call.residual)
-    _check(x, u, bias, residual, layer, name)
+    check_forward(x, u, bias, residual, layer, name)
     if layer.rectified:
         return _finish(operators.rectified_forward(x, u, bias, layer, backend), residual, relu)
     arguments = (layer.tile, layer.padding, layer.kept, layer.fixed, backend)
@@ -89,12 +89,15 @@ def convolve_blocks(
         return None
     if not all(_is_quiet(Call(x, u, bias, None, None, ())) for u in weights):
         return None
-    dtypes = (x.dtype, compute_dtype(x.dtype))
-    fitting = x.dim() == 5 and x.numel() > 0 and x.shape[1] == weights[0].shape[1]
-    if not fitting or not all(t.dtype in dtypes for t in (*weights, *(() if bias is None else (bias,)))):
+    parameters, dtypes = [*weights, *([] if bias is None else [bias])], (x.dtype, compute_dtype(x.dtype))
+    if x.dim() != 5 or x.numel() == 0 or not all(t.dtype in dtypes for t in parameters):
         return None
-    size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
-    return operators.forward_blocks(x, weights, bias, layer, blocks, backend) if min(size) > 0 else None
+    shapes = [(len(kept), x.shape[1], channels) for channels, kept in blocks]
+    outputs = sum(channels for channels, _ in blocks)
+    if [tuple(u.shape) for u in weights] != shapes or not (bias is None or tuple(bias.shape) == (outputs,)):
+        return None
+    some = min(layer.output_size(x.shape[2:])) > 0
+    return operators.forward_blocks(x, weights, bias, layer, blocks, backend) if some else None
 
 
 def _is_quiet(call: Call) -> bool:
@@ -126,21 +129,6 @@ def _key(call: Call) -> Hashable | None:
 def _exactly(value: Any) -> Any:
     """What equals only its like: 1, 1.0 and True are different arguments, a list and a tuple are not."""
     return tuple(map(_exactly, value)) if isinstance(value, list | tuple) else (type(value), value)
-
-
-def _check(x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, layer: Layer, name: str) -> None:
-    """Shapes, dtypes and devices against each other and the layer; raises ValueError naming the argument."""
-    dtypes = (x.dtype, compute_dtype(x.dtype))
-    if 0 in u.shape:
-        raise ValueError(
-            f"{name}: no channels, {u.shape[1]} in and {u.shape[2]} out; accepted is at least one each way"
-        )
-    checks.check_activation(x, u.shape[1])
-    checks.check_pair(x, u, name, dtypes)
-    checks.check_bias(x, bias, u.shape[2], dtypes)
-    size = [n + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], layer.padding, layer.kernel_size, strict=True)]
-    checks.check_output_size(size, x.shape[2:])
-    checks.check_residual(x, residual, (x.shape[0], u.shape[2], *size), (x.dtype,))
 
 
 def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:

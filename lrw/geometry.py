@@ -20,6 +20,11 @@ class Layer(NamedTuple):
     fixed: bool
     rectified: bool
 
+    def output_size(self, input_size: Sequence[int]) -> Triple:
+        """Outputs [3] for an input of `input_size` [3]; none where an axis has no whole filter."""
+        d, h, w = (n + 2 * p - r + 1 for n, p, r in zip(input_size, self.padding, self.kernel_size, strict=True))
+        return d, h, w
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -45,7 +50,7 @@ class Geometry:
         """K, how many columns are computed."""
         return self.tile.positions if self.kept is None else len(self.kept)
 
-    @property
+    @cached_property
     def arguments(self) -> Layer:
         """This geometry in plain values."""
         sizes, columns = self.tile.kernel_size, self.columns

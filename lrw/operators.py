@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrw import backends
+from lrw import backends, checks
 from lrw.backends import composed
 from lrw.backends.epilogue import Epilogue
 from lrw.geometry import Geometry, Layer, geometry
 from lrw_kernels.winograd import Block
+from lrw_kernels.winograd.tile import Triple
 
 _LAYER = "str tile, int[] padding, int[]? kept, bool fixed, str backend"
 
@@ -102,12 +103,54 @@ def _empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format(like))
 
 
+def check_forward(x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, layer: Layer, name: str) -> None:
+    """Shapes, dtypes and devices against each other and the layer; raises ValueError naming the argument."""
+    dtypes = (x.dtype, compute_dtype(x.dtype))
+    checks.check_weights(u, layer.columns, name)
+    checks.check_activation(x, u.shape[1])
+    checks.check_pair(x, u, name, dtypes)
+    checks.check_bias(x, bias, u.shape[2], dtypes)
+    size = layer.output_size(x.shape[2:])
+    checks.check_output_size(size, x.shape[2:])
+    checks.check_residual(x, residual, (x.shape[0], u.shape[2], *size), (x.dtype,))
+
+
+def _check_input_grad(dy: Tensor, u: Tensor, input_size: Sequence[int], layer: Layer) -> Triple:
+    """As `check_forward`, for the gradient with respect to an input of `input_size` [3], which comes back."""
+    checks.check_weights(u, layer.columns, "u")
+    checks.check_activation(dy, u.shape[2], "dy")
+    checks.check_pair(dy, u, "u", (dy.dtype, compute_dtype(dy.dtype)))
+    if len(input_size) != 3:
+        raise ValueError(f"input_size: {list(input_size)}; accepted are three sizes (D, H, W)")
+    _check_output(dy, layer, input_size)
+    d, h, w = input_size
+    return d, h, w
+
+
+def _check_weight_grad(x: Tensor, dy: Tensor, layer: Layer) -> None:
+    """As `check_forward`, for the gradient with respect to U."""
+    for activation, name in ((x, "x"), (dy, "dy")):
+        checks.check_activation(activation, None, name)
+    checks.check_pair(x, dy, "dy", (x.dtype,))
+    if x.shape[0] != dy.shape[0]:
+        raise ValueError(f"dy: a batch of {dy.shape[0]}; accepted is that of x, {x.shape[0]}")
+    _check_output(dy, layer, x.shape[2:])
+
+
+def _check_output(dy: Tensor, layer: Layer, input_size: Sequence[int]) -> None:
+    size = layer.output_size(input_size)
+    checks.check_output_size(size, input_size)
+    if tuple(dy.shape[2:]) != size:
+        raise ValueError(f"dy: size {tuple(dy.shape[2:])}; accepted is that of the output, {size}")
+
+
 def forward(
     x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool,
     tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool, backend: str,
 ) -> Tensor:  # fmt: skip
     """`winograd_forward` itself, for tensors that need no dispatch."""
     run, layer = backends.backend(backend, x.device, x.dtype), _geometry(tile, padding, kept, fixed)
+    check_forward(x, u, bias, residual, layer.arguments, "u")
     epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
     with without_autocast(x.device):
         return _owned(_outer(run.forward(_inner(x), u, layer, epilogue), x))
@@ -154,7 +197,7 @@ def _input_grad_op(
     tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
 ) -> Tensor:  # fmt: skip
     run, layer = backends.backend(backend, dy.device, dy.dtype), _geometry(tile, padding, kept, fixed)
-    d, h, w = input_size
+    d, h, w = _check_input_grad(dy, u, input_size, layer.arguments)
     with without_autocast(dy.device):
         return _owned(_outer(run.input_grad(_inner(dy), u, layer, (d, h, w)), dy))
 
@@ -163,6 +206,7 @@ def _weight_grad_op(
     x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str
 ) -> Tensor:
     run, layer = backends.backend(backend, x.device, x.dtype), _geometry(tile, padding, kept, fixed)
+    _check_weight_grad(x, dy, layer.arguments)
     with without_autocast(x.device):
         return run.weight_grad(_inner(x), _inner(dy), layer).contiguous()  # wide; autograd brings it to u's dtype
 
@@ -171,21 +215,25 @@ def _forward_fake(
     x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, relu: bool,
     tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
 ) -> Tensor:  # fmt: skip
-    return _empty(x, (x.shape[0], u.shape[2], *_geometry(tile, padding, kept, fixed).output_size(x.shape[2:])))
+    layer = _geometry(tile, padding, kept, fixed).arguments
+    check_forward(x, u, bias, residual, layer, "u")
+    return _empty(x, (x.shape[0], u.shape[2], *layer.output_size(x.shape[2:])))
 
 
 def _input_grad_fake(
     dy: Tensor, u: Tensor, input_size: list[int],
     tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
 ) -> Tensor:  # fmt: skip
-    return _empty(dy, (dy.shape[0], u.shape[1], *input_size))
+    size = _check_input_grad(dy, u, input_size, _geometry(tile, padding, kept, fixed).arguments)
+    return _empty(dy, (dy.shape[0], u.shape[1], *size))
 
 
 def _weight_grad_fake(
     x: Tensor, dy: Tensor, tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str
 ) -> Tensor:
-    columns = _geometry(tile, padding, kept, fixed).columns
-    return x.new_empty((columns, x.shape[1], dy.shape[1]), dtype=compute_dtype(x.dtype))
+    layer = _geometry(tile, padding, kept, fixed)
+    _check_weight_grad(x, dy, layer.arguments)
+    return x.new_empty((layer.columns, x.shape[1], dy.shape[1]), dtype=compute_dtype(x.dtype))
 
 
 def _forward_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -116,8 +116,7 @@ def domain_conv3d(
     y = again(call)
     if y is not None:
         return y
-    if u.dim() != 3 or u.shape[0] != layer.columns:
-        raise ValueError(f"u: shape {tuple(u.shape)}; accepted is [{layer.columns}, Cin, Cout] for tile {layer.tile}")
+    checks.check_weights(u, layer.columns, "u")
     if not isinstance(input, Tensor):
         checks.check_activation(input, u.shape[1])
     return convolve(call, u, layer, relu=relu, backend=backend, name="u")

@@ -1,8 +1,8 @@
 """Values derived from a tensor (transformed weights, packed weights), kept as long as the tensor holds what it held.
 
-What it holds is known by a digest of all of it, read anew at each use: memory is written in more ways than torch counts
-(`tensor.data`, NumPy, DLPack, another process). `trust` lets a caller who writes in none of them spare most of that; the
-GPU's memory is not read (to look would wait for it), so there values are kept of trusted tensors alone.
+What it holds is known by a digest of all of it, read anew at each use: memory is written in more ways than torch
+counts (`tensor.data`, NumPy, DLPack, another process). `trust` lets a caller who writes in none of them spare most of
+that. The GPU's memory is not read (to look would wait for it): there values are kept of trusted tensors alone.
 
 A value is kept from the second time on that a tensor comes unchanged: in training, where weights change every step,
 there is neither a second copy nor a digest, and inference derives once. Values go with the memory they came from.
@@ -11,7 +11,7 @@ there is neither a second copy nor a digest, and inference derives once. Values 
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
@@ -97,7 +97,10 @@ class _Seen:
     """A mark, and the values derived from what it marks by (owner, key); None for one that came once."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.mark, self.values = Mark(tensor, _dropping(id(tensor.untyped_storage()))), dict[Hashable, Any]()
+        self.mark, self.values = (
+            Mark(tensor, _dropping(id(tensor.untyped_storage()))),
+            dict[tuple[int, Hashable], Any](),
+        )
 
     @property
     def used(self) -> bool:

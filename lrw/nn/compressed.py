@@ -58,12 +58,12 @@ class CompressedConv3d(WinogradLayer):
         return self.weight
 
     def take_kept(self) -> None:
-        """Take the positions from `kept`. Raises ValueError where they are none of the tile's, or not in rising order."""
+        """Take the positions from `kept`. Raises ValueError where they are not the tile's, in rising order."""
         self.geometry = replace(self._geometry, kept=kept_positions(self.kept.tolist(), self._geometry.tile))
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
         kept = state_dict.get(prefix + "kept")
         if kept is not None:
-            kept_positions(kept.tolist(), self._geometry.tile)  # refuses what the tile has not before anything is loaded
+            kept_positions(kept.tolist(), self._geometry.tile)  # refuse before anything is loaded
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._follow()

@@ -21,9 +21,10 @@ LEAST = 16  # output channels of a block worth products of its own: a vector
 class GroupedConv3d(WinogradLayer):
     """Kept columns for each block of output channels: `blocks` (channels, kept), `weight[i]` [K_i, Cin, channels_i].
 
-    The positions stand in `kept` [K_0 + K_1 + ...] (int64), those of the first block first. Made by `lrw.compress` of layers pruned in blocks. Inference on a CPU is one pass with one input transform; else
-    each block is computed as a compressed layer of its own on the same input. A block without columns is its bias
-    alone. The weights can be trained further.
+    The positions stand in `kept` [K_0 + K_1 + ...] (int64), those of the first block first. Made by `lrw.compress` of
+    layers pruned in blocks. Inference on a CPU is one pass with one input transform; else each block is computed as a
+    compressed layer of its own on the same input. A block without columns is its bias alone. The weights can be trained
+    further.
     """
 
     kept_in = "kept"
@@ -51,8 +52,7 @@ class GroupedConv3d(WinogradLayer):
         return self._blocks
 
     def take_kept(self) -> None:
-        """Take each block's positions from `kept`. Raises ValueError where they are none of the tile's, or not in
-        rising order."""
+        """Take each block's positions from `kept`. Raises ValueError where they are not the tile's, in rising order."""
         positions, blocks = self.kept.tolist(), []
         for channels, kept in self._blocks:
             own, positions = positions[: len(kept)], positions[len(kept) :]

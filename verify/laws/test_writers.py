@@ -41,7 +41,11 @@ class Domain(nn.Module):
 
     def __init__(self, *, raw: bool) -> None:
         super().__init__()
-        self.weight, self.bias, self.raw = nn.Parameter(torch.randn(32, CIN, COUT)), nn.Parameter(torch.zeros(COUT)), raw
+        self.weight, self.bias, self.raw = (
+            nn.Parameter(torch.randn(32, CIN, COUT)),
+            nn.Parameter(torch.zeros(COUT)),
+            raw,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         if self.raw:

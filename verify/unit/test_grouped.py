@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrw.backends import cpu
 from lrw.geometry import Geometry
@@ -160,3 +160,17 @@ def test_what_is_wrong_is_named_on_later_calls_too() -> None:
     with pytest.raises(ValueError, match="backend"):
         layer(x)
     assert layer_of([(16, (0, 5))], Tile.of(2), 8, 6)(x[:0]).shape == (0, 16, 6, 6, 6)
+
+
+def test_parameters_of_other_shapes_are_refused_not_read_out_of_bounds() -> None:
+    x = torch.randn(1, 4, 5, 5, 5)
+    geometry = Geometry(Tile.of(2, 3), (1, 1, 1))
+    for change in ("bias", "outputs", "columns"):
+        layer = GroupedConv3d(4, [(16, (0, 5)), (16, (3,))], geometry, bias=True)
+        if change == "bias":
+            layer.bias = nn.Parameter(torch.zeros(3))
+        else:
+            whole = layer.weight[0].detach()
+            layer.weight[0] = nn.Parameter(whole[..., :8] if change == "outputs" else whole[:1])
+        with torch.no_grad(), pytest.raises((ValueError, RuntimeError)):
+            layer(x)

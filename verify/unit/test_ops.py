@@ -278,3 +278,43 @@ def test_bad_input_is_named(message: str) -> None:
 def test_other_types_are_named() -> None:
     with pytest.raises(TypeError, match="input: a list"):
         winograd_conv3d([1, 2], W)  # type: ignore[arg-type]
+
+
+PLACE = ("F(2x2x2,3x3x3)", [1, 1, 1], None, False, "auto")
+OPS = torch.ops.lrw
+DY = torch.randn(1, 2, 5, 5, 5)
+RAW: dict[str, Callable[[torch.device], object]] = {
+    "u: shape (63, 3, 2); accepted is [64": lambda d: OPS.winograd_forward(
+        X.to(d), U[:63].to(d), None, None, False, *PLACE
+    ),
+    "input: 3 channels; the weights take 2": lambda d: OPS.winograd_forward(
+        X.to(d), U[:, :2].to(d), None, None, False, *PLACE
+    ),
+    "u: no channels": lambda d: OPS.winograd_forward(X.to(d), U[..., :0].to(d), None, None, False, *PLACE),
+    "bias: shape (1,)": lambda d: OPS.winograd_forward(X.to(d), U.to(d), torch.zeros(1, device=d), None, False, *PLACE),
+    "residual: shape (1, 2, 5, 5, 4)": lambda d: OPS.winograd_forward(
+        X.to(d), U.to(d), None, DY[..., :4].to(d), False, *PLACE
+    ),
+    "residual: dtype torch.float64": lambda d: OPS.winograd_forward(
+        X.to(d), U.to(d), None, DY.double().to(d), False, *PLACE
+    ),
+    "u: dtype torch.float64": lambda d: OPS.winograd_forward(X.to(d), U.double().to(d), None, None, False, *PLACE),
+    "dy: 1 channels": lambda d: OPS.winograd_input_grad(DY[:, :1].to(d), U.to(d), [5, 5, 5], *PLACE),
+    "dy: size (5, 5, 5); accepted is that of the output, (5, 5, 6)": lambda d: OPS.winograd_input_grad(
+        DY.to(d), U.to(d), [5, 5, 6], *PLACE
+    ),
+    "input_size: [5, 5]": lambda d: OPS.winograd_input_grad(DY.to(d), U.to(d), [5, 5], *PLACE),
+    "u: shape (10, 3, 2)": lambda d: OPS.winograd_input_grad(DY.to(d), U[:10].to(d), [5, 5, 5], *PLACE),
+    "dy: a batch of 2": lambda d: OPS.winograd_weight_grad(X.to(d), DY.expand(2, 2, 5, 5, 5).to(d), *PLACE),
+    "dy: size (5, 5, 4)": lambda d: OPS.winograd_weight_grad(X.to(d), DY[..., :4].to(d), *PLACE),
+    "dy: dtype torch.float64": lambda d: OPS.winograd_weight_grad(X.to(d), DY.double().to(d), *PLACE),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("message", RAW)
+def test_operators_themselves_read_nothing_out_of_bounds(message: str, device: str) -> None:
+    """Whoever calls them, and when they are traced: the kernels behind them know addresses only."""
+    with pytest.raises(ValueError) as caught:
+        RAW[message](torch.device(device))
+    assert message in str(caught.value)
