@@ -12,6 +12,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Hashable
+from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 from weakref import ref
 
@@ -61,26 +62,33 @@ def _tensors(net: nn.Module) -> list[Tensor]:
     return [t for t in (*net.parameters(), *net.buffers()) if type(t) in PLAIN and not t.is_meta]
 
 
-class Mark:
-    """What a tensor was: its memory and form, the writes torch had counted, and (from `settle` on) what it held."""
+class _Seen:
+    """A tensor as it was (its memory and form, the writes torch had counted, and from `settle` on what it held), and
+    the values derived from it by (owner, key); None for one that came once."""
 
-    def __init__(self, tensor: Tensor, forget: Callable[["ref[UntypedStorage]"], None] | None = None) -> None:
-        self._storage, self._form = ref(tensor.untyped_storage(), forget), _form(tensor)
+    def __init__(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        self._storage, self._form = ref(storage, _dropping(id(storage))), _form(tensor)
         self._digest: bytes | None = None
         self._uses = 0  # since it was looked at
+        self.values = dict[tuple[int, Hashable], Any]()
 
-    def settle(self, tensor: Tensor) -> "Mark":
-        """Note what `tensor` holds, where that can be read and is ever asked for; returns the mark."""
+    @property
+    def used(self) -> bool:
+        """Whether anything has been made of it: before that there is nothing to be wrong."""
+        return any(value is not None for value in self.values.values())
+
+    def settle(self, tensor: Tensor) -> None:
+        """Note what `tensor` holds, where that can be read and is ever asked for."""
         if self._digest is None and tensor.is_cpu and _every(tensor) > 0:
             self._digest = _digest(tensor)
-        return self
 
     def fits(self, tensor: Tensor) -> bool:
-        """Whether `tensor` lies where the marked one lay, in its form, and torch has counted no write since."""
+        """Whether `tensor` lies where this lay, in its form, and torch has counted no write since."""
         return self._form == _form(tensor) and self._storage() is tensor.untyped_storage()
 
     def holds(self, tensor: Tensor) -> bool:
-        """Whether it fits and holds what it held when the mark was settled."""
+        """Whether it fits and holds what it held when it was settled."""
         if not self.fits(tensor):
             return False
         every = _every(tensor)
@@ -93,25 +101,10 @@ class Mark:
         return self._digest is not None
 
 
-class _Seen:
-    """A mark, and the values derived from what it marks by (owner, key); None for one that came once."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.mark, self.values = (
-            Mark(tensor, _dropping(id(tensor.untyped_storage()))),
-            dict[tuple[int, Hashable], Any](),
-        )
-
-    @property
-    def used(self) -> bool:
-        """Whether anything has been made of what was marked: before that there is nothing to be wrong."""
-        return any(value is not None for value in self.values.values())
-
-
 class Derived(Generic[Value]):
     """Values by tensor and key. Thread-safe; they go when their tensor changes or its memory is given back.
 
-    All instances share their marks: what one finds changed is changed for all of them.
+    All instances share what they know of a tensor: what one finds changed is changed for all of them.
     """
 
     def get(self, tensor: Tensor, key: Hashable, make: Callable[[], Value]) -> Value | None:
@@ -130,7 +123,7 @@ class Derived(Generic[Value]):
                     seen.values.clear()
                 seen.values[own] = None
                 return None
-            seen.mark.settle(tensor)  # before anything is made of it: a write meanwhile is then seen the next time
+            seen.settle(tensor)  # before anything is made of it: a write meanwhile is then seen the next time
         value: Value | None = seen.values.get(own)
         if value is None:
             value = seen.values[own] = make()  # outside the lock: others look up meanwhile, at worst two make the same
@@ -141,7 +134,7 @@ class Derived(Generic[Value]):
         views = _SEEN.get(id(tensor.untyped_storage()))
         seen = None if views is None else views.get(_view(tensor))
         value: Value | None = None if seen is None else seen.values.get((id(self), key))
-        return value if seen is not None and value is not None and seen.mark.holds(tensor) else None
+        return value if seen is not None and value is not None and seen.holds(tensor) else None
 
     def values(self) -> list[Value]:
         """All that are kept."""
@@ -154,7 +147,7 @@ def _seen(tensor: Tensor) -> _Seen:
     """What is known of `tensor` as it is now; nothing, if it is not what it was."""
     views = _SEEN.setdefault(id(tensor.untyped_storage()), {})
     seen = views.get(_view(tensor))
-    if seen is None or not (seen.mark.holds(tensor) if seen.used else seen.mark.fits(tensor)):
+    if seen is None or not (seen.holds(tensor) if seen.used else seen.fits(tensor)):
         if len(views) >= MOST:
             views.clear()
         seen = views[_view(tensor)] = _Seen(tensor)
@@ -196,6 +189,28 @@ def _form(tensor: Tensor) -> Hashable:
     """Where and how it lies, and the writes torch has counted (of tensors made in inference mode it counts none)."""
     version = None if tensor.is_inference() else tensor._version
     return tensor.data_ptr(), version, tensor.shape, tensor.stride(), tensor.dtype
+
+
+def content(tensor: Tensor) -> str:
+    """What a plain tensor holds, as a text to compare; on a GPU, where it lies and how often torch saw it written."""
+    held = _digest(tensor) if tensor.is_cpu else repr(_form(tensor)).encode()
+    return blake2b(held, digest_size=16).hexdigest()
+
+
+def _check_content(tensor: Tensor, expected: str) -> None:
+    if tensor.is_cpu and content(tensor) != expected:
+        raise RuntimeError(
+            "a layer's mask or kept set was written to after torch.compile made this function of what it held; call "
+            "the layer once outside of torch.compile, and it is compiled anew"
+        )
+
+
+# Said to write to the tensor, because what has no result and changes nothing is left out of compiled functions.
+torch.library.define(
+    "lrw::check_content", "(Tensor(a!) tensor, str expected) -> ()", tags=[torch.Tag.pt2_compliant_tag]
+)
+torch.library.impl("lrw::check_content", "default", _check_content)
+torch.library.register_fake("lrw::check_content", lambda tensor, expected: None)
 
 
 def _every(tensor: Tensor) -> int:

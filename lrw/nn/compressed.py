@@ -34,6 +34,7 @@ class CompressedConv3d(WinogradLayer):
         super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, **tensor)
         self.weight = nn.Parameter(torch.zeros(geometry.columns, in_channels, out_channels, **tensor))
         self.register_buffer("kept", torch.tensor(geometry.positions, device=tensor.get("device")))
+        self._follow()
 
     @classmethod
     def of(cls, layer: WinogradLayer) -> "CompressedConv3d":

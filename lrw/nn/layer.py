@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d
-from lrw.unchanged import Mark, is_plain
+from lrw.unchanged import content, is_plain
 
 Observer = Callable[["WinogradLayer", Tensor], None]
 
@@ -21,11 +21,12 @@ class WinogradLayer(nn.Module):
     recorded; a pruner watches through it. It is neither copied nor pickled with the module.
 
     What is kept stands in a buffer, so that it is saved, averaged and sent with the weights. The geometry follows it,
-    whoever wrote to it; only functions that torch.compile has made hold what was kept when it made them.
+    whoever wrote to it. Functions that torch.compile made of what it held raise RuntimeError where it holds other
+    columns by then.
     """
 
     kept_in: ClassVar[str]  # the buffer's name
-    _followed: Mark | None = None
+    _followed: str | None = None  # what it held when the geometry was taken from it
 
     def __init__(
         self,
@@ -63,12 +64,14 @@ class WinogradLayer(nn.Module):
     def _follow(self) -> None:
         """`take_kept`, if the buffer is not what it was the last time."""
         buffer = self._buffers.get(self.kept_in)
-        if torch.compiler.is_compiling() or buffer is None or not is_plain(buffer):
+        if buffer is None:
             return
-        if self._followed is None or not self._followed.holds(buffer):
-            mark = Mark(buffer).settle(buffer)
+        if torch.compiler.is_compiling():
+            if self._followed is not None and buffer.is_cpu and not torch.compiler.is_exporting():
+                torch.ops.lrw.check_content(buffer, self._followed)
+        elif is_plain(buffer) and self._followed != (now := content(buffer)):
             self.take_kept()
-            self._followed = mark
+            self._followed = now
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout] of the kept columns."""
@@ -104,7 +107,7 @@ class WinogradLayer(nn.Module):
         return f"{channels}, {self.geometry.tile.name}, padding={self.geometry.padding}, {kept}{rectified}"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "observer": None, "_followed": None}
+        return {**super().__getstate__(), "observer": None}
 
 
 class MovedReLU(nn.Identity):

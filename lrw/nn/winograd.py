@@ -50,6 +50,7 @@ class WinogradConv3d(WinogradLayer):
         nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed
         self.weight = nn.Parameter(transform_weight(spatial, chosen).to(spatial.dtype))
         self.register_buffer("mask", torch.ones(chosen.positions, 1, 1, dtype=torch.bool, device=device))
+        self._follow()
 
     @classmethod
     def from_conv3d(cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto") -> "WinogradConv3d":

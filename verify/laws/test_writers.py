@@ -6,7 +6,8 @@ with a layer that never computed before. Some writers are ones torch counts, mos
 
 import copy
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 
 import lrw
 from lrw import unchanged
+from lrw.export.trace import trace
 from lrw.nn import GroupedConv3d, WinogradConv3d, WinogradLayer
 from lrw.ops import winograd_conv3d, winograd_domain_conv3d
+from verify.unit.networks import assert_same
 
 CIN, COUT = 8, 32
 INPUTS = [torch.randn(1, CIN, 5, 6, 7, generator=torch.Generator().manual_seed(0))]
@@ -344,7 +347,7 @@ def test_trusted_weights_are_not_looked_at_until_they_are_forgotten(monkeypatch:
     with torch.no_grad():
         for _ in range(5):
             before = net(INPUTS[1])
-        assert looked == []
+        assert max(looked) < net[0].weight.numel()  # the mask alone
         net[0].weight.data.mul_(2)
         torch.testing.assert_close(net(INPUTS[1]), before)  # as promised: nobody looks
         lrw.forget(net)
@@ -378,3 +381,69 @@ def test_nothing_is_kept_of_weights_that_are_gone() -> None:
     del net
     gc.collect()
     assert set(unchanged._SEEN) <= set(before)
+
+
+@pytest.fixture
+def compiler() -> Iterator[None]:
+    """torch.compile with nothing compiled yet: it makes eight functions of one piece of code, then no more."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("kind", ["dense", "columns", "single weights", "compressed", "grouped", "spatial"])
+def test_compiled_functions_see_weights_and_refuse_other_kept_sets(kind: str) -> None:
+    """torch.compile makes the kept set a constant: it may never be another one without a word."""
+    torch.manual_seed(1)
+    net = KINDS[kind]()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    for writer in ("data", "version kept", "averaged"):
+        WRITERS[writer](net)
+        for context in (torch.no_grad, torch.enable_grad):
+            with context():
+                torch.testing.assert_close(compiled(INPUTS[0]), unused(net), rtol=1e-3, atol=1e-3)
+    if kind == "spatial":
+        return
+    buffer = state(net, "kept" if kind in ("compressed", "grouped") else "mask")
+    buffer.data[:2] ^= True if buffer.dtype == torch.bool else 1
+    with torch.no_grad(), pytest.raises(RuntimeError, match="mask or kept set was written to"):
+        compiled(INPUTS[0])
+    net(INPUTS[0])
+    torch.testing.assert_close(compiled(INPUTS[0]), unused(net), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.usefixtures("compiler")
+def test_layers_written_to_before_they_are_compiled_say_so() -> None:
+    net = layer(kept=EVEN)
+    net.mask[:8] = False
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    with pytest.raises(RuntimeError, match="mask or kept set was written to"):
+        compiled(INPUTS[0])
+
+
+@pytest.mark.usefixtures("compiler")
+@pytest.mark.parametrize("kind", ["columns", "single weights", "low rank", "compressed"])
+def test_gradients_of_compiled_layers_are_those_of_eager_ones(kind: str) -> None:
+    torch.manual_seed(1)
+    net = KINDS[kind]()
+    trained = [p for p in net.parameters() if p.requires_grad]
+    expected = torch.autograd.grad(net(INPUTS[0]).square().sum(), trained)
+    found = torch.autograd.grad(torch.compile(net, backend="aot_eager")(INPUTS[0]).square().sum(), trained)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["columns", "compressed", "grouped"])
+def test_what_is_written_to_is_saved_compressed_and_exported_as_it_is(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    net = nn.Sequential(KINDS[kind]() if kind == "columns" else KINDS[kind]()[0])
+    used(net)
+    buffer = state(net, "mask" if kind == "columns" else "kept")
+    buffer.data.copy_(torch.roll(buffer, 1, 0) if kind == "columns" else buffer ^ 1)
+    expected = unused(net)
+    plain = nn.Sequential(nn.Conv3d(CIN, COUT, 3, padding=1))
+    for other in (lrw.load(lrw.save(net, tmp_path / "net.safetensors"), plain), lrw.compress(net), copy.deepcopy(net)):
+        with torch.no_grad():
+            torch.testing.assert_close(other(INPUTS[0]), expected, rtol=1e-3, atol=1e-3)
+    assert_same(trace(net.eval(), INPUTS[0], "net"), net, INPUTS[0])
