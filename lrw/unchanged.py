@@ -6,6 +6,8 @@ that. The GPU's memory is not read (to look would wait for it): there values are
 
 A value is kept from the second time on that a tensor comes unchanged: in training, where weights change every step,
 there is neither a second copy nor a digest, and inference derives once. Values go with the memory they came from.
+
+Nothing here refers to tensors, only to their memory: `torch.utils.swap_tensors` takes none that is referred to.
 """
 
 import ctypes
@@ -22,7 +24,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Value = TypeVar("Value")
 PLAIN = (Tensor, nn.Parameter)  # no subclasses, which may mean anything
-SMALL = 1 << 12  # bytes that are compared themselves
+SMALL = 1 << 15  # bytes that are compared themselves
 MOST = 256  # values of a tensor, and views of a memory
 _TRUSTED: dict[int, tuple["ref[UntypedStorage]", int]] = {}  # by storage: it, and at which use it is looked at
 _SEEN: dict[int, dict[Hashable, "_Seen"]] = {}  # by storage, then by the view of it
@@ -108,10 +110,10 @@ class Derived(Generic[Value]):
     """
 
     def get(self, tensor: Tensor, key: Hashable, make: Callable[[], Value]) -> Value | None:
-        """The value of `tensor`; made now if it came before with nothing changed, None if this is its first time.
+        """The value of `tensor`; made now if it came before with nothing changed, or is trusted never to change.
 
-        None also for what holds no numbers of its own or none that can be looked at: meta and fake tensors, those in
-        transforms, and on a GPU those that are not trusted.
+        None if this is its first time, and for what holds no numbers of its own or none that can be looked at: meta and
+        fake tensors, those in transforms, and on a GPU those that are not trusted.
         """
         if not is_plain(tensor) or tensor.numel() == 0 or not (tensor.is_cpu or _every(tensor) != 1):
             return None
@@ -122,7 +124,8 @@ class Derived(Generic[Value]):
                 if len(seen.values) >= MOST:
                     seen.values.clear()
                 seen.values[own] = None
-                return None
+                if _every(tensor) > 0:
+                    return None
             seen.settle(tensor)  # before anything is made of it: a write meanwhile is then seen the next time
         value: Value | None = seen.values.get(own)
         if value is None:
@@ -191,14 +194,18 @@ def _form(tensor: Tensor) -> Hashable:
     return tensor.data_ptr(), version, tensor.shape, tensor.stride(), tensor.dtype
 
 
-def content(tensor: Tensor) -> str:
-    """What a plain tensor holds, as a text to compare; on a GPU, where it lies and how often torch saw it written."""
-    held = _digest(tensor) if tensor.is_cpu else repr(_form(tensor)).encode()
+def content(tensor: Tensor) -> bytes:
+    """What a plain tensor holds, to compare; on a GPU, where it lies and how often torch saw it written."""
+    return _digest(tensor) if tensor.is_cpu else repr(_form(tensor)).encode()
+
+
+def as_text(held: bytes) -> str:
+    """`content` as an argument of operators."""
     return blake2b(held, digest_size=16).hexdigest()
 
 
 def _check_content(tensor: Tensor, expected: str) -> None:
-    if tensor.is_cpu and content(tensor) != expected:
+    if tensor.is_cpu and as_text(content(tensor)) != expected:
         raise RuntimeError(
             "a layer's mask or kept set was written to after torch.compile made this function of what it held; call "
             "the layer once outside of torch.compile, and it is compiled anew"
@@ -221,8 +228,8 @@ def _every(tensor: Tensor) -> int:
 
 def _digest(tensor: Tensor) -> bytes:
     """Of the memory from the first number to the last."""
-    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    size = span * tensor.element_size()
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    size = (last + 1) * tensor.element_size()
     if size <= SMALL:
         return ctypes.string_at(tensor.data_ptr(), size)
     from lrw_kernels.cpu.digest import digest  # loads a kernel

@@ -56,6 +56,7 @@ class CompressedConv3d(WinogradLayer):
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout], as stored."""
+        self._follow()
         return self.weight
 
     def take_kept(self) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d
-from lrw.unchanged import content, is_plain
+from lrw.unchanged import as_text, content, is_plain
 
 Observer = Callable[["WinogradLayer", Tensor], None]
 
@@ -26,7 +26,8 @@ class WinogradLayer(nn.Module):
     """
 
     kept_in: ClassVar[str]  # the buffer's name
-    _followed: str | None = None  # what it held when the geometry was taken from it
+    _followed: bytes | None = None  # what it held when the geometry was taken from it
+    _followed_text = ""  # the same for torch.compile
 
     def __init__(
         self,
@@ -68,18 +69,17 @@ class WinogradLayer(nn.Module):
             return
         if torch.compiler.is_compiling():
             if self._followed is not None and buffer.is_cpu and not torch.compiler.is_exporting():
-                torch.ops.lrw.check_content(buffer, self._followed)
+                torch.ops.lrw.check_content(buffer, self._followed_text)
         elif is_plain(buffer) and self._followed != (now := content(buffer)):
             self.take_kept()
-            self._followed = now
+            self._followed, self._followed_text = now, as_text(now)
 
     def weights(self) -> Tensor:
-        """U [K, Cin, Cout] of the kept columns."""
+        """U [K, Cin, Cout] of the kept columns, as they are now."""
         raise NotImplementedError(f"{type(self).__name__} defines no weights()")
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
-        self._follow()
         u = self.weights()
         if self.observer is not None and u.requires_grad:
             u = u.view_as(u)  # a tensor of this pass alone: hooks on a parameter itself would outlive it
