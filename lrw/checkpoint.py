@@ -8,7 +8,6 @@ layers inside a plain network.
 import json
 import os
 import struct
-from copy import deepcopy
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, TypeGuard
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from lrw import checks
 from lrw.geometry import Geometry
-from lrw.layers import named_layers, replace_layers
+from lrw.layers import copied, named_layers, replace_layers
 from lrw.nn import (
     CompressedConv3d,
     GroupedConv3d,
@@ -49,11 +48,14 @@ _KINDS = {
 def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
     """Write `net`'s tensors and Winograd structure to `path`, whole or not at all; returns the path.
 
-    Raises ValueError for non-finite weights, FileNotFoundError for a folder that is not there.
+    Raises ValueError for non-finite weights and for Winograd layers whose weights are computed from others
+    (torch.nn.utils.prune, weight_norm), FileNotFoundError for a folder that is not there.
     """
     net = _unwrapped(net)
     checks.check_finite(net)
-    layers = {_plain(name): _describe(layer) for name, layer in named_layers(net, WinogradLayer).items()}
+    found = named_layers(net, WinogradLayer)
+    checks.check_tensors(found)
+    layers = {_plain(name): _describe(layer) for name, layer in found.items()}
     moved = [_plain(name) for name in named_layers(net, MovedReLU)]
     described = {"format": FORMAT, "version": __version__, "layers": layers, "moved_relus": moved}
     metadata = {"lrw": json.dumps(described)}
@@ -79,7 +81,7 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
     version, or that does not fit; FileNotFoundError where none is.
     """
     description, tensors = read(path)
-    net = deepcopy(skeleton)
+    net = copied(skeleton)
     modules = dict(net.named_modules())
     new: dict[str, nn.Module] = {}
     for name, layer in description["layers"].items():
@@ -223,6 +225,7 @@ def _rebuild(d: dict[str, Any], old: nn.Module, name: str) -> WinogradLayer:
     geometry = Geometry(tile, pads, kept, rectified=rectified)
     if not isinstance(old, WinogradLayer | nn.Conv3d):
         raise ValueError(f"skeleton: layer {name!r} is a {type(old).__name__}; the file has a 3D convolution there")
+    old = checks.fitted(old) if isinstance(old, nn.Conv3d) else old
     ours, theirs = (old.in_channels, old.out_channels), (d["in_channels"], d["out_channels"])
     if ours != theirs or (isinstance(old, nn.Conv3d) and tuple(old.kernel_size) != tile.kernel_size):
         raise ValueError(f"skeleton: layer {name!r} has channels {ours}, the file has {theirs} and {tile.name}")

@@ -1,9 +1,12 @@
 """Argument checks at the door: one clear message that names the argument, its value and what is accepted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 # By name: importing the classes imports all of torch.distributed.
 WRAPPERS = ("DistributedDataParallel", "DataParallel", "FSDPModule", "FullyShardedDataParallel")
@@ -88,6 +91,8 @@ def check_unit(value: int | Sequence[int], name: str) -> None:
 def check_finite(module: nn.Module) -> None:
     """All parameters must be finite; names the first that is not."""
     for name, parameter in module.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(f"{name}: has no size yet (a lazy layer); accepted is a network that has seen an input")
         if not bool(torch.isfinite(parameter).all()):
             raise ValueError(f"{name}: weights hold NaN or infinity; accepted are finite weights")
 
@@ -134,6 +139,84 @@ def check_unwrapped(net: nn.Module) -> None:
             raise ValueError(f"net: is wrapped in {wrapper}, which has taken its parameters; change layers before that")
 
 
+METHODS = ("forward", "_conv_forward", "weights", "stored")
+TENSORS = ("weight", "bias", "mask", "kept", "Gr", "Gc")
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+_UNDO = "prune.remove, remove_weight_norm or remove_parametrizations make it a parameter again"
+
+
+def computed(layer: nn.Module) -> str | None:
+    """Which of a layer's tensors is computed from others whenever it is called; None where all are its own.
+
+    Parametrizations put a property in a tensor's place; torch.nn.utils.prune, its older weight_norm and spectral_norm,
+    and weight drop a plain tensor that hooks renew before each pass, and that is out of date between two.
+    """
+    lists = [child for child in layer.children() if isinstance(child, nn.ParameterList)]  # a grouped layer's weights
+    for part in (layer, *lists):
+        plain = [name for name, value in vars(part).items() if isinstance(value, Tensor)]
+        names = [*getattr(part, "parametrizations", ()), *(n for n in plain if part is not layer or n in TENSORS)]
+        if names:
+            return f"its {names[0]} is computed from other tensors; {_UNDO}"
+    return None
+
+
+def misfit(layer: nn.Module) -> str | None:
+    """Which of a layer's tensors has another size than its attributes say; None where they agree."""
+    weight, bias = layer._parameters.get("weight"), layer._parameters.get("bias")
+    inputs: Any = layer.in_channels
+    outputs: Any = layer.out_channels
+    expected: tuple[int, ...]
+    if weight is not None:
+        if isinstance(layer, nn.Conv3d):
+            expected = (outputs, inputs // layer.groups, *layer.kernel_size)
+        else:  # as many rows as the mask or the kept positions
+            rows = [len(b) for name, b in layer._buffers.items() if name in TENSORS and b is not None]
+            expected = (*(rows or [len(weight)])[:1], inputs, outputs)
+        if tuple(weight.shape) != expected:
+            return f"its weight has shape {list(weight.shape)}, its attributes say {list(expected)}"
+    if bias is not None and tuple(bias.shape) != (outputs,):
+        return f"its bias has shape {list(bias.shape)}, there are {outputs} output channels"
+    return None
+
+
+def own_code(layer: nn.Module) -> str | None:
+    """What a layer does besides its class's own work, and a new layer in its place would not; None where nothing."""
+    own = next((name for name in METHODS if name in vars(layer)), None)
+    if own is not None:
+        return f"it has a {own} of its own, set on the instance, which a new layer would lose"
+    if any(getattr(layer, hooks) for hooks in HOOKS):
+        return "it has hooks, which a new layer would lose"
+    return None
+
+
+def check_tensors(layers: Mapping[str, nn.Module]) -> None:
+    """Winograd layers must hold their weights as tensors of their own, of the sizes they say; names the first other."""
+    for name, layer in layers.items():
+        reason = computed(layer) or misfit(layer)
+        if reason is not None:
+            raise ValueError(f"net: the layer {name!r} cannot be taken as it is: {reason}")
+
+
+def check_replaceable(layers: Mapping[str, nn.Module]) -> None:
+    """As `check_tensors`, and nothing may hang on the layers that others in their place would lose."""
+    check_tensors(layers)
+    for name, layer in layers.items():
+        reason = own_code(layer)
+        if reason is not None:
+            raise ValueError(f"net: the layer {name!r} cannot be replaced: {reason}")
+
+
+def fitted(conv: nn.Conv3d) -> nn.Conv3d:
+    """`conv`; where filters were cut out by hand, a stand-in with its tensors and their sizes, by which it computes."""
+    weight = conv._parameters.get("weight")
+    if weight is None or is_lazy(weight) or weight.dim() != 5 or misfit(conv) is None:
+        return conv
+    same = copy(conv)
+    outputs, inputs, *taps = weight.shape
+    same.in_channels, same.out_channels, same.kernel_size = inputs * conv.groups, outputs, tuple(taps)  # type: ignore[assignment]
+    return same
+
+
 def unsuited(conv: nn.Conv3d) -> str | None:
     """Why `conv` cannot become a Winograd layer (or would gain nothing); None where it can."""
     if any(s != 1 for s in conv.stride):
@@ -144,14 +227,29 @@ def unsuited(conv: nn.Conv3d) -> str | None:
         return f"groups {conv.groups}; accepted is 1"
     if conv.padding_mode != "zeros":
         return f"padding_mode {conv.padding_mode!r}; accepted is 'zeros'"
-    if type(conv).forward is not nn.Conv3d.forward or type(conv)._conv_forward is not nn.Conv3d._conv_forward:
+    methods = ("forward", "_conv_forward", "__call__")
+    if any(getattr(type(conv), method) is not getattr(nn.Conv3d, method) for method in methods):
         return f"{type(conv).__name__} computes something of its own"
-    if conv._forward_hooks or conv._forward_pre_hooks or hasattr(conv, "parametrizations"):
-        return "it has hooks or parametrizations, which a new layer would lose"
+    reason = computed(conv) or _unusable(conv) or misfit(conv) or own_code(conv)
+    if reason is not None:
+        return reason
     if max(conv.kernel_size) == 1:
         return "kernel_size 1: a plain product already, nothing to save"
     if max(conv.kernel_size) > 7:
         return f"kernel_size {conv.kernel_size}; accepted are 1 to 7 taps per axis"
     if conv.padding == "same" and any(r % 2 == 0 for r in conv.kernel_size):
         return f"padding 'same' is uneven for kernel_size {conv.kernel_size}"
+    return None
+
+
+def _unusable(conv: nn.Conv3d) -> str | None:
+    weight = conv._parameters.get("weight")
+    if type(weight) is not nn.Parameter:
+        return f"its weight is a {type(weight).__name__}; accepted is a Parameter of its own"
+    if weight._backward_hooks:
+        return "its weight has hooks, which a new one would lose"
+    try:
+        check_weight(weight)
+    except ValueError as error:
+        return f"its {error}"
     return None

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from lrw import checks
-from lrw.layers import input_sizes, replace_layers, winograd_layers
+from lrw.layers import copied, input_sizes, replace_layers, winograd_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.nn.grouped import compressed, output_blocks
 from lrw_kernels.winograd import direct_cost, winograd_cost
@@ -53,16 +52,18 @@ def compress(net: nn.Module, example_input: Tensor | None = None, *, inplace: bo
     Layers pruned in blocks of 16 output channels or more store and compute each block's columns; those pruned in other
     patterns all columns of which anything is kept, with zeros. Computes the same function as the masked network.
     `.report` counts columns, bytes and, with an `example_input` [N, C, D, H, W], multiplies. Raises ValueError, with
-    nothing changed, for non-finite weights or a network without Winograd layers.
+    nothing changed, for non-finite weights, layers whose weights are computed from others (torch.nn.utils.prune,
+    weight_norm) or on whose instance hooks or methods were set, or a network without Winograd layers.
     """
     checks.check_unwrapped(net)
     checks.check_finite(net)
     layers = winograd_layers(net)
+    checks.check_replaceable(layers)
     sizes = {} if example_input is None else input_sizes(net, example_input)
     with _kept_only(layers.values()):
         report = CompressionReport(tuple(measure(name, layer, sizes.get(name)) for name, layer in layers.items()))
         new: dict[str, nn.Module] = {name: compressed(layer) for name, layer in layers.items()}
-    result = replace_layers(net if inplace else deepcopy(net), new)
+    result = replace_layers(net if inplace else copied(net), new)
     result.report = report  # type: ignore[assignment]
     return result
 

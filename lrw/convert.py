@@ -1,7 +1,6 @@
 """nn.Conv3d -> WinogradConv3d, throughout a network, and back as nearly as that can be."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -10,7 +9,7 @@ import torch
 from torch import nn
 
 from lrw import checks
-from lrw.layers import named_layers, replace_layers, winograd_layers
+from lrw.layers import copied, named_layers, replace_layers, tied, winograd_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.operators import compute_dtype
 from lrw.ops import TileLike
@@ -41,17 +40,22 @@ def to_winograd(
     """A copy of `net` (or `net` itself, `inplace`) whose suitable Conv3d layers are WinogradConv3d ones.
 
     `tile` is outputs per axis; along an axis with a one-tap filter an int means one. `filter(name, conv)` may leave
-    layers out, and layers where the tile's float error bound (largest error over largest output) exceeds `rtol` are
-    skipped. The result computes the same function up to rounding; `.report` lists what was converted and what was
-    skipped and why. Raises ValueError, with nothing changed, for non-finite weights, an unknown tile, or a network with
-    nothing to convert.
+    layers out. Left as they are, too, are layers where the tile's error bound (largest error over largest output, with
+    U rounded to the weights' dtype) exceeds `rtol`, that share a parameter with another module, whose weight is
+    computed from others (torch.nn.utils.prune, weight_norm), or on whose instance hooks or methods were set. Filters
+    cut out by hand are taken as their tensors are. The result computes the same function up to rounding; `.report`
+    lists what was converted and what was skipped and why. Rounding the result (`net.half()`) rounds U: convert a
+    network in the dtype it is to have. NaN and infinity in an input spread further than in torch, as NaN to at most
+    all outputs of the tiles that read them (`lrw.check` finds the layer). Raises ValueError, with nothing changed, for
+    non-finite weights, an unknown tile, a network that cannot be copied, or one with nothing to convert.
     """
     checks.check_unwrapped(net)
     checks.check_finite(net)
-    report, new = ConversionReport(), dict[str, nn.Module]()
-    for name, conv in named_layers(net, nn.Conv3d).items():
-        reason = checks.unsuited(conv)
-        if reason is None and filter is not None and not filter(name, conv):
+    report, new, shared = ConversionReport(), dict[str, nn.Module](), tied(net)
+    for name, given in named_layers(net, nn.Conv3d).items():
+        conv = checks.fitted(given)
+        reason = checks.unsuited(conv) or shared.get(name)
+        if reason is None and filter is not None and not filter(name, given):
             reason = "left out by the filter"
         if reason is None:
             layer = WinogradConv3d.from_conv3d(conv, tile, backend)
@@ -64,14 +68,15 @@ def to_winograd(
     if not new:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in report.skipped.items())
         raise ValueError(f"net: no layer to convert ({reasons or 'it holds no nn.Conv3d'})")
-    result = replace_layers(net if inplace else deepcopy(net), new)
+    result = replace_layers(net if inplace else copied(net), new)
     result.report = report  # type: ignore[assignment]
     return result
 
 
 def _too_inaccurate(layer: WinogradConv3d, rtol: float) -> str | None:
-    tile = layer.geometry.tile
-    bound = spatial_error(tile, layer.in_channels, torch.finfo(compute_dtype(layer.weight.dtype)).eps)
+    tile, dtype = layer.geometry.tile, layer.weight.dtype
+    computing, stored = (float(torch.finfo(d).eps) for d in (compute_dtype(dtype), dtype))
+    bound = spatial_error(tile, layer.in_channels, computing, stored)
     return (
         None if bound <= rtol else f"{tile.name} has an error bound of {bound:.1g}; accepted is up to rtol = {rtol:g}"
     )
@@ -82,17 +87,19 @@ def to_spatial(net: nn.Module, *, inplace: bool = False) -> nn.Module:
 
     A Winograd layer with free or pruned weights is no convolution; this is the projection on those: the filter whose
     output is nearest for white-noise input. `.report` gives for each layer how far it is off, root mean square, as a
-    share of the output. Raises ValueError for Winograd-ReLU layers and networks without Winograd layers.
+    share of the output. Raises ValueError, with nothing changed, for Winograd-ReLU layers, layers whose weights are
+    computed from others or on whose instance hooks or methods were set, and networks without Winograd layers.
     """
     checks.check_unwrapped(net)
     layers = winograd_layers(net)
+    checks.check_replaceable(layers)
     for name, layer in layers.items():
         if layer.geometry.rectified:
             raise ValueError(f"net: {name!r} is a Winograd-ReLU layer; there is no convolution near it")
     new, report = dict[str, nn.Module](), dict[str, float]()
     for name, layer in layers.items():
         new[name], report[name] = _projected(layer)
-    result = replace_layers(net if inplace else deepcopy(net), new)
+    result = replace_layers(net if inplace else copied(net), new)
     result.report = report  # type: ignore[assignment]
     return result
 

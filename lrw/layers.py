@@ -1,7 +1,11 @@
 """Finding and replacing layers inside a network, and the sizes they see."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from contextlib import suppress
+from copy import deepcopy
+from types import CellType, FunctionType, MethodType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +27,66 @@ def winograd_layers(net: nn.Module) -> dict[str, WinogradLayer]:
     if not layers:
         raise ValueError("net: holds no Winograd layer; convert it with lrw.to_winograd first")
     return layers
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """A copy of `net` that shares nothing with it.
+
+    Tensors that hooks renew before each pass (torch.nn.utils.prune, weight_norm) are copied as they are now, and
+    functions set on an instance, such as a wrapped `forward`, call the copy's parts. Raises ValueError for what cannot
+    be copied.
+    """
+    modules = list(net.modules())
+    renewed = [t for m in modules for t in vars(m).values() if isinstance(t, Tensor) and not t.is_leaf]
+    memo: dict[int, Any] = {id(t): t.detach().clone() for t in renewed}
+    try:
+        copy = deepcopy(net, memo)
+    except Exception as error:  # of any class: networks hold what they like
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"net: cannot be copied ({reason}); accepted is one that copy.deepcopy takes") from error
+    for module in modules:
+        set_here = {name: value for name, value in vars(module).items() if isinstance(value, FunctionType)}
+        vars(memo[id(module)]).update({name: _rebound(function, memo) for name, function in set_here.items()})
+    return copy
+
+
+def _rebound(value: Any, memo: dict[int, Any]) -> Any:
+    """A function or method that holds copies where `value` holds what `memo` has copies of.
+
+    deepcopy returns functions as they are: a copied module's own would call the original.
+    """
+    if isinstance(value, MethodType):
+        return MethodType(value.__func__, _rebound(value.__self__, memo))
+    if id(value) in memo or not isinstance(value, FunctionType):
+        return memo.get(id(value), value)
+    cells = value.__closure__ or ()
+    closure = tuple(CellType() for _ in cells)
+    new = memo[id(value)] = FunctionType(value.__code__, value.__globals__, value.__name__, None, closure)
+    for cell, held in zip(closure, cells, strict=True):
+        with suppress(ValueError):  # nothing in it yet
+            cell.cell_contents = _rebound(held.cell_contents, memo)
+    new.__defaults__ = tuple(_rebound(default, memo) for default in value.__defaults__ or ()) or None
+    new.__kwdefaults__ = value.__kwdefaults__
+    vars(new).update(vars(value))
+    return new
+
+
+def tied(net: nn.Module) -> dict[str, str]:
+    """Why modules of `net` must keep their parameters: name -> a parameter that another module has too.
+
+    One is the same where it is the same tensor or begins in the same memory. A module that is used twice is one module.
+    """
+    holders: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    for name, module in net.named_modules():
+        for key, parameter in module._parameters.items():
+            if parameter is not None:
+                holders[parameter.data_ptr() or id(parameter)].append((name, key))
+    reasons: dict[str, str] = {}
+    for held in holders.values():
+        for i, (name, key) in enumerate(held if len(held) > 1 else ()):
+            other = ".".join(held[0 if i else 1])
+            reasons.setdefault(name, f"its {key} is {other!r} too; layers that share it would come apart")
+    return reasons
 
 
 def replace_layers(net: nn.Module, new: dict[str, nn.Module]) -> nn.Module:

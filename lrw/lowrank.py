@@ -22,8 +22,9 @@ def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str
     Transformed weights are frozen; everything else stays trainable. At step 0 the network is the given one: up to
     rounding with init "principal" (the factors take over the base's largest directions, which retrains better than a
     start at zero: docs/evidence.md), bit for bit with "gc_zero" and "gr_zero", see `LowRankWinogradConv3d.of`.
-    Raises ValueError, with nothing changed, for ranks outside 1..T, unknown layer names, non-finite weights, or a
-    network without WinogradConv3d layers. The defaults are ours, the paper's are not known.
+    Raises ValueError, with nothing changed, for ranks outside 1..T, unknown layer names, non-finite weights, layers
+    whose weights are computed from others (torch.nn.utils.prune, weight_norm) or on whose instance hooks or methods
+    were set, or a network without WinogradConv3d layers. The defaults are ours, the paper's are not known.
     """
     checks.check_unwrapped(net)
     layers = {n: m for n, m in named_layers(net, WinogradConv3d).items() if not isinstance(m, LowRankWinogradConv3d)}
@@ -32,6 +33,7 @@ def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str
             "net: holds no WinogradConv3d without a low-rank update; convert it with lrw.to_winograd first"
         )
     checks.check_finite(net)
+    checks.check_replaceable(layers)
     ranks = dict(rank) if isinstance(rank, Mapping) else dict.fromkeys(layers, rank)
     unknown = sorted(set(ranks) - set(layers))
     if unknown:
@@ -44,12 +46,14 @@ def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str
 def merge_low_rank(net: nn.Module) -> nn.Module:
     """Turn every low-rank layer of `net`, in place, into a WinogradConv3d with the update added; returns `net`.
 
-    The function stays, the masks too; all weights are trainable from then on. Raises ValueError where there is none.
+    The function stays, the masks too; all weights are trainable from then on. Raises ValueError, with nothing changed,
+    where there is none, or where one's weights or instance are not its own as in `add_low_rank`.
     """
     checks.check_unwrapped(net)
     layers = named_layers(net, LowRankWinogradConv3d)
     if not layers:
         raise ValueError("net: holds no low-rank layer; give it some with lrw.add_low_rank first")
+    checks.check_replaceable(layers)
     return replace_layers(net, {name: layer.merged() for name, layer in layers.items()})
 
 

@@ -13,6 +13,7 @@ from lrw.pruning import ranks
 from lrw.pruning.granularity import COLUMN, Granularity
 from lrw.pruning.scores import SCORES
 from lrw.pruning.selection import SCOPES, Kept, cubic_sparsity, select_global, select_per_layer
+from lrw.pruning.weights import winograd_convs
 from lrw_kernels.winograd import column_cost, importance
 
 REDUCTIONS = ("scores", "gradients")
@@ -75,9 +76,7 @@ class ColumnPruner:
                 raise ValueError(f"{name}: {value!r}; accepted are {', '.join(accepted)}")
         if not 0 < decay <= 1:
             raise ValueError(f"decay: {decay!r}; accepted is a factor above 0 up to 1")
-        self._net, self.layers = net, named_layers(net, WinogradConv3d)
-        if not self.layers:
-            raise ValueError("net: holds no WinogradConv3d; convert it with lrw.to_winograd first")
+        self._net, self.layers = net, winograd_convs(net)
         self.sparsity, self.granularity, self.score, self.scope = sparsity, granularity, score, scope
         self.stages, self.decay, self.regrow, self.reduce = stages, decay, regrow, reduce
         self.stage = self.observations = 0

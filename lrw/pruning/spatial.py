@@ -34,7 +34,8 @@ class SpatialPruner:
         unknown = sorted(set(spare) - set(convs))
         if unknown:
             raise ValueError(f"spare: names {unknown[0]!r}, which is no Conv3d; accepted are {', '.join(convs)}")
-        self.layers = {n: c for n, c in convs.items() if n not in spare and checks.unsuited(c) is None}
+        fitted = {name: checks.fitted(conv) for name, conv in convs.items() if name not in spare}
+        self.layers = {name: conv for name, conv in fitted.items() if checks.unsuited(conv) is None}
         if not self.layers:
             raise ValueError("net: holds no Conv3d that could become a Winograd layer")
         self._tiles = {name: Tile.of(tile, conv.kernel_size) for name, conv in self.layers.items()}

@@ -72,12 +72,14 @@ def weight_error(tile: Tile, x_max: float, y_max: float, tiles: int, eps: float)
     return TAIL * eps * sqrt(_steps(tile) + tiles) * sqrt(tiles) * x_max * y_max * size
 
 
-def spatial_error(tile: Tile, channels: int, eps: float) -> float:
+def spatial_error(tile: Tile, channels: int, eps: float, stored: float = 0.0) -> float:
     """Largest error over largest output to expect when U comes from spatial weights, for white inputs and weights.
 
-    eps sqrt(c) times the tile's amplification: what `tile="auto"` holds against the caller's rtol.
+    eps sqrt(c) times the tile's amplification: what `tile="auto"` holds against the caller's rtol. Where U is then
+    rounded to numbers of spacing `stored`, each of its values is off by up to half of that, one rounding more, which
+    the tile amplifies as it does the others.
     """
-    return eps * sqrt(_steps(tile) + channels) * tile.amplification
+    return sqrt(eps**2 * (_steps(tile) + channels) + (stored / 2) ** 2) * tile.amplification
 
 
 def _error(
