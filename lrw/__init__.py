@@ -1,12 +1,14 @@
 """lrw: fast 3D convolutional networks through the Winograd domain.
 
 Convert a network (`to_winograd`), fine-tune it with a low-rank update (`add_low_rank`), score and prune whole Winograd
-columns (`ColumnPruner`), compress it to what is left (`compress`), ready it for its first pass (`warmup`), save it
-without pickle (`save`, `load`), or compile it to a library without Python (`export`). The functions are in `lrw.ops`,
-the modules in `lrw.nn`. Importing `lrw` imports torch, but neither numba nor triton.
+columns (`ColumnPruner`), compress it to what is left (`compress`), hold what its layers compute against float64
+(`check`), ready it for its first pass (`warmup`), save it without pickle (`save`, `load`), or compile it to a library
+without Python (`export`). The functions are in `lrw.ops`, the modules in `lrw.nn`. Importing `lrw` imports torch, but
+neither numba nor triton.
 """
 
 from lrw.callbacks import lightning_callback
+from lrw.check import check
 from lrw.checkpoint import load, save
 from lrw.compress import compress
 from lrw.convert import to_spatial, to_winograd
@@ -31,6 +33,7 @@ __all__ = [
     "__version__",
     "activation_density",
     "add_low_rank",
+    "check",
     "compress",
     "distillation_loss",
     "export",
