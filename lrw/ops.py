@@ -50,7 +50,8 @@ def winograd_conv3d(
     as torch's own convolutions (TF32 by default), "auto" is a tile of 2 outputs unless it is float32 throughout, and
     where both tile and backend are "auto", layers that cuDNN computes faster directly go to it (`lrw.backends.choose`
     says which, and why; with `training=True` where x or weight wants a gradient). Raises ValueError naming the argument
-    for shapes, dtypes, devices and for stride, dilation and groups other than 1.
+    for shapes, dtypes, devices and for stride, dilation and groups other than 1. NaN and infinity in an
+    input may come out as NaN in all outputs of the tiles that read them.
     Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
     """
     if isinstance(input, Tensor) and input.dim() == 4:
