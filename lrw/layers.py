@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from lrw.nn import WinogradLayer
 from lrw_kernels.winograd.tile import Triple
 
 Kind = TypeVar("Kind", bound=nn.Module)
+FUNCTIONS = (FunctionType, MethodType, partial)
 
 
 def named_layers(net: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
@@ -45,7 +47,7 @@ def copied(net: nn.Module) -> nn.Module:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"net: cannot be copied ({reason}); accepted is one that copy.deepcopy takes") from error
     for module in modules:
-        set_here = {name: value for name, value in vars(module).items() if isinstance(value, FunctionType)}
+        set_here = {name: value for name, value in vars(module).items() if isinstance(value, FUNCTIONS)}
         vars(memo[id(module)]).update({name: _rebound(function, memo) for name, function in set_here.items()})
     return copy
 
@@ -56,7 +58,13 @@ def _rebound(value: Any, memo: dict[int, Any]) -> Any:
     deepcopy returns functions as they are: a copied module's own would call the original.
     """
     if isinstance(value, MethodType):
-        return MethodType(value.__func__, _rebound(value.__self__, memo))
+        return MethodType(_rebound(value.__func__, memo), _rebound(value.__self__, memo))
+    if isinstance(value, partial):
+        args, kwargs = (
+            (_rebound(a, memo) for a in value.args),
+            {k: _rebound(a, memo) for k, a in value.keywords.items()},
+        )
+        return partial(_rebound(value.func, memo), *args, **kwargs)
     if id(value) in memo or not isinstance(value, FunctionType):
         return memo.get(id(value), value)
     cells = value.__closure__ or ()

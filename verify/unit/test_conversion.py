@@ -3,7 +3,9 @@
 import copy
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import MethodType
 
 import pytest
 import torch
@@ -127,17 +129,30 @@ def test_spatial_weights_of_pruned_layers_are_nearest_and_say_how_far() -> None:
         lrw.to_spatial(lrw.WinogradConv3d(2, 2, rectified=True))
 
 
-def doubled(conv: nn.Conv3d, method: str) -> nn.Conv3d:
-    """With a wrapper around one of its methods, set on the instance."""
-    inner = getattr(conv, method)
-    setattr(conv, method, lambda *args: 2 * inner(*args))
-    return conv
+def by_closure(conv: nn.Conv3d, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return lambda *args: 2 * inner(*args)
 
 
+def by_method(conv: nn.Conv3d, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return MethodType(lambda self, *args: 2 * inner(*args), conv)
+
+
+def by_partial(conv: nn.Conv3d, inner: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """As accelerate hooks a module."""
+
+    def forward(self: nn.Conv3d, *args: Tensor, factor: float) -> Tensor:
+        assert self.weight is inner.__self__.weight  # type: ignore[attr-defined]
+        return factor * inner(*args)
+
+    return partial(forward, conv, factor=2)
+
+
+@pytest.mark.parametrize("wrap", [by_closure, by_method, by_partial])
 @pytest.mark.parametrize("method", ["forward", "_conv_forward"])
-def test_methods_set_on_an_instance_are_kept_and_call_the_copy(method: str) -> None:
+def test_methods_set_on_an_instance_are_kept_and_call_the_copy(method: str, wrap: Callable[..., object]) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(doubled(nn.Conv3d(1, 2, 3), method), nn.Conv3d(2, 2, 3))
+    net = nn.Sequential(nn.Conv3d(1, 2, 3), nn.Conv3d(2, 2, 3))
+    setattr(net[0], method, wrap(net[0], getattr(net[0], method)))
     converted = lrw.to_winograd(net)
     assert list(converted.report.converted) == ["1"]
     assert f"it has a {method} of its own" in converted.report.skipped["0"]
