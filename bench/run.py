@@ -117,6 +117,7 @@ def _stages(case: Layer, layer: Geometry, times: dict[str, float], share: float)
     return {
         "path": done.plan.path,
         "kernels_ms": round(1e3 * times[f"whole {share}"], 3),
+        "digest_ms": round(1e3 * times[f"digest {share}"], 3),
         "transforms_ms": round(1e3 * times[f"transforms {share}"], 3),
         "gemm_gflops": round(rate / 1e9, 1),
         "peak_gflops": round(peak / 1e9, 1),

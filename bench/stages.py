@@ -12,6 +12,7 @@ from lrw.geometry import Geometry
 from lrw_kernels.cpu import conv, layout, library, threads
 from lrw_kernels.cpu import problem as problems
 from lrw_kernels.cpu.arena import Memory
+from lrw_kernels.cpu.digest import digest
 from lrw_kernels.cpu.machine import host
 from lrw_kernels.cpu.micro import PEAK_STEPS
 
@@ -40,11 +41,12 @@ def prepared(case: Layer, geometry: Geometry) -> conv.Pass:
     return conv.prepared(problem(case, geometry), conv.FORWARD)
 
 
-def stages(case: Layer, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Callable[[], None]]:
-    """The whole pass and the transforms alone, on ready buffers; x is channels_last_3d [1, C, D, H, W]."""
+def stages(case: Layer, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Callable[[], object]]:
+    """The whole pass and the transforms alone, on ready buffers, and the digest of U by which panels are judged; x is
+    channels_last_3d [1, C, D, H, W]."""
     y = torch.empty(1, case.cout, *case.size).to(memory_format=torch.channels_last_3d)
     source, target = (_activations(t) for t in (x, y))
-    runs = {}
+    runs: dict[str, Callable[[], object]] = {}
     for name in ("whole", "transforms"):
         p = problem(case, geometry)
         if name == "transforms":
@@ -52,7 +54,8 @@ def stages(case: Layer, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, C
         panels = Memory.of(p.weight_bytes)
         layout.pack(u.data_ptr(), panels.address, tuple(u.shape), p.machine, "float32", transposed=False, workers=1)
         runs[name] = _run(p, source, panels, target, (x, y))
-    return runs
+    size, workers = u.numel() * u.element_size(), torch.get_num_threads()
+    return {**runs, "digest": lambda: digest(u.data_ptr(), size, workers)}
 
 
 def peak() -> Callable[[], None]:
