@@ -5,18 +5,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lrw.data.npz_file import read_arrays
+from lrw.data.npz_file import as_labels, read_arrays
 from lrw.data.volumes import SPLITS, Split, Volumes
 
 
 def load_medmnist(path: str | Path) -> Volumes:
     """Read a MedMNIST 3D `.npz`: grey images uint8 `[n, D, H, W]`, labels `[n, 1]`, with its official splits.
 
-    The file holds no class names: the classes are "0", "1", ... Pickled arrays are never read.
+    The file holds no class names: the classes are "0", "1", ... and MOST_CLASSES of `lrw.data.limits` at most.
+    Pickled arrays are never read; arrays of more than MOST_BYTES together are refused before anything is unpacked.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: not an `.npz`, an array that is missing, pickled, or of a wrong shape or dtype.
+        ValueError: not an `.npz`, an array that is missing, pickled, too large, or of a wrong shape or dtype; a label
+            out of range. The message names the file.
     """
     path = Path(path)
     if not path.is_file():
@@ -31,7 +33,7 @@ def load_medmnist(path: str | Path) -> Volumes:
 
 def _split(arrays: dict[str, np.ndarray], name: str, path: Path) -> Split:
     images, labels = arrays[f"{name}_images"], arrays[f"{name}_labels"]
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.size == 0:
         raise ValueError(
             f"{path}: {name}_images must be uint8 [n, D, H, W] and not empty, got {images.dtype} {list(images.shape)}"
         )
@@ -41,4 +43,4 @@ def _split(arrays: dict[str, np.ndarray], name: str, path: Path) -> Split:
         raise ValueError(
             f"{path}: {name}_labels must be integers [{len(images)}, 1], got {labels.dtype} {list(labels.shape)}"
         )
-    return Split(torch.from_numpy(images)[:, None], torch.from_numpy(labels.reshape(-1).astype(np.int64)))
+    return Split(torch.from_numpy(images)[:, None], as_labels(labels.reshape(-1), f"{name}_labels", path))

@@ -1,40 +1,92 @@
-"""NumPy archives, read without running code."""
+"""NumPy archives, read without running code and without believing the sizes they claim."""
 
+import math
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from lrw.data.limits import MOST_BYTES, MOST_CLASSES, MOST_DEFLATED
+from lrw.data.parsing import parsing
+
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read_arrays(path: Path, wanted: Sequence[str], kind: str) -> dict[str, np.ndarray]:
-    """The `wanted` arrays of the `.npz` at `path`. Raises ValueError, saying that it is not `kind`, without them."""
-    try:
-        with opened(path) as archive:
-            missing = [key for key in wanted if key not in archive.files]
-            if missing:
-                raise ValueError(f"{', '.join(missing)} missing, found {', '.join(archive.files)}")
-            return {key: archive[key] for key in wanted}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not {kind}: {error}") from error
+    """The `wanted` arrays of the `.npz` at `path`, of MOST_BYTES at most together.
+
+    Raises:
+        ValueError: it is not `kind`: no archive, encrypted, packed by other methods than NumPy's, damaged, without one
+            of the arrays; or an array of Python objects, of another size than it claims, or too large. The message
+            names the file.
+    """
+    with parsing(path, f"is not {kind}"), zipfile.ZipFile(path) as archive:
+        found = _names(archive)
+        missing = [key for key in wanted if key not in found]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing, found {', '.join(found)}")
+        members = [archive.getinfo(f"{key}.npy") for key in wanted]
+        size = sum(member.file_size for member in members)
+        if size > MOST_BYTES:
+            raise ValueError(f"its arrays take {size} bytes; accepted are at most {MOST_BYTES}")
+        return {key: _read(archive, member, key) for key, member in zip(wanted, members, strict=True)}
 
 
 def names(path: Path) -> list[str]:
-    """The names of the arrays in the `.npz` at `path`; none where it is something else."""
-    try:
-        with opened(path) as archive:
-            return list(archive.files)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        return []
+    """The names of the arrays in the `.npz` at `path`.
+
+    Raises:
+        ValueError: it is no archive, or has two arrays of one name.
+    """
+    with parsing(path, "is not an .npz archive"), zipfile.ZipFile(path) as archive:
+        return _names(archive)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    """`with opened(path) as archive:` the archive, and the file closed whatever it turns out to be."""
-    with path.open("rb") as file:  # here: np.load, given a path, leaves it open when the archive is broken
-        archive = np.load(file, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array")
-        yield archive
+def as_labels(labels: np.ndarray, what: str, path: Path) -> Tensor:
+    """The integers `labels` as int64, of the same shape.
+
+    Raises:
+        ValueError: one below 0 or from MOST_CLASSES on; the message names the file and `what` they are.
+    """
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= MOST_CLASSES:
+        raise ValueError(f"{path}: {what} go from {lowest} to {highest}; accepted are 0 to {MOST_CLASSES - 1}")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    found = [name.removesuffix(".npy") for name in archive.namelist()]
+    if len(set(found)) < len(found):
+        raise ValueError("it holds two arrays of one name")
+    return found
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, key: str) -> np.ndarray:
+    if member.compress_type not in _METHODS:
+        raise ValueError(f"{key} is packed by method {member.compress_type}; accepted are stored and deflated members")
+    if member.file_size > MOST_DEFLATED * member.compress_size:
+        raise ValueError(f"{key} claims {member.file_size} bytes, packed into {member.compress_size}")
+    with archive.open(member) as file:
+        _check_header(file, member.file_size, key)
+        file.seek(0)
+        array: np.ndarray = npy.read_array(file, allow_pickle=False)
+        return array
+
+
+def _check_header(file: IO[bytes], size: int, key: str) -> None:
+    """The shape and dtype that are claimed must fill the member exactly."""
+    version = npy.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"{key} is written in .npy version {version}; accepted are {', '.join(map(str, _HEADERS))}")
+    shape, _, dtype = _HEADERS[version](file)
+    if dtype.hasobject:
+        raise ValueError(f"{key} holds Python objects, which are never read (allow_pickle=False)")
+    claimed = math.prod(shape) * dtype.itemsize
+    if claimed != size - file.tell():
+        raise ValueError(f"{key} claims {claimed} bytes for {dtype} {list(shape)}, it holds {size - file.tell()}")
