@@ -4,6 +4,7 @@ Source of the first layout: Antonelli et al., "The Medical Segmentation Decathlo
 13:4128, 2022. Cubes labelled by their centre voxel are our way to make a classification task of it.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from lrw.checks import check_volume_size
 from lrw.data.folders import load_classes
+from lrw.data.limits import MOST_VOXELS
 from lrw.data.nifti_cubes import load_decathlon
 from lrw.data.nifti_file import SUFFIXES, as_grey, read_nifti
 from lrw.data.volumes import Volumes
@@ -36,13 +38,15 @@ def load_nifti(
 
     Volumes are turned to the nearest right-anterior-superior axes; the channels of a 4-D file are C. Grey
     values are clipped at the 0.5 and 99.5 percentile of the volume and scaled to 0..255. All samples stay in
-    memory.
+    memory. A volume, as it is stored and as it is resampled, has MOST_VOXELS of `lrw.data.limits` at most, a label map
+    MOST_CLASSES different labels.
 
     Raises:
         FileNotFoundError: no such folder; an image without its label map.
         ImportError: nibabel is not installed.
-        ValueError: a wrong `size` or `cubes_per_class`; too few volumes; a file that is not a NIfTI volume or
-            does not fit its label map. The message names the file.
+        ValueError: a wrong `size` or `cubes_per_class`; too few volumes; a file that is not a NIfTI volume, is damaged
+            or too large (`lrw.data.nifti_file.read_nifti`), or does not fit its label map: in shape, or in place by
+            more than a tenth of a voxel. The message names the file.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,15 +62,20 @@ def load_nifti(
 
 def _read_covering(path: Path, size: tuple[int, int, int]) -> Tensor:
     """Read a volume as uint8 `[C, *size]`: resampled to cover the size, cropped around its centre."""
-    values, spacing = read_nifti(path)
-    grey = as_grey(values, path)
-    extent = [side * step for side, step in zip(grey.shape[1:], spacing, strict=True)]
+    volume = read_nifti(path)
+    extent = [side * step for side, step in zip(volume.size, volume.spacing, strict=True)]
     scale = max(wanted / length for wanted, length in zip(size, extent, strict=True))
     covering = [max(wanted, round(length * scale)) for wanted, length in zip(size, extent, strict=True)]
+    if len(volume.stored) * math.prod(covering) > MOST_VOXELS:
+        raise ValueError(
+            f"{path}: with a voxel spacing of {volume.spacing} it takes {covering} voxels to cover size {size}; "
+            f"accepted are at most {MOST_VOXELS}"
+        )
+    grey = as_grey(volume, path)
     # Averaging first where an axis shrinks: plain interpolation would skip voxels.
     depth, height, width = (min(old, new) for old, new in zip(grey.shape[1:], covering, strict=True))
-    volume = functional.adaptive_avg_pool3d(grey[None].float(), (depth, height, width))
-    volume = functional.interpolate(volume, size=covering, mode="trilinear", align_corners=False)[0]
+    covered = functional.adaptive_avg_pool3d(grey[None].float(), (depth, height, width))
+    covered = functional.interpolate(covered, size=covering, mode="trilinear", align_corners=False)[0]
     for axis, (side, wanted) in enumerate(zip(covering, size, strict=True), start=1):
-        volume = volume.narrow(axis, (side - wanted) // 2, wanted)
-    return volume.round().to(torch.uint8)
+        covered = covered.narrow(axis, (side - wanted) // 2, wanted)
+    return covered.round().to(torch.uint8)

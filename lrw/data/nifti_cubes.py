@@ -1,16 +1,22 @@
 """Medical Segmentation Decathlon tasks as classification: cubes named by the label of their centre voxel."""
 
 import json
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from lrw.data.folders import files_in, stack_alike
-from lrw.data.nifti_file import SUFFIXES, as_grey, read_nifti
+from lrw.data.limits import MOST_CLASSES, MOST_TEXT
+from lrw.data.nifti_file import SUFFIXES, NiftiVolume, as_grey, as_labels, read_nifti
+from lrw.data.parsing import parsing
 from lrw.data.split import three_ways
 from lrw.data.volumes import SPLITS, Split, Volumes
+
+_MOST_APART = 0.1  # of a voxel: rounding of an affine stays far below, a shift that moves labels far above
 
 
 def load_decathlon(
@@ -21,7 +27,7 @@ def load_decathlon(
     Raises:
         FileNotFoundError: an image without its label map.
         ValueError: fewer than three volumes; a file that is unreadable or does not fit its label map; label
-            maps of a single value.
+            maps of a single value, or of more than MOST_CLASSES.
     """
     paths = files_in(folder / "imagesTr", SUFFIXES)
     missing = [path.name for path in paths if not (folder / "labelsTr" / path.name).is_file()]
@@ -36,6 +42,10 @@ def load_decathlon(
     values = torch.unique(torch.cat([split_values for _, split_values in drawn.values()]))
     if len(values) < 2:
         raise ValueError(f"{folder / 'labelsTr'}: label maps must hold at least two values, got {values.tolist()}")
+    if len(values) > MOST_CLASSES:
+        raise ValueError(
+            f"{folder / 'labelsTr'}: label maps must hold at most {MOST_CLASSES} values, got {len(values)}"
+        )
     splits = {name: Split(cubes, torch.searchsorted(values, own)) for name, (cubes, own) in drawn.items()}
     return Volumes(folder.name, _names(folder, values), splits["train"], splits["val"], splits["test"])
 
@@ -47,9 +57,9 @@ def _concatenate(images: list[tuple[Path, Tensor]]) -> Tensor:
 
 def _cubes(path: Path, size: tuple[int, int, int], per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw the cubes of one volume, uint8 `[n, C, *size]`, and the labels at their centres, int64 `[n]`."""
-    values, _ = read_nifti(path)
-    labels = _read_labels(path.parent.parent / "labelsTr" / path.name, path, values.shape)
-    grey = as_grey(values, path)
+    volume = read_nifti(path)
+    labels = _read_labels(path.parent.parent / "labelsTr" / path.name, path, volume)
+    grey = as_grey(volume, path)
     # Half a cube of black on each side lets a cube sit on any voxel; F.pad names the last axis first.
     rim = [amount for side in reversed(size) for amount in (side // 2, side - side // 2 - 1)]
     padded = functional.pad(grey, rim)
@@ -66,15 +76,27 @@ def _cubes(path: Path, size: tuple[int, int, int], per_class: int, generator: to
     return torch.stack(cubes), torch.tensor(centres)
 
 
-def _read_labels(path: Path, image: Path, shape: torch.Size) -> Tensor:
-    """Label map int64 `[D, H, W]` for an image of `shape` `[C, D, H, W]`."""
-    values, _ = read_nifti(path)
-    if values.shape[0] != 1 or values.shape[1:] != shape[1:]:
-        raise ValueError(f"{path}: shape must be {list(shape[1:])} as in {image}, got {list(values.shape)}")
-    labels = values[0].round().long()
-    if not torch.equal(labels.float(), values[0]) or int(labels.min()) < 0:
-        raise ValueError(f"{path}: a label map must hold whole numbers from 0, got others")
-    return labels
+def _read_labels(path: Path, image_path: Path, image: NiftiVolume) -> Tensor:
+    """The label map int64 `[D, H, W]` of an image, which must have its shape and lie where it lies."""
+    labels = read_nifti(path)
+    if len(labels.stored) != 1 or labels.size != image.size:
+        raise ValueError(
+            f"{path}: shape must be {list(image.size)} as in {image_path}, got {list(labels.stored.shape)}"
+        )
+    apart = _apart(image, labels) / min(image.spacing)
+    if apart > _MOST_APART:
+        raise ValueError(
+            f"{path}: must lie where {image_path} lies, their corners are {apart:.3g} voxels apart; "
+            f"accepted are at most {_MOST_APART}"
+        )
+    return as_labels(labels, path)[0]
+
+
+def _apart(first: NiftiVolume, second: NiftiVolume) -> float:
+    """The longest way between equal corners of two volumes of one size, in millimetres."""
+    corners = np.array([(*corner, 1) for corner in product(*((0, side - 1) for side in reversed(first.size)))])
+    moved = corners @ (first.affine - second.affine).T
+    return float(np.linalg.norm(moved[:, :3], axis=1).max())
 
 
 def _near(mask: Tensor, reach: int) -> Tensor:
@@ -99,13 +121,20 @@ def _draw_voxels(candidates: Tensor, count: int, generator: torch.Generator) -> 
 
 def _names(folder: Path, values: Tensor) -> tuple[str, ...]:
     """Class names of the label values, from `dataset.json` where it names them, otherwise "label 2"."""
-    named: dict[str, str] = {}
     description = folder / "dataset.json"
-    if description.is_file():
-        try:
-            labels = json.loads(description.read_text(encoding="utf-8")).get("labels", {})
-            named = {str(key): str(name) for key, name in labels.items()}
-        except (ValueError, AttributeError) as error:
-            raise ValueError(f"{description} is not a Decathlon description with a table of labels: {error}") from error
+    named = _read_names(description) if description.is_file() else {}
     defaults = {value: "background" if value == 0 else f"label {value}" for value in values.tolist()}
     return tuple(named.get(str(value), default) for value, default in defaults.items())
+
+
+def _read_names(path: Path) -> dict[str, str]:
+    """The table of labels of a Decathlon description: label -> its name."""
+    with parsing(path, "is not a Decathlon description with a table of labels"):
+        if path.stat().st_size > MOST_TEXT:
+            raise ValueError(f"it has {path.stat().st_size} bytes; accepted are at most {MOST_TEXT}")
+        description = json.loads(path.read_text(encoding="utf-8"))
+        named: dict[str, str] = description.get("labels", {})
+        for label, name in named.items():
+            if not isinstance(name, str) or not name.isprintable():
+                raise ValueError(f"the name of label {label} is {name!r}; accepted is printable text")
+        return named
