@@ -1,5 +1,7 @@
 """Small data sets on disk as the loaders expect them, the folder of the real ones, and when two loads are equal."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -58,17 +60,31 @@ def write_decathlon(folder: Path, count: int = 4) -> None:
     (folder / "imagesTr" / "._v0.nii.gz").write_bytes(b"not a volume")
 
 
-def write_clip(path: Path, frames: np.ndarray, codec: str = "mpeg4") -> None:
-    """Encode RGB frames uint8 [D, H, W, 3]."""
+def write_clip(
+    path: Path,
+    frames: np.ndarray,
+    codec: str = "mpeg4",
+    *,
+    times: Sequence[int] | None = None,
+    between: int = 0,
+    container_format: str | None = None,
+) -> None:
+    """Encode RGB frames uint8 [D, H, W, 3], shown at 25 a second or at `times` in ms, `between` of them as B-frames."""
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), mode="w") as container:
+    with av.open(str(path), mode="w", format=container_format) as container:
         stream: Any = container.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
         stream.bit_rate = 4_000_000
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        stream.codec_context.max_b_frames = between
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for index, frame in enumerate(frames):
+            shown: Any = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            if times is not None:
+                shown.pts, shown.time_base = times[index], Fraction(1, 1000)
+            container.mux(stream.encode(shown))
         container.mux(stream.encode())
 
 
