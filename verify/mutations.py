@@ -3,7 +3,7 @@
 import struct
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ FUZZED = settings(max_examples=max(100, settings().max_examples))
 _DOCUMENTED = (ValueError, TypeError, FileNotFoundError, PermissionError)
 _NUMBERS = {
     "b": (-128, -1, 0, 1, 127),
-    "h": (-32768, -1, 0, 1, 2, 8, 32767),
+    "h": (-32768, -1, 64, 512, 32767),
     "i": (-(2**31), -1, 0, 1, 7, 2**16, 2**24 + 1, 2**31 - 1),
     "q": (-(2**63), -1, 0, 1, 2**40, 2**63 - 1),
     "f": (float("nan"), float("inf"), -float("inf"), 0.0, -1.0, 1e-30, 1e6, 3e38),
@@ -26,16 +26,17 @@ _NUMBERS = {
 
 @st.composite
 def mutated(draw: st.DrawFn, whole: bytes, most: int = 3) -> bytes:
-    """`whole` with up to `most` places flipped, cut out, doubled, filled, or overwritten by an extreme number."""
+    """`whole` with up to `most` places flipped or overwritten by odd numbers, or else cut, doubled or filled too."""
     data = bytearray(whole)
+    actions = draw(st.sampled_from((("flip", "number"), ("flip", "number", "cut", "end", "double", "fill"))))
     for _ in range(draw(st.integers(1, most))):
         start = draw(st.integers(0, len(data)))
         stop = min(len(data), start + draw(st.sampled_from((1, 2, 4, 16, 200))))
-        match draw(st.sampled_from(("flip", "cut", "end", "double", "fill", "number"))):
+        match draw(st.sampled_from(actions)):
             case "flip":
-                data[start:stop] = bytes(
-                    byte ^ draw(st.integers(1, 255)) for byte in data[start : min(stop, start + 4)]
-                )
+                data[start : start + 1] = bytes(byte ^ draw(st.integers(1, 255)) for byte in data[start : start + 1])
+            case "number":
+                overwrite(data, start, draw(numbers(draw(st.sampled_from("bhiqfd")))))
             case "cut":
                 del data[start:stop]
             case "end":
@@ -44,19 +45,36 @@ def mutated(draw: st.DrawFn, whole: bytes, most: int = 3) -> bytes:
                 data[start:start] = data[start:stop]
             case "fill":
                 data[start:start] = bytes([draw(st.sampled_from((0, 32, 255)))]) * draw(st.integers(1, 300))
-            case "number":
-                kind = draw(st.sampled_from(sorted(_NUMBERS)))
-                number = struct.pack(draw(st.sampled_from("<>")) + kind, draw(st.sampled_from(_NUMBERS[kind])))
-                data[start : start + len(number)] = number
     return bytes(data)
+
+
+@st.composite
+def with_odd_fields(draw: st.DrawFn, whole: bytes, fields: Sequence[tuple[int, str]], most: int = 4) -> bytes:
+    """`whole` with up to `most` of its `fields` (byte, format as of struct) set to small or extreme numbers."""
+    data = bytearray(whole)
+    for start, kind in draw(st.lists(st.sampled_from(fields), min_size=1, max_size=most)):
+        overwrite(data, start, draw(numbers(kind)))
+    return bytes(data)
+
+
+def overwrite(data: bytearray, start: int, content: bytes) -> None:
+    """`content` over what is there; `data` keeps its length."""
+    length = len(data)
+    data[start : start + len(content)] = content
+    del data[length:]
+
+
+@st.composite
+def numbers(draw: st.DrawFn, kind: str) -> bytes:
+    """A number of the format `kind` as bytes of either order: small, or at an end of its range."""
+    number = draw(st.sampled_from(_NUMBERS[kind]) | (st.integers(0, 16) if kind in "bhiq" else st.floats(0.1, 10)))
+    return struct.pack(draw(st.sampled_from("<<<>")) + kind, number)
 
 
 def json_values(leaves: int = 5) -> st.SearchStrategy[object]:
     """Anything that can be written as JSON: nulls, huge numbers, texts that no terminal shows, nested tables."""
-    numbers = st.sampled_from((0, -1, 2**31, 10**400, 1e308, float("nan"), float("inf")))
-    leaf = (
-        st.none() | st.booleans() | numbers | st.text(max_size=4) | st.sampled_from(("\ud800", "\x1b[2J", "x" * 5000))
-    )
+    values = st.sampled_from((0, -1, 2**31, 10**400, 1e308, float("nan"), float("inf")))
+    leaf = st.none() | st.booleans() | values | st.text(max_size=4) | st.sampled_from(("\ud800", "\x1b[2J", "x" * 5000))
     return st.recursive(
         leaf,
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

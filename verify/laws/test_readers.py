@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrw.data import load, load_medmnist, load_nifti, load_segmentation
-from verify.mutations import FUZZED, json_values, judged, mutated, written
+from verify.mutations import FUZZED, json_values, judged, mutated, with_odd_fields, written
 from verify.unit.small_data import medmnist_arrays, write_nifti
 
 MEDMNIST = {name: np.asarray(array) for name, array in medmnist_arrays((2, 3, 2)).items()}
@@ -22,6 +22,14 @@ SEGMENTED = {
     "labels": np.arange(3 * 24, dtype=np.int16).reshape(3, 2, 3, 4) % 3,
     "fold": np.arange(3),
 }
+
+
+METHODS = (zipfile.ZIP_STORED,) * 4 + (zipfile.ZIP_DEFLATED,) * 4 + (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+HEADER = (  # of NIfTI-1: shape, type, spacing and scaling, codes, quaternion and sform
+    *[(40 + 2 * index, "h") for index in range(8)],
+    *[(70, "h"), (72, "h"), (252, "h"), (254, "h")],
+    *[(start + 4 * index, "f") for start, count in ((76, 8), (108, 3), (256, 18)) for index in range(count)],
+)
 
 
 def packed(members: dict[str, bytes], method: int) -> bytes:
@@ -42,8 +50,8 @@ def npy(array: np.ndarray) -> bytes:
 def archives(draw: st.DrawFn, arrays: dict[str, np.ndarray]) -> bytes:
     """An `.npz` with a damaged archive, or a sound one with a damaged array in it."""
     members = {name: npy(array) for name, array in arrays.items()}
-    method = draw(st.sampled_from((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)))
-    if draw(st.booleans()):
+    method = draw(st.sampled_from(METHODS))
+    if draw(st.integers(0, 2)) == 0:
         return draw(mutated(packed(members, method)))
     name = draw(st.sampled_from(sorted(members)))
     members[name] = draw(mutated(members[name]) | st.builds(npy, odd_arrays(arrays[name])) | odd_headers(members[name]))
@@ -98,12 +106,11 @@ def volume(folder: Path, dtype: str) -> bytes:
 @st.composite
 def damaged_volumes(draw: st.DrawFn, sound: bytes) -> tuple[str, bytes]:
     """How the file is to end, and what it holds: damaged before it is packed, after, or not packed."""
-    head = draw(mutated(sound[:352]) | st.just(sound[:352]))
-    content = draw(st.just(head + sound[352:]) | mutated(head + sound[352:], 1))
+    content = draw(with_odd_fields(sound, HEADER) | mutated(sound) | st.just(sound))
     if draw(st.booleans()):
         return ".nii", content
     archive = gzip.compress(content, mtime=0)
-    return ".nii.gz", draw(st.just(archive) | mutated(archive))
+    return ".nii.gz", draw(st.just(archive) | (mutated(archive) if content == sound else st.nothing()))
 
 
 @FUZZED
