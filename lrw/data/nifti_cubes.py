@@ -128,13 +128,20 @@ def _names(folder: Path, values: Tensor) -> tuple[str, ...]:
 
 
 def _read_names(path: Path) -> dict[str, str]:
-    """The table of labels of a Decathlon description: label -> its name."""
+    """The table of labels of a description: label -> its name, which nnU-Net writes as name -> label.
+
+    Names of several labels at once (its regions) are passed over.
+    """
     with parsing(path, "is not a Decathlon description with a table of labels"):
         if path.stat().st_size > MOST_TEXT:
             raise ValueError(f"it has {path.stat().st_size} bytes; accepted are at most {MOST_TEXT}")
         description = json.loads(path.read_text(encoding="utf-8"))
-        named: dict[str, str] = description.get("labels", {})
-        for label, name in named.items():
-            if not isinstance(name, str) or not name.isprintable():
-                raise ValueError(f"the name of label {label} is {name!r}; accepted is printable text")
+        named: dict[str, str] = {}
+        for key, value in description.get("labels", {}).items():
+            label, name = (key, value) if isinstance(value, str) else (str(value), key)
+            if isinstance(value, list) and all(isinstance(part, int) for part in value):
+                continue
+            if not label.isdecimal() or not name.isprintable():
+                raise ValueError(f"{key!r}: {value!r} in labels; accepted are a number and its printable name")
+            named[label] = name
         return named

@@ -12,9 +12,14 @@ from lrw.data import SPLITS, load, load_nifti
 from verify.unit.small_data import DATA, identical, needs_data, write_decathlon, write_nifti
 
 
-def test_decathlon_cubes_are_named_by_their_centre(tmp_path: Path) -> None:
+DECATHLON = {"0": "background", "1": "bright", "2": "grey"}
+NNUNET = {"background": 0, "bright": 1, "grey": 2, "both": [1, 2]}
+
+
+@pytest.mark.parametrize("labels", [DECATHLON, NNUNET])
+def test_decathlon_cubes_are_named_by_their_centre(tmp_path: Path, labels: dict[str, object]) -> None:
     write_decathlon(tmp_path / "Task")
-    description = {"labels": {"0": "background", "1": "bright", "2": "grey"}}
+    description = {"labels": labels}
     (tmp_path / "Task" / "dataset.json").write_text(json.dumps(description))
     volumes = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6)
     assert (volumes.name, volumes.classes) == ("Task", ("background", "bright", "grey"))
