@@ -11,7 +11,6 @@ import torch
 from lrw.data import SPLITS, load, load_nifti
 from verify.unit.small_data import DATA, identical, needs_data, write_decathlon, write_nifti
 
-
 DECATHLON = {"0": "background", "1": "bright", "2": "grey"}
 NNUNET = {"background": 0, "bright": 1, "grey": 2, "both": [1, 2]}
 
