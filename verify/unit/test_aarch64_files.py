@@ -13,10 +13,10 @@ import pytest
 from lrw_kernels.aarch64 import Artifacts, build, build_network, missing_tools, run_network
 from lrw_kernels.aarch64.abi import ABI_VERSION
 from lrw_kernels.aarch64.archive import archive
-from lrw_kernels.aarch64.elf import read_elf
 from lrw_kernels.aarch64.link import link_shared
 from lrw_kernels.aarch64.network import Network
 from lrw_kernels.aarch64.targets import TARGETS, find_target
+from lrw_kernels.native.elf import read_elf
 from verify.unit.exported_networks import ARM, THREADS, TINY, Builder, case, need
 
 

@@ -16,10 +16,10 @@ from lrw_kernels.aarch64 import guard, ir, lower
 from lrw_kernels.aarch64.abi import exported_symbols
 from lrw_kernels.aarch64.assemble import assemble
 from lrw_kernels.aarch64.code import Code
-from lrw_kernels.aarch64.elf import read_elf
-from lrw_kernels.aarch64.macho import read_macho
-from lrw_kernels.aarch64.objects import ObjectFile
 from lrw_kernels.aarch64.targets import find_target
+from lrw_kernels.native.elf import read_elf
+from lrw_kernels.native.macho import read_macho
+from lrw_kernels.native.objects import ObjectFile
 from verify.unit.exported_networks import ARM, NATIVE, THREADS, Builder, call, case
 from verify.unit.test_aarch64_files import object_of
 

@@ -1,9 +1,9 @@
 """The guard on what leaves the house: an object or a library is for its target, and shows and needs what it should."""
 
 from lrw_kernels.aarch64 import abi
-from lrw_kernels.aarch64.elf import read_elf
-from lrw_kernels.aarch64.macho import read_macho
 from lrw_kernels.aarch64.targets import Target
+from lrw_kernels.native.elf import read_elf
+from lrw_kernels.native.macho import read_macho
 
 # What a library may take from elsewhere, if it is there: what asks the system about the processor. `no-builtins` keeps
 # LLVM from making loops into memset.

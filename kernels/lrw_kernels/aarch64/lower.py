@@ -21,6 +21,7 @@ from lrw_kernels.aarch64.guard import check_object
 from lrw_kernels.aarch64.targets import Target, find_target
 from lrw_kernels.aarch64.weighed import DIGEST, DIGEST_ARGUMENTS
 from lrw_kernels.cpu.library import WORK_KERNEL
+from lrw_kernels.native.compile import numba_ir
 
 _MESSAGE_LINES = 8
 
@@ -57,17 +58,16 @@ def _run_child(arguments: list[str], folder: str) -> tuple[int, str]:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """The child's: our modules, none of our Numba settings; no optimisation for this machine, a new cache."""
+    """The child's: our modules, none of our Numba settings; no optimisation for this machine."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     return inherited | {
         "NUMBA_OPT": "0",
         "NUMBA_LOOP_VECTORIZE": "0",
         "NUMBA_CPU_NAME": "generic",
         "NUMBA_CPU_FEATURES": "",
-        "NUMBA_CACHE_DIR": str(Path(folder, "cache")),
         "PYTHONPATH": os.pathsep.join(os.path.abspath(path) for path in sys.path),
         "PYTHONHASHSEED": "0",
-        "PYTHONWARNINGS": "ignore",  # Numba's, that the fresh cache cannot keep what refers to Python objects
+        "PYTHONWARNINGS": "ignore",
     }
 
 
@@ -105,21 +105,6 @@ def keep_from_this_machine() -> None:
 def _leave_at_end_of_input() -> None:
     os.read(0, 1)
     os._exit(1)
-
-
-def numba_ir(function: Callable[..., None], arguments: int) -> tuple[str, str]:
-    """Name and unoptimised LLVM IR of a kernel's function of so many int64, callees included."""
-    # Any: Numba says that it is typed, but is not.
-    compiler: Any = import_module("numba.core.compiler")
-    types: Any = import_module("numba.core.types")
-    machine: Any = import_module("numba.core.registry").cpu_target
-    flags = compiler.Flags()
-    flags.error_model = "numpy"
-    flags.nrt = False  # callees inherit it: no reference counts anywhere
-    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
-    contexts = machine.typing_context, machine.target_context
-    result = compiler.compile_extra(*contexts, function, (types.int64,) * arguments, types.void, flags, {})
-    return result.fndesc.llvm_func_name, result.library.get_llvm_str()
 
 
 def emit_object(code: Code, target: Target) -> bytes:
@@ -163,7 +148,7 @@ def _functions(code: Code) -> list[tuple[str, Callable[..., None], int]]:
 
 
 def _closed(name: str, function: Callable[..., None], arguments: int, target: Target, layout: str) -> str:
-    compiled, text = numba_ir(function, arguments)
+    compiled, text = numba_ir(function, ("int64",) * arguments)
     ir.check_raw(text, target.vector_bits)
     return ir.wrapped(ir.close_module(text, target, layout), compiled, name, arguments, target)
 

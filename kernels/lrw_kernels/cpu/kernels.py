@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from numba import njit
-
 from lrw_kernels.cpu.intrinsics import (
     accumulate,
     copy_number,
@@ -27,9 +25,9 @@ from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.program import ADDRESS, Program
 from lrw_kernels.cpu.vector import BYTES
+from lrw_kernels.native.settings import helper
 
 Kernel = Callable[..., None]
-helper = njit(error_model="numpy")
 
 
 @helper

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import import_module
 
-from lrw_kernels.cpu import compiled
 from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.micro import forward_micro, weight_grad_micro
 from lrw_kernels.cpu.program import Program
+from lrw_kernels.native import compiled
 
 TRANSFORM, PRODUCTS, RANGE, WORK = 8, 7, 4, 1  # arguments
 
@@ -36,7 +36,7 @@ class Kernel:
     @property
     def address(self) -> int:
         """Where it lies in this process's memory, compiled for this machine."""
-        return compiled.address(self.text, self.count, self.function)
+        return compiled.address(self.text, ("int64",) * self.count, self.function)
 
 
 def transform(program: Program) -> Kernel:

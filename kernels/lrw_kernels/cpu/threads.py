@@ -8,12 +8,14 @@ Without one (or in a forked child, where the runtime's threads are gone) the cal
 import ctypes
 import os
 import re
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lrw_kernels.cpu import compiled, records
+from lrw_kernels.cpu import records
 from lrw_kernels.cpu.library import WORK, WORK_KERNEL
+from lrw_kernels.native import compiled
 
 _RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so")
 _forked = False
@@ -68,5 +70,9 @@ def _loaded() -> list[Any]:
     except OSError:
         return []
     paths = dict.fromkeys(line.split(maxsplit=5)[5] for line in lines if line.count(" ") >= 5 and "/" in line)
-    runtimes = [path for path in paths if _RUNTIME.match(Path(path).name) and Path(path).exists()]
-    return [ctypes.CDLL(path) for path in sorted(runtimes, key=lambda path: "torch" not in path)]
+    runtimes = [path for path in paths if _RUNTIME.match(Path(path).name)]
+    found = []
+    for path in sorted(runtimes, key=lambda path: "torch" not in path):
+        with suppress(OSError):  # a file of that name that is only mapped is no code of this process, nor made so here
+            found.append(ctypes.CDLL(path, mode=os.RTLD_NOLOAD))
+    return found

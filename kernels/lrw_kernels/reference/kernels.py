@@ -1,18 +1,14 @@
-"""The plain Numba kernels everything else is judged by. All in one file, because Numba's cache does not see callees
-in other files change.
+"""The plain Numba kernels everything else is judged by.
 
 Layouts: activations x, y [N, D, H, W, C]; the Winograd domain v, m [K, tiles, C] with tiles = N*nd*nh*nw, row-major;
 transformed weights u [K, Cin, Cout]. Sums run in the arrays' own dtype. Scratch comes from the caller, nothing is
 allocated and nothing raised, so that the undecorated bodies (`.py_func`) also lower to a library without a runtime.
 """
 
-from numba import njit
-
-# error_model="numpy": integer division without a zero check, which would need Python's exceptions.
-kernel = njit(cache=True, nogil=True, error_model="numpy")
+from lrw_kernels.reference.kernel import Kernel
 
 
-@kernel
+@Kernel
 def apply_along(matrix, src, dst, outer, inner):
     """dst[o, p, i] = sum_k matrix[p, k] src[o, k, i] on flat src [outer*n*inner] and dst [outer*rows*inner]."""
     rows, n = matrix.shape
@@ -29,7 +25,7 @@ def apply_along(matrix, src, dst, outer, inner):
                         dst[to + i] += factor * src[start + i]
 
 
-@kernel
+@Kernel
 def transform_patch(m_d, m_h, m_w, patch, scratch, channels):
     """Apply m_d, m_h, m_w [rows, n] to a patch [n_d, n_h, n_w, C]; the result [r_d, r_h, r_w, C] ends in `scratch`."""
     apply_along(m_d, patch, scratch, 1, m_h.shape[1] * m_w.shape[1] * channels)
@@ -37,7 +33,7 @@ def transform_patch(m_d, m_h, m_w, patch, scratch, channels):
     apply_along(m_w, patch, scratch, m_d.shape[0] * m_h.shape[0], channels)
 
 
-@kernel
+@Kernel
 def load_patch(x, n, d, h, w, size_d, size_h, size_w, patch):
     """patch [size_d, size_h, size_w, C] = x[n] from (d, h, w) on, zero outside x."""
     channels = x.shape[4]
@@ -51,7 +47,7 @@ def load_patch(x, n, d, h, w, size_d, size_h, size_w, patch):
                     at += 1
 
 
-@kernel
+@Kernel
 def add_patch(y, n, d, h, w, size_d, size_h, size_w, patch):
     """y[n] from (d, h, w) on += patch [size_d, size_h, size_w, C]; what falls outside y is dropped."""
     channels = y.shape[4]
@@ -65,7 +61,7 @@ def add_patch(y, n, d, h, w, size_d, size_h, size_w, patch):
                 at += channels
 
 
-@kernel
+@Kernel
 def gather_transform(x, m_d, m_h, m_w, start, step, grid, kept, patch, scratch, v):
     """v[k, tile] = position kept[k] of (m_d x m_h x m_w) applied to the patch of x at start + tile * step.
 
@@ -88,7 +84,7 @@ def gather_transform(x, m_d, m_h, m_w, start, step, grid, kept, patch, scratch, 
                     tile += 1
 
 
-@kernel
+@Kernel
 def scatter_transform(v, m_d, m_h, m_w, start, step, grid, kept, patch, scratch, y):
     """The adjoint of `gather_transform`: y at start + tile * step += (m_d x m_h x m_w) applied to v's positions.
 
@@ -115,7 +111,7 @@ def scatter_transform(v, m_d, m_h, m_w, start, step, grid, kept, patch, scratch,
                     tile += 1
 
 
-@kernel
+@Kernel
 def column_products(a, b, out):
     """out[k] = a[k] b[k] for a [K, I, J], b [K, J, L], out [K, I, L]."""
     for k in range(a.shape[0]):
@@ -128,7 +124,7 @@ def column_products(a, b, out):
                     out[k, i, n] += factor * b[k, j, n]
 
 
-@kernel
+@Kernel
 def direct_conv3d(x, w, padding, y):
     """Direct stride-1 convolution (cross-correlation, as torch): x [N,D,H,W,Cin], w [rd,rh,rw,Cin,Cout]."""
     for n in range(y.shape[0]):

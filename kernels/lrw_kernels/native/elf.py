@@ -1,11 +1,11 @@
-"""As much of an ELF64 little-endian file as the guards ask for: symbols and needed libraries."""
+"""As much of an ELF64 little-endian file as checks of it ask for: symbols and needed libraries."""
 
 from dataclasses import dataclass
-from struct import iter_unpack, unpack_from
+from struct import error, iter_unpack, unpack_from
 
-from lrw_kernels.aarch64.objects import ObjectFile
+from lrw_kernels.native.objects import ObjectFile
 
-_SYMTAB, _DYNAMIC, _DYNSYM = 2, 6, 11
+_SYMTAB, _DYNAMIC, _NOBITS, _DYNSYM = 2, 6, 8, 11
 _DT_NEEDED = 1
 
 
@@ -19,10 +19,17 @@ class _Section:
 def read_elf(data: bytes) -> ObjectFile:
     """Read an object or a shared library; the latter's dynamic symbols are what counts.
 
-    Raises ValueError when `data` is not a little-endian ELF64 file.
+    Raises ValueError when `data` is not a little-endian ELF64 file, or a damaged one.
     """
     if data[:6] != b"\x7fELF\x02\x01":
         raise ValueError(f"not a little-endian ELF64 file: begins with {data[:6]!r}")
+    try:
+        return _read(data)
+    except (error, IndexError) as damage:
+        raise ValueError(f"a damaged ELF64 file: {damage}") from damage
+
+
+def _read(data: bytes) -> ObjectFile:
     sections = _sections(data)
     tables = [s for s in sections if s.kind == _DYNSYM] or [s for s in sections if s.kind == _SYMTAB]
     exported, undefined = set(), set()
@@ -42,6 +49,8 @@ def _sections(data: bytes) -> list[_Section]:
     found = []
     for at in range(start, start + size * count, size):
         kind, offset, length, link = unpack_from("<I", data, at + 4) + unpack_from("<QQI", data, at + 24)
+        if kind != _NOBITS and offset + length > len(data):
+            raise ValueError(f"a damaged ELF64 file: a section ends at {offset + length} of {len(data)} bytes")
         found.append(_Section(kind, link, data[offset : offset + length]))
     return found
 

@@ -1,0 +1,67 @@
+"""Numba under our own settings: what a user sets for code of his own neither changes nor breaks a kernel.
+
+Settings come from NUMBA_* variables, from a .numba_config.yaml in the current folder and from the program itself; some
+are read once for a process, others whenever something is compiled. Ours are all of Numba's defaults.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib import import_module
+from typing import Any
+
+# Defaults that would follow the environment all the same: a profiler's variable turns both on.
+_FIXED = {"NUMBA_ENABLE_PROFILING": "0", "NUMBA_DEBUGINFO": "0"}
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """While this lasts, Numba compiles under our settings; then theirs are back. Other threads' compilations wait."""
+    # Any: Numba says that it is typed, but is not.
+    config: Any = import_module("numba.core.config")
+    lock: Any = import_module("numba.core.compiler_lock").global_compiler_lock
+    with lock:
+        context = import_module("numba.core.registry").cpu_target.target_context  # where new, made under their settings
+        context.refresh()
+        theirs, read_again = _values(config), config.reload_config
+        processor, made_inside = context._internal_codegen, context.cached_internal_func
+        try:
+            config.reload_config = lambda: None  # which the compiler calls each time, to follow the environment
+            vars(config).update(_defaults(config))
+            context._internal_codegen, context.cached_internal_func = _code_generator(), _made_inside
+            yield
+        finally:
+            context._internal_codegen, context.cached_internal_func = processor, made_inside
+            vars(config).update(theirs)
+            config.reload_config = read_again
+
+
+def helper(function: Callable[..., Any]) -> Any:
+    """`function` for kernels to call: a decorator. Numba's own would give it back as it is where the compiler is off."""
+    njit: Any = import_module("numba").njit
+    with own_settings():
+        return njit(error_model="numpy")(function)
+
+
+_made_inside: dict[Any, Any] = {}  # what Numba compiles on the way, otherwise shared with code under other settings
+
+
+def _values(config: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(config).items() if name.isupper()}
+
+
+@lru_cache(maxsize=1)
+def _defaults(config: Any) -> dict[str, Any]:
+    """Every setting as Numba has it in an empty environment; but not its number of threads, which belongs to a pool."""
+    theirs = _values(config)
+    try:
+        config._env_reloader.process_environ(_FIXED | {"NUMBA_NUM_THREADS": str(config.NUMBA_NUM_THREADS)})
+        return _values(config)
+    finally:
+        vars(config).update(theirs)
+
+
+@lru_cache(maxsize=1)
+def _code_generator() -> Any:
+    """For this processor: Numba's own keeps to the processor that was set when it was made."""
+    return import_module("numba.core.codegen").JITCPUCodegen("lrw")
