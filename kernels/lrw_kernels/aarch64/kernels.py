@@ -8,7 +8,8 @@ from math import isqrt
 
 from lrw_kernels.aarch64.image import SECTION_BITS, Section
 from lrw_kernels.cpu.intrinsics import get, get_byte, put
-from lrw_kernels.cpu.kernels import clear, helper
+from lrw_kernels.cpu.kernels import clear
+from lrw_kernels.native.settings import helper
 
 WORD = 0xFFFFFFFF
 BLOCK_BYTES = 64

@@ -28,10 +28,11 @@ from lrw_kernels.cpu.intrinsics import (
     spin,
     take,
 )
-from lrw_kernels.cpu.kernels import Kernel, clear, helper
+from lrw_kernels.cpu.kernels import Kernel, clear
 from lrw_kernels.cpu.mix import STRIPE
 from lrw_kernels.cpu.records import Products, Side
 from lrw_kernels.cpu.vector import BYTES
+from lrw_kernels.native.settings import helper
 
 
 @helper

@@ -25,7 +25,7 @@ def read_elf(data: bytes) -> ObjectFile:
         raise ValueError(f"not a little-endian ELF64 file: begins with {data[:6]!r}")
     try:
         return _read(data)
-    except (error, IndexError) as damage:
+    except (error, IndexError, OverflowError) as damage:
         raise ValueError(f"a damaged ELF64 file: {damage}") from damage
 
 

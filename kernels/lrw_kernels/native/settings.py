@@ -37,7 +37,7 @@ def own_settings() -> Iterator[None]:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """`function` for kernels to call: a decorator. Numba's own would give it back as it is where the compiler is off."""
+    """`function` for kernels to call: a decorator. Numba's own gives it back as it is where the compiler is off."""
     njit: Any = import_module("numba").njit
     with own_settings():
         return njit(error_model="numpy")(function)

@@ -1,8 +1,9 @@
 """Convolution of every channel by itself."""
 
-from lrw_kernels.cpu.kernels import Kernel, helper
+from lrw_kernels.cpu.kernels import Kernel
 from lrw_kernels.cpu.operators.intrinsics import depthwise_at, depthwise_pixel
 from lrw_kernels.cpu.operators.records import FLOAT
+from lrw_kernels.native.settings import helper
 
 
 @helper

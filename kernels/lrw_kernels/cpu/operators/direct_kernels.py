@@ -1,12 +1,13 @@
 """Convolution by gathering patches and multiplying them with packed weights; and channel by channel."""
 
 from lrw_kernels.cpu.intrinsics import copy_number, get, put
-from lrw_kernels.cpu.kernels import Kernel, helper, panel_products
+from lrw_kernels.cpu.kernels import Kernel, panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run, store_float
 from lrw_kernels.cpu.operators.records import FLOAT, PIECE_FIELDS, PLACE_FIELDS
 from lrw_kernels.cpu.program import ADDRESS
 from lrw_kernels.cpu.ranges import first_vector
+from lrw_kernels.native.settings import helper
 
 PIECE = PIECE_FIELDS * ADDRESS
 PLACE = PLACE_FIELDS * ADDRESS

@@ -1,6 +1,6 @@
 """Means and variances of groups of channels, such that they hold where the mean is far larger than the deviation."""
 
-from lrw_kernels.cpu.kernels import Kernel, clear, helper
+from lrw_kernels.cpu.kernels import Kernel, clear
 from lrw_kernels.cpu.operators.intrinsics import (
     load_float,
     row_squares,
@@ -10,6 +10,7 @@ from lrw_kernels.cpu.operators.intrinsics import (
     store_float,
 )
 from lrw_kernels.cpu.operators.records import FLOAT
+from lrw_kernels.native.settings import helper
 
 
 @helper

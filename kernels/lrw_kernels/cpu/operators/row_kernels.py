@@ -1,7 +1,8 @@
 """Operators that do the same to every pixel: a function of it, softmax."""
 
-from lrw_kernels.cpu.kernels import Kernel, helper
+from lrw_kernels.cpu.kernels import Kernel
 from lrw_kernels.cpu.operators.intrinsics import apply, rows_at, softmax_pixel
+from lrw_kernels.native.settings import helper
 
 
 @helper
