@@ -46,6 +46,8 @@ def _read(data: bytes) -> ObjectFile:
 
 def _sections(data: bytes) -> list[_Section]:
     (start,), (size, count) = unpack_from("<Q", data, 0x28), unpack_from("<HH", data, 0x3A)
+    if start + size * count > len(data):
+        raise ValueError(f"a damaged ELF64 file: its sections end at {start + size * count} of {len(data)} bytes")
     found = []
     for at in range(start, start + size * count, size):
         kind, offset, length, link = unpack_from("<I", data, at + 4) + unpack_from("<QQI", data, at + 24)

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 MOST_BYTES = 64 << 20  # of a file that is read at all; objects have thousands
 _MOST_LINKS = 40  # on the way to the folder, as Linux has it
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
-_DIGEST = 32
+_DIGEST = 32  # bytes
 _said = False
 
 
@@ -35,8 +35,8 @@ def read(name: str) -> bytes | None:
                 data = file.read(MOST_BYTES)
         except FileNotFoundError:
             return None
-        whole = hashlib.sha256(data[_DIGEST:]).digest() == data[:_DIGEST]
-        return data[_DIGEST:] if whole else None
+        content = data[_DIGEST:]
+        return content if _digest(name, content) == data[:_DIGEST] else None
     return None
 
 
@@ -50,10 +50,15 @@ def write(name: str, data: bytes) -> Path | None:
         with TemporaryDirectory(dir=folder, prefix="writing-") as drafts:
             draft = Path(drafts, name)
             with open(draft, "xb", opener=_open_private) as file:
-                file.write(hashlib.sha256(data).digest() + data)
+                file.write(_digest(name, data) + data)
             os.replace(draft, folder / name)
         return folder
     return None
+
+
+def _digest(name: str, data: bytes) -> bytes:
+    """The name is part of it: a file under another's name is damage too."""
+    return hashlib.sha256(name.encode() + b"\0" + data).digest()
 
 
 def say(line: str) -> None:
@@ -78,7 +83,7 @@ def _said_once() -> Iterator[None]:
     except _Refused as error:
         say_once(f"{error}; accepted in LRW_CACHE_DIR is a folder only this user may write to")
     except OSError as error:
-        say_once(f"{error.filename} cannot be written or read: {error.strerror}")
+        say_once(f"{error.filename or _chosen()} cannot be written or read: {error.strerror}")
 
 
 class _Refused(Exception):
