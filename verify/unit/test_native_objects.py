@@ -33,7 +33,9 @@ def is_own(data: bytes) -> bool:
 
 
 KERNEL = f"define void @{ENTRY}(i64 %a) {{\n  ret void\n}}\n"
-OTHER_MACHINE = "x86_64-unknown-linux-gnu" if binding.get_process_triple().startswith("aarch64") else "aarch64-linux-gnu"
+OTHER_MACHINE = (
+    "x86_64-unknown-linux-gnu" if binding.get_process_triple().startswith("aarch64") else "aarch64-linux-gnu"
+)
 
 
 def test_an_object_of_this_machine_with_the_entry_is_one() -> None:

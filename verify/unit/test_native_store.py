@@ -10,7 +10,9 @@ from lrw_kernels.native import store
 
 Prepare = Callable[[Path], Path]
 OTHER = 54_321  # a user nobody is
-needs_root = pytest.mark.skipif(getattr(os, "geteuid", lambda: 1)() != 0, reason="gives files to another user, which root may")
+needs_root = pytest.mark.skipif(
+    getattr(os, "geteuid", lambda: 1)() != 0, reason="gives files to another user, which root may"
+)
 pytestmark = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="nothing is kept on this system")
 
 
