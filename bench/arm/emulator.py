@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 from bench.arm.program import CPU, Program
 from bench.arm.tools import call, require
+from lrw_kernels.native.store import private_folder
 
 HERE = Path(__file__).parent
 TOOLS = ("gcc", "qemu-aarch64")
@@ -144,19 +145,24 @@ def parse_misses(text: str) -> dict[int, Misses]:
 
 
 def cache_folder() -> Path:
-    """Where plugins and peers are kept: $LRW_BENCH_CACHE, or lrw-bench in the user's cache."""
-    return Path(os.environ.get("LRW_BENCH_CACHE") or Path.home() / ".cache" / "lrw-bench").absolute()
+    """Where plugins and peers are kept: $LRW_BENCH_CACHE, or lrw-bench in the user's cache; made where it is missing.
+
+    What lies there is run. Raises OSError where that is not a folder only this user may write to.
+    """
+    return private_folder(_chosen_folder())
 
 
 def probe_cache() -> None:
-    """Make the cache folder. Raises OSError, with its place, where nothing can be written into it."""
-    folder = cache_folder()
+    """Make the cache folder. Raises OSError, with its place, where nothing can be written into it or others could."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=folder):
+        with TemporaryDirectory(dir=cache_folder()):
             pass
     except OSError as error:
-        raise OSError(f"cache folder {folder} (LRW_BENCH_CACHE): {error.strerror}") from error
+        raise OSError(f"cache folder {_chosen_folder()} (LRW_BENCH_CACHE): {error.strerror}") from error
+
+
+def _chosen_folder() -> Path:
+    return Path(os.environ.get("LRW_BENCH_CACHE") or Path.home() / ".cache" / "lrw-bench").absolute()
 
 
 def plugin(name: str) -> Path:

@@ -90,6 +90,17 @@ def test_what_cannot_be_written_is_refused_before_anything_is_measured(
     assert re.fullmatch(rf"bench_arm: {re.escape(expected)}[\w ]+\n", capsys.readouterr().err)
 
 
+def test_a_cache_others_may_write_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program.tools, "require", lambda *_: None)
+    monkeypatch.setenv("LRW_BENCH_CACHE", str(tmp_path))
+    tmp_path.chmod(0o777)
+    assert program.main([]) == 2
+    said = f"bench_arm: cache folder {tmp_path} (LRW_BENCH_CACHE): others may write to {tmp_path} (mode 0777)\n"
+    assert capsys.readouterr().err == said
+
+
 def test_a_file_that_cannot_be_written_any_more_gives_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

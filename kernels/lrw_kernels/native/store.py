@@ -25,10 +25,17 @@ _DIGEST = 32  # bytes
 _said = False
 
 
+class Refused(PermissionError):
+    """A folder or file that others have a hand in, or may have."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errno.EPERM, why)
+
+
 def read(name: str) -> bytes | None:
     """What was written under `name`; None where there is nothing, or what is there is damaged or not this user's."""
     with _said_once():
-        path = _private_folder() / name
+        path = private_folder(_chosen()) / name
         try:
             with open(path, "rb", opener=_open_itself) as file:
                 _check(path, os.fstat(file.fileno()), own=True)
@@ -46,7 +53,7 @@ def write(name: str, data: bytes) -> Path | None:
     Returns the folder it lies in; None where nothing can be kept.
     """
     with _said_once():
-        folder = _private_folder()
+        folder = private_folder(_chosen())
         with TemporaryDirectory(dir=folder, prefix="writing-") as drafts:
             draft = Path(drafts, name)
             with open(draft, "xb", opener=_open_private) as file:
@@ -80,14 +87,10 @@ def _said_once() -> Iterator[None]:
     """What keeps a file from being used ends the block, and is said."""
     try:
         yield
-    except _Refused as error:
-        say_once(f"{error}; accepted in LRW_CACHE_DIR is a folder only this user may write to")
+    except Refused as error:
+        say_once(f"{error.strerror}; accepted in LRW_CACHE_DIR is a folder only this user may write to")
     except OSError as error:
         say_once(f"{error.filename or _chosen()} cannot be written or read: {error.strerror}")
-
-
-class _Refused(Exception):
-    """A folder or file that others have a hand in, or may have."""
 
 
 def _chosen() -> Path:
@@ -98,14 +101,17 @@ def _chosen() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lrw")
     except RuntimeError:
-        raise _Refused("this user has no home") from None
+        raise Refused("this user has no home") from None
 
 
-def _private_folder() -> Path:
-    """The real path of the chosen folder, made where it is missing. Raises _Refused where it may not be used."""
+def private_folder(chosen: Path) -> Path:
+    """The folder's real path, made where it is missing.
+
+    Raises Refused where it is not this user's alone, OSError where it cannot be made.
+    """
     if not hasattr(os, "geteuid"):
-        raise _Refused("this system does not say whose a file is")
-    chosen = _chosen().absolute()
+        raise Refused("this system does not say whose a file is")
+    chosen = chosen.absolute()
     here, ahead, links = Path(chosen.anchor), list(reversed(chosen.parts[1:])), 0
     _check(here, os.lstat(here))
     while ahead:
@@ -130,19 +136,22 @@ def _private_folder() -> Path:
 
 
 def _made(path: Path) -> os.stat_result:
-    with suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    return os.lstat(path)
+    try:
+        return os.lstat(path)
+    except FileNotFoundError:
+        with suppress(FileExistsError):  # another process was faster
+            os.mkdir(path, 0o700)
+        return os.lstat(path)
 
 
 def _check(path: Path, found: os.stat_result, *, own: bool = False) -> None:
-    """Raise _Refused unless it belongs to this user (or on the way there to root) and others may not change it."""
+    """Raise Refused unless it belongs to this user (or on the way there to root) and others may not change it."""
     user, mode = os.geteuid(), stat.S_IMODE(found.st_mode)
     if found.st_uid != user and (own or found.st_uid != 0):
-        raise _Refused(f"{path} belongs to user {found.st_uid}, this is user {user}")
+        raise Refused(f"{path} belongs to user {found.st_uid}, this is user {user}")
     shared = bool(mode & _OTHERS) and not stat.S_ISLNK(found.st_mode)  # links have no mode of their own
     if shared and (own or not mode & stat.S_ISVTX):
-        raise _Refused(f"others may write to {path} (mode {mode:04o})")
+        raise Refused(f"others may write to {path} (mode {mode:04o})")
 
 
 def _open_itself(path: str, flags: int) -> int:
