@@ -14,7 +14,8 @@ ENTRY = "lrw_kernel"
 
 
 def compile_object(make: Callable[[], Callable[..., None]], arguments: Sequence[str]) -> bytes:
-    """The object of the function that `make` gives; its function ENTRY takes every number of `numbers` as an int64."""
+    """The object of the function that `make` gives. Its function ENTRY takes only int64: integers as they are, of an
+    array the numbers `_kinds` lists."""
     binding, machine = llvm()
     with own_settings():
         name, text = numba_ir(make(), arguments)
