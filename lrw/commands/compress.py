@@ -49,7 +49,11 @@ def add(commands: Any) -> None:
     for name, kind, metavar, text in rows:
         p.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, default=default[name], help=text)
     p.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    p.add_argument("--fresh", action="store_true", help="start over, even where --out holds an unfinished run")
+    p.add_argument(
+        "--fresh",
+        action="store_true",
+        help="start over: remove what an earlier run left in --out, and nothing else there",
+    )
     p.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
     p.add_argument("--quiet", action="store_true", help="no progress")
     p.set_defaults(

@@ -1,6 +1,5 @@
 """The network that a command line names: where its architecture and its weights come from, and what it is fed."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from lrw import checks, nets
-from lrw.checkpoint import fill, is_saved, load, read_state_dict
+from lrw.checkpoint import fill, is_saved, load, read, read_state_dict
+from lrw.job import trained
+from lrw.job.folder import COMPRESSED, REPORT
+from lrw.layers import named_layers
 from lrw.nets import UNet3D
 
 Size = tuple[int, int, int]
 NAMES = (*nets.NAMES, "unet3d")
-_REPORT, _COMPRESSED = "report.json", "compressed.safetensors"
 
 
 @dataclass(frozen=True)
@@ -84,20 +85,37 @@ class Source:
 def from_run(folder: str | os.PathLike[str], said: Source) -> tuple[Source, Path]:
     """(the network of a finished `lrw compress`, its compressed weights); what is `said` holds.
 
-    Raises ValueError where `folder` is none.
+    Raises ValueError where `folder` is none, or its files are damaged or not of one run.
     """
-    path = Path(folder) / _REPORT
+    path = Path(folder) / REPORT
     if not path.is_file():
-        raise ValueError(f"weights: {folder} holds no {_REPORT}; accepted is the folder of a finished lrw compress")
+        raise ValueError(f"weights: {folder} holds no {REPORT}; accepted is the folder of a finished lrw compress")
     try:
-        report = json.loads(path.read_text())
-        config, data = report["config"], report["data"]
-        depth, height, width = data["size"]
-        found = Source(config["net"], data["channels"], data["classes"], config["width"], (depth, height, width))
-    except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"weights: {path} is not a report this version can read ({error!r})") from error
+        run = trained.read(path)
+    except ValueError as error:
+        raise ValueError(f"weights: {error}") from error
+    depth, height, width = run.size
+    found = Source(run.net, run.channels, run.classes, run.width, (depth, height, width))
+    _check_described(found, path, Path(folder) / COMPRESSED)
     given = {f.name: value for f in fields(said) if (value := getattr(said, f.name)) is not None}
-    return replace(found, **given), Path(folder) / _COMPRESSED
+    return replace(found, **given), Path(folder) / COMPRESSED
+
+
+def _check_described(source: Source, report: Path, weights: Path) -> None:
+    """Raise ValueError where `weights` is no network of the sizes that the report says, before room is taken for it."""
+    description, tensors = read(weights)
+    try:
+        with torch.device("meta"):
+            plain = source._plain()
+    except (RuntimeError, OverflowError) as error:  # torch's words for sizes that no tensor can have
+        raise ValueError(f"weights: {report} describes a network that cannot be made") from error
+    of_layers = tuple(f"{name}." for name in description["layers"])
+    sizes = {name: tensor.shape for name, tensor in plain.state_dict().items() if not name.startswith(of_layers)}
+    found = {name: tensor.shape for name, tensor in tensors.items() if not name.startswith(of_layers)}
+    channels = {name: (conv.in_channels, conv.out_channels) for name, conv in named_layers(plain, nn.Conv3d).items()}
+    stored = {name: (layer["in_channels"], layer["out_channels"]) for name, layer in description["layers"].items()}
+    if sizes != found or any(channels.get(name) != size for name, size in stored.items()):
+        raise ValueError(f"weights: {report} does not describe the network in {weights}; they are not of one run")
 
 
 def _called(place: str) -> nn.Module:

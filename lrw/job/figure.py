@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lrw import files
 from lrw.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -15,7 +16,10 @@ _KEPT, _DROPPED = "#1f6f8b", "#e6e6e6"
 
 
 def draw(report: "Report", geometries: Mapping[str, Geometry], path: Path) -> Path | None:
-    """Write the figure to `path`; None where matplotlib is not installed."""
+    """Write the figure to `path`, whole or not at all; None where matplotlib is not installed.
+
+    Raises OSError naming the file where it cannot be written.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -37,7 +41,8 @@ def draw(report: "Report", geometries: Mapping[str, Geometry], path: Path) -> Pa
     for ax, (name, geometry) in zip(axes, geometries.items(), strict=False):
         _draw_columns(ax, name, geometry)
     _draw_history(bottom.subplots(), report)
-    figure.savefig(path, dpi=120)
+    with files.whole(path) as partial:
+        figure.savefig(partial, dpi=120, format="png")
     return path
 
 

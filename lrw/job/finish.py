@@ -8,11 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lrw import files
 from lrw.checkpoint import load, save
 from lrw.compress import compress, measure
 from lrw.data import Volumes
 from lrw.export import compare, export
-from lrw.job import figure
+from lrw.job import figure, folder
 from lrw.job.config import JobConfig
 from lrw.job.progress import Reporter
 from lrw.job.report import ExportRow, LayerRow, Report
@@ -34,7 +35,9 @@ def finish(
     out = Path(config.out)
     example = next(volumes.batches("test", 1))[0]
     compressed = compress(net, example)
-    saved = save(compressed, out / "compressed.safetensors")
+    saved = out / folder.COMPRESSED
+    with files.whole(saved) as partial:
+        save(compressed, partial)
     state.accuracy["compressed"] = plain(evaluate(load(saved, dense), volumes, "test"))
     sizes = input_sizes(compressed, example)
     rows = _time_layers(dense, net, compressed, sizes, reporter)
@@ -48,14 +51,13 @@ def finish(
         network_ms=_time_networks(dense, compressed, example),
         export=_export(config, compressed, example, reporter),
         history=state.history,
-        files={"compressed": str(saved), "dense": str(out / "dense.safetensors"), "report": str(out / "report.json")},
+        files={"compressed": str(saved), "dense": str(out / folder.DENSE), "report": str(out / folder.REPORT)},
         threads=torch.get_num_threads(),
     )
-    drawn = figure.draw(
-        report, {name: layer.geometry for name, layer in winograd_layers(net).items()}, out / "report.png"
-    )
+    geometries = {name: layer.geometry for name, layer in winograd_layers(net).items()}
+    drawn = figure.draw(report, geometries, out / folder.FIGURE)
     report.files |= {"figure": str(drawn)} if drawn else {}
-    report.write(out / "report.json")
+    report.write(out / folder.REPORT)
     return report
 
 
@@ -119,7 +121,7 @@ def _export(config: JobConfig, compressed: nn.Module, example: Tensor, reporter:
         return None
     reporter.say(f"exporting the network for {config.target}")
     try:
-        built = export(compressed, example, Path(config.out) / "export", name=config.net, target=config.target)
+        built = export(compressed, example, Path(config.out) / folder.EXPORT, name=config.net, target=config.target)
     except RuntimeError as error:  # the compiler or linker failed: the rest of the job stands
         return ExportRow(config.target, None, None, "", f"not exported: {error}", None)
     check, difference = _check_exported(built, compressed, example)

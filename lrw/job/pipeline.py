@@ -4,39 +4,33 @@ Data flows one way: config -> state (checkpointed after every epoch) -> finished
 """
 
 from copy import deepcopy
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from reprlib import repr as short
 from time import perf_counter
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrw import data, nets
+from lrw import data, files, nets
 from lrw.checkpoint import fill, read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
 from lrw.distill import distillation_loss
+from lrw.job import folder, restore
 from lrw.job import state as checkpoint
 from lrw.job.config import JobConfig
 from lrw.job.finish import finish
 from lrw.job.progress import Reporter
 from lrw.job.report import Report
-from lrw.job.state import JobState
+from lrw.job.restore import Stage
+from lrw.job.state import JobState, Scores
 from lrw.job.training import Metrics, evaluate, train_epoch
 from lrw.lowrank import add_low_rank, count_parameters
 from lrw.pruning import ColumnPruner
 
 SMOOTHING = 0.05  # of the labels
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stretch of training: its name and its epochs."""
-
-    name: str
-    epochs: int
 
 
 class Job:
@@ -46,15 +40,19 @@ class Job:
         self.config, self.volumes, self.reporter, self.state = config, volumes, reporter, state
         self.out = Path(config.out)
         self.stages = (
-            Stage("train", 0 if config.weights else config.epochs),
-            Stage("finetune", config.finetune_epochs),
-            Stage("retrain", config.retrain_epochs),
+            Stage("train", 0 if config.weights else config.epochs, "dense"),
+            Stage("finetune", config.finetune_epochs, "finetuned"),
+            Stage("retrain", config.retrain_epochs, "retrained"),
         )
         self.dense = self._build_dense()
-        self.net, self.pruner = self._restore()
+        if state.stage == 0:
+            self._convert(deepcopy(self.dense))  # refuses a tile or rank now, not after the dense training
+            self.net, self.pruner = self.dense, None
+        else:
+            self.net, self.pruner = self._convert(self.dense)
         self.optimizer = self._new_optimizer()
-        if state.optimizer:
-            self.optimizer.load_state_dict(state.optimizer)
+        if state.stage > 0 or state.history:
+            self._restore()
 
     # --- building and restoring --------------------------------------------------------------------------------------
 
@@ -72,20 +70,20 @@ class Job:
             fill(net, read_state_dict(self.config.weights), refusal)
         return net
 
-    def _restore(self) -> tuple[nn.Module, ColumnPruner | None]:
-        """The network (and pruner) of the state's stage, with the state's tensors."""
+    def _restore(self) -> None:
+        """Take the state's tensors. Raises ValueError naming the checkpoint where they are none of this job's."""
         state = self.state
-        if state.stage == 0:
-            self._convert(deepcopy(self.dense))  # refuses a tile or rank now, not after the dense training
-            if state.model:
-                self.dense.load_state_dict(state.model)
-            return self.dense, None
-        net, pruner = self._convert(self.dense)
-        net.load_state_dict(state.model)
-        pruner.load_state_dict(state.pruner)
-        if pruner.done:
-            pruner.detach()
-        return net, pruner
+        try:
+            restore.check_progress(state, self.stages, self.config.stages)
+            restore.load_network(self.net, state.model)
+            restore.load_optimizer(self.optimizer, state.optimizer)
+            if self.pruner is not None:
+                restore.load_pruner(self.pruner, state.pruner)
+        except ValueError as error:
+            path = checkpoint.path_in(self.out)
+            raise ValueError(f"out: {path} does not fit this job ({error}); --fresh starts over") from error
+        if self.pruner is not None and self.pruner.done:
+            self.pruner.detach()
 
     def _convert(self, dense: nn.Module) -> tuple[nn.Module, ColumnPruner]:
         torch.manual_seed(self.config.seed)
@@ -163,13 +161,15 @@ class Job:
         """The dense network as trained, or as given."""
         teacher = deepcopy(self.dense)
         if self.config.weights is None:
-            fill(teacher, read_state_dict(self.out / "dense.safetensors"), "dense.safetensors of this run does not fit")
+            path = self.out / folder.DENSE
+            fill(teacher, read_state_dict(path), f"out: {path} does not fit this job")
         return teacher.eval()
 
     def _note(self, stage: Stage, epoch: int, loss: float, metrics: Metrics, seconds: float) -> None:
         state = self.state
         state.seconds[stage.name] = state.seconds.get(stage.name, 0.0) + seconds
-        state.history.append({"stage": stage.name, "epoch": epoch + 1, "loss": loss, **checkpoint.plain(metrics)})
+        scores: Scores = checkpoint.plain(metrics)
+        state.history.append({"stage": stage.name, "epoch": epoch + 1, **scores})
         state.epoch = epoch + 1
         self._checkpoint()
         auc = "" if metrics.auc is None else f", AUC {metrics.auc:.3f}"
@@ -177,11 +177,11 @@ class Job:
                           f"val accuracy {metrics.accuracy:.3f}{auc}  {seconds:.1f} s")  # fmt: skip
 
     def _close_stage(self, index: int, stage: Stage) -> None:
-        milestone = {"train": "dense", "finetune": "finetuned", "retrain": "retrained"}[stage.name]
-        self._milestone(milestone)
-        self.state.parameters[milestone] = list(count_parameters(self.net))
+        self._milestone(stage.milestone)
+        self.state.parameters[stage.milestone] = list(count_parameters(self.net))
         if stage.name == "train":
-            save(self.net, self.out / "dense.safetensors")
+            with files.whole(self.out / folder.DENSE) as partial:
+                save(self.net, partial)
             self.net, self.pruner = self._convert(self.dense)
         if index + 1 < len(self.stages):
             self.optimizer = self._new_optimizer()
@@ -205,23 +205,28 @@ class Job:
 def run(config: JobConfig, reporter: Reporter, *, resume: bool = False, fresh: bool = False) -> Report:
     """Do the whole job in folder `config.out`, or with `resume` what is left of it.
 
-    Raises ValueError (or FileNotFoundError) for settings and data that are not accepted, for an unfinished run in the
-    folder without `resume` or `fresh`, and for `resume` with other settings. KeyboardInterrupt leaves the last
-    checkpoint whole.
+    Files of one run only: `fresh` removes those of an earlier one first, once nothing is left to refuse. Raises
+    ValueError (or FileNotFoundError) for settings and data that are not accepted, for a run in the folder, finished or
+    not, without `resume` or `fresh`, and for `resume` with other settings or a checkpoint that is not this job's;
+    OSError naming the file where one cannot be written. That, like KeyboardInterrupt, leaves the last checkpoint whole.
     """
     out = Path(config.out)
-    state = None if fresh else checkpoint.read(out)
     if resume:
-        state = _resumable(state, config)
-    elif state is not None and not state.finished:
-        raise ValueError(f"out: {out} holds an unfinished run; --resume goes on with it, --fresh starts over")
+        state = _resumable(checkpoint.read(out), config)
     else:
         state = JobState(config.to_dict())
+        folder.check_replaceable(out, config.weights) if fresh else folder.check_unused(out)
+    if config.export != "none":
+        folder.check_export(out)
     volumes = data.load(config.data, seed=config.seed)
     if volumes.segmented:
         raise ValueError(f"data: {config.data} has a label for each voxel; this job trains classifiers")
     reporter.say(f"data {config.data}, net {config.net} (width {config.width}), files in {out}/")
-    return Job(config, volumes, reporter, state).run()
+    job = Job(config, volumes, reporter, state)
+    if fresh:
+        folder.clear(out)
+    folder.clear_partial(out)
+    return job.run()
 
 
 def _resumable(state: JobState | None, config: JobConfig) -> JobState:
@@ -231,7 +236,7 @@ def _resumable(state: JobState | None, config: JobConfig) -> JobState:
     if different:
         key = different[0]
         raise ValueError(
-            f"{key}: {config.to_dict()[key]!r}; the run in {config.out} was started with {state.config[key]!r}"
+            f"{key}: {config.to_dict()[key]!r}; the run in {config.out} was started with {short(state.config[key])}"
         )
     return state
 

@@ -1,7 +1,6 @@
 """The report of a job: plain numbers, as JSON and as tables for people."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lrw import files
 from lrw.compress import LayerSize
+from lrw.job.plain import Plain
+from lrw.job.state import Epoch, Scores
 from lrw.version import __version__
 
 MILESTONES = {
@@ -71,15 +73,15 @@ class ExportRow:
 class Report:
     """All of a job's results."""
 
-    config: dict[str, Any]
-    data: dict[str, Any]
-    accuracy: dict[str, dict[str, Any]]
+    config: dict[str, Plain]
+    data: dict[str, Plain]
+    accuracy: dict[str, Scores]
     seconds: dict[str, float]
     parameters: dict[str, list[int]]
     layers: list[LayerRow]
     network_ms: dict[str, float]
     export: ExportRow | None
-    history: list[dict[str, Any]]
+    history: list[Epoch]
     files: dict[str, str]
     threads: int
 
@@ -88,10 +90,9 @@ class Report:
         return {"lrw": __version__, **asdict(self)}
 
     def write(self, path: Path) -> None:
-        """Write JSON to `path`, whole or not at all."""
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
-        os.replace(partial, path)
+        """Write JSON to `path`, whole or not at all. Raises OSError naming the file where it cannot be written."""
+        with files.whole(path) as partial:
+            partial.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
 
     def show(self, console: Console) -> None:
         """Print the tables."""

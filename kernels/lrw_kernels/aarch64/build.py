@@ -34,7 +34,8 @@ def build_network(
     Files appear in `out_dir` (made if missing) complete or not at all, the manifest last; libraries that an earlier
     build of the same name left there go. The manifest notes `versions`, of what the network comes from, beside those of
     the packages and the linker used here. Raises ValueError for an unknown target or number of threads and for a folder
-    that holds another network, RuntimeError when lowering or linking fails.
+    that holds another network, RuntimeError when lowering or linking fails, OSError naming the
+    folder or file that cannot be written.
     """
     machine = find_target(target)
     _check_folder(Path(out_dir), network.name)
@@ -46,16 +47,34 @@ def build_network(
     return Artifacts.load(folder / _manifest(network.name), note)
 
 
+def networks_in(folder: Path) -> list[str]:
+    """The names of the networks whose libraries are in `folder`."""
+    before, after = _manifest("*").split("*")
+    return sorted(path.name[len(before) : -len(after)] for path in folder.glob(_manifest("*")))
+
+
+def network_files(folder: Path, name: str) -> list[Path]:
+    """Those files of network `name` that lie in `folder`; its example's only where the network itself is there."""
+    own = [_manifest(name), *_libraries(name), f"lrw_{name}.h", f"lrw_{name}.weights"]
+    there = [folder / file for file in own if (folder / file).is_file()]
+    beside = [folder / file for file in example.sources(name, "") if (folder / file).is_file()]
+    return there + beside if there else []
+
+
+def _libraries(name: str) -> tuple[str, ...]:
+    return f"liblrw_{name}.so", f"liblrw_{name}.a", f"lrw_{name}.o"
+
+
 def _manifest(name: str) -> str:
     return f"lrw_{name}.json"
 
 
 def _check_folder(folder: Path, name: str) -> None:
     """Raise ValueError where `folder` holds another network, whose example and CMake file have the same names."""
-    others = sorted(path.name for path in folder.glob(_manifest("*")) if path.name != _manifest(name))
+    others = [other for other in networks_in(folder) if other != name]
     if others:
         raise ValueError(
-            f"out: {folder} holds another network ({others[0]}); accepted is another folder for {name!r}, "
+            f"out: {folder} holds another network ({_manifest(others[0])}); accepted is another folder for {name!r}, "
             "or this one without that network's files"
         )
 
@@ -67,10 +86,12 @@ def _folder(folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
-    except BaseException:
+    except BaseException as error:
         for path in made:
             with suppress(OSError):  # was never made, or holds what others put there
                 path.rmdir()
+        if isinstance(error, OSError) and error.filename is None:  # a full disk does not say which
+            error.filename = str(folder)
         raise
 
 
@@ -104,7 +125,7 @@ def _publish(drafts: list[Path], folder: Path, name: str) -> None:
     Libraries of earlier builds go first: of a form that was not made now they would be taken for this build's.
     """
     manifest = _manifest(name)
-    for stale in (manifest, f"liblrw_{name}.so", f"liblrw_{name}.a", f"lrw_{name}.o"):
+    for stale in (manifest, *_libraries(name)):
         (folder / stale).unlink(missing_ok=True)
     for draft in sorted(drafts, key=lambda path: path.name == manifest):
         os.replace(draft, folder / draft.name)

@@ -34,11 +34,19 @@ def lower(code: Code, target: str = "aarch64-linux-gnu") -> bytes:
     find_target(target)
     with TemporaryDirectory(prefix="lrw-lower-") as folder:
         source, product = Path(folder, "code.json"), Path(folder, "network.o")
-        source.write_text(code.to_json())
+        _put(source, code.to_json())
         status, message = _run_child([str(source), str(product), "--target", target], folder)
         if status != 0:
             raise RuntimeError(f"lowering {code.name} for {target} gave exit status {status}\n{message}")
         return product.read_bytes()
+
+
+def _put(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        error.filename = str(path)  # a full disk does not say which
+        raise
 
 
 def _run_child(arguments: list[str], folder: str) -> tuple[int, str]:
