@@ -77,9 +77,11 @@ def _first_interrupt() -> Iterator[None]:
     ours = current_thread() is main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, on_signal)
-    yield
-    if ours and next(pressed) == 1:  # otherwise the process is about to leave
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours and next(pressed) == 1:  # otherwise the process is about to leave
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _leave_stdout() -> None:

@@ -14,7 +14,7 @@ def written(out: Path) -> list[Path]:
     """Those files in folder `out` that a job writes, the checkpoint first."""
     own = [state.path_in(out), *(out / name for name in (REPORT, FIGURE, DENSE, COMPRESSED))]
     exported = [path for name in nets.NAMES for path in network_files(out / EXPORT, name)]
-    return [path for path in [*own, *exported] if path.exists() or path.is_symlink()]
+    return [path for path in dict.fromkeys([*own, *exported]) if path.exists() or path.is_symlink()]
 
 
 def clear(out: Path) -> None:

@@ -76,13 +76,21 @@ def load_optimizer(optimizer: torch.optim.Optimizer, found: dict[str, Any]) -> N
     optimizer.load_state_dict(found)
 
 
+def _same_form(found: Any, own: Tensor) -> bool:
+    """Whether it is a tensor of the same shape and dtype, with memory for each of its elements."""
+    if not isinstance(found, Tensor) or found.layout != torch.strided:
+        return False
+    there = found.untyped_storage().nbytes() >= own.numel() * own.itemsize
+    return there and (found.shape, found.dtype) == (own.shape, own.dtype)
+
+
 def check_like(found: Any, own: Any, place: str) -> None:
     """`found` must be built as `own` is: the same keys, lengths and types, tensors of the same shape and dtype.
 
     Raises ValueError naming the `place` of the first difference.
     """
     if isinstance(own, Tensor):
-        if not isinstance(found, Tensor) or (found.shape, found.dtype) != (own.shape, own.dtype):
+        if not _same_form(found, own):
             there = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else short(found)
             raise ValueError(f"{place}: {there}; accepted is {own.dtype} {list(own.shape)}")
     elif type(found) is not type(own):

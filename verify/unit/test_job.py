@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -24,21 +23,10 @@ from lrw.job import JobConfig, finish, state
 from lrw.job.progress import Reporter
 from lrw.layers import winograd_layers
 from lrw_kernels.aarch64 import find_target
+from verify.unit.small_job import volumes
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
-
-
-def volumes(path: Path) -> Path:
-    """A MedMNIST-shaped file whose two classes differ in brightness: learnt in a few steps."""
-    rng = np.random.default_rng(0)
-    arrays = {}
-    for split, count in (("train", 64), ("val", 16), ("test", 24)):
-        labels = np.arange(count) % 2
-        images = rng.integers(0, 120, (count, 8, 8, 8)) + 100 * labels[:, None, None, None]
-        arrays |= {f"{split}_images": images.astype(np.uint8), f"{split}_labels": labels[:, None].astype(np.uint8)}
-    np.savez(path, **arrays)
-    return path
 
 
 def command(folder: Path, *extra: str) -> list[str]:
