@@ -23,7 +23,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         mode = _create(partial)
         yield partial
-        partial.chmod(mode)  # safetensors puts a file of its own in the place, which nobody else may read
+        if partial.stat().st_mode & 0o777 != mode:  # safetensors puts a file of its own there, which only we may read
+            partial.chmod(mode)
         with partial.open("r+b") as file:
             os.fsync(file.fileno())
         os.replace(partial, target)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from bench.on_gpu.layers import PRECISIONS
 from bench.on_gpu.rows import Row
+from lrw import files
 from lrw_kernels.triton.speedups import Kind, Speedup, parse, table
 from lrw_kernels.winograd import Tile, cheapest_tile
 
@@ -78,6 +79,5 @@ def rewrite(path: Path, rows: Sequence[Row], device: str, date: str) -> int:
 
 def replace_file(path: Path, content: str) -> None:
     """Write a file, whole or not at all."""
-    draft = path.with_name(path.name + ".part")
-    draft.write_text(content)
-    draft.replace(path)
+    with files.whole(path) as partial:
+        partial.write_text(content)

@@ -13,6 +13,7 @@ from lrw import nets
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
+UMASK = 0o027  # of `run`, which nobody has otherwise
 NATIVE = "x86_64-linux-gnu"
 MODULE = """\
 from torch import nn
@@ -35,7 +36,7 @@ NAMED = ("--in-channels", "1", "--classes", "2", "--width", "2", "--size", "8x8x
 
 def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     call = [sys.executable, "-m", "lrw.cli", "export", *arguments]
-    return subprocess.run(call, capture_output=True, text=True, env=ENVIRONMENT, cwd=folder, check=False)
+    return subprocess.run(call, capture_output=True, text=True, env=ENVIRONMENT, cwd=folder, umask=UMASK, check=False)
 
 
 def named(name: str) -> nn.Module:

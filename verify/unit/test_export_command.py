@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from lrw.commands import export as command
 from lrw.commands import exported
 from lrw.commands.networks import NAMES
 from lrw_kernels.aarch64 import Artifacts, missing_tools
-from verify.unit.export_calls import NAMED, NATIVE, ROOT, SMALL, module, named, run
+from verify.unit.export_calls import NAMED, NATIVE, ROOT, SMALL, UMASK, module, named, run
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     done = run(folder, "small.pt", "--net", place, *SMALL, *flags, "--check", "--json")
     assert done.returncode == 0, done.stderr
     return folder / "made", json.loads(done.stdout)
+
+
+def test_files_have_the_modes_that_the_umask_gives(built: tuple[Path, dict[str, Any]]) -> None:
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in built[0].iterdir()}
+    assert modes == {name: (0o777 if name.endswith(".so") else 0o666) & ~UMASK for name in modes}
+    assert "lrw_small.json" in modes
 
 
 def test_json_is_the_manifest_with_paths_sizes_and_the_check(built: tuple[Path, dict[str, Any]]) -> None:

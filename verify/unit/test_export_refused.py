@@ -1,6 +1,7 @@
 """`lrw export`: what it refuses, how it fails, and Ctrl-C; nothing is left behind."""
 
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -126,6 +127,27 @@ def test_a_build_that_fails_leaves_no_folder(
     monkeypatch.chdir(files)
     assert main(["export", *C3D, "--out", str(tmp_path / place)]) == 1
     assert capsys.readouterr().err == "lrw export: lowering gave exit status 1\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["out", "new/out"])
+def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(
+    place: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def lowered(*_: object) -> bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
+        return bytes(1000)
+
+    monkeypatch.setattr("lrw_kernels.aarch64.build.lower", lowered)
+    monkeypatch.chdir(files)
+    try:
+        assert main(["export", *C3D, "--out", str(tmp_path / place)]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    said = "a library is written whole or not at all"
+    assert capsys.readouterr().err == f"lrw export: [Errno 27] File too large: '{tmp_path / place}'; {said}\n"
     assert list(tmp_path.iterdir()) == []
 
 
