@@ -214,8 +214,11 @@ def run(config: JobConfig, reporter: Reporter, *, resume: bool = False, fresh: b
     if resume:
         state = _resumable(checkpoint.read(out), config)
     else:
+        if fresh:
+            folder.check_replaceable(out, config.weights)
+        else:
+            folder.check_unused(out)
         state = JobState(config.to_dict())
-        folder.check_replaceable(out, config.weights) if fresh else folder.check_unused(out)
     if config.export != "none":
         folder.check_export(out)
     volumes = data.load(config.data, seed=config.seed)

@@ -48,9 +48,13 @@ def test_what_is_written_takes_the_place_of_what_was_there(name: str, umask: int
 def test_what_was_there_stays_where_writing_stops(error: BaseException, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(type(error)) as raised, files.whole(path) as partial:
+
+    def stops(partial: Path) -> None:
         partial.write_text("half")
         raise error
+
+    with pytest.raises(type(error)) as raised, files.whole(path) as partial:
+        stops(partial)
     assert raised.value is error
     assert list(tmp_path.iterdir()) == [path]
     assert path.read_text() == "old"
@@ -68,10 +72,14 @@ def test_a_folder_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
 def test_a_folder_that_goes_meanwhile_is_named(name: str, tmp_path: Path) -> None:
     path = tmp_path / "gone" / "file"
     path.parent.mkdir()
-    with pytest.raises(FileNotFoundError) as raised, files.whole(path) as partial:
+
+    def late(partial: Path) -> None:
         partial.unlink()
         path.parent.rmdir()
         WRITERS[name](partial)
+
+    with pytest.raises(FileNotFoundError) as raised, files.whole(path) as partial:
+        late(partial)
     assert raised.value.filename == str(path)
 
 
