@@ -23,6 +23,8 @@ def check_activation(x: Tensor, channels: int | None, name: str = "input") -> No
         raise ValueError(f"{name}: layout {x.layout}; accepted are dense (strided) tensors")
     if x.dtype not in DTYPES:
         raise ValueError(f"{name}: dtype {x.dtype}; accepted are {_names(DTYPES)}")
+    if channels == 0 or x.shape[1] == 0:
+        raise ValueError(f"{name}: no channels; accepted is one at least")
     if channels is not None and x.shape[1] != channels:
         raise ValueError(f"{name}: {x.shape[1]} channels; the weights take {channels}")
 
@@ -37,10 +39,21 @@ def check_weights(u: Tensor, columns: int, name: str) -> None:
         )
 
 
+def check_memory(**tensors: Tensor | None) -> None:
+    """Tensors must have the memory their sizes say: sharded training and offloading take it away between passes."""
+    for name, t in tensors.items():
+        if t is not None and t.numel() > 0:
+            last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
+            if t.untyped_storage().nbytes() < (t.storage_offset() + last + 1) * t.element_size():
+                raise ValueError(f"{name}: its memory was given back; accepted are tensors that hold their numbers")
+
+
 def check_pair(x: Tensor, weight: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> None:
     """`weight` must be on x's device and of one of `dtypes`."""
     if weight.device != x.device:
         raise ValueError(f"{name}: on {weight.device}, the input is on {x.device}; accepted is one device for both")
+    if weight.layout != torch.strided:
+        raise ValueError(f"{name}: layout {weight.layout}; accepted are dense (strided) tensors")
     if weight.dtype not in dtypes:
         raise ValueError(f"{name}: dtype {weight.dtype}, the input has {x.dtype}; accepted is one dtype for both")
 

@@ -27,7 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 return _answer(argv)
             finally:
-                sys.stdout.flush()  # what cannot be printed is said here, not while Python leaves
+                if sys.stdout is not None:  # it may be closed
+                    sys.stdout.flush()  # what cannot be printed is said here, not while Python leaves
         except OSError as error:
             _leave_stdout()
             if not isinstance(error, BrokenPipeError):
@@ -86,7 +87,7 @@ def _first_interrupt() -> Iterator[None]:
 
 def _leave_stdout() -> None:
     """Nothing more is printed, nor tried when Python leaves."""
-    with suppress(OSError):
+    with suppress(OSError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -99,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     from lrw.commands import compress, export  # within reach of main's handlers
 
     parser = argparse.ArgumentParser(
-        prog="lrw", description="Fast 3D convolutional networks through the Winograd domain."
+        allow_abbrev=False, prog="lrw", description="Fast 3D convolutional networks through the Winograd domain."
     )
     parser.add_argument("--version", action="version", version=f"lrw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from lrw import checks
-from lrw.layers import copied, input_sizes, replace_layers, winograd_layers
+from lrw.layers import check_replaceable, copied, input_sizes, replace_layers, winograd_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.nn.grouped import compressed, output_blocks
 from lrw_kernels.winograd import direct_cost, winograd_cost
@@ -58,7 +58,7 @@ def compress(net: nn.Module, example_input: Tensor | None = None, *, inplace: bo
     checks.check_unwrapped(net)
     checks.check_finite(net)
     layers = winograd_layers(net)
-    checks.check_replaceable(layers)
+    check_replaceable(net, layers)
     sizes = {} if example_input is None else input_sizes(net, example_input)
     with _kept_only(layers.values()):
         report = CompressionReport(tuple(measure(name, layer, sizes.get(name)) for name, layer in layers.items()))

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lrw import checks
-from lrw.layers import copied, named_layers, replace_layers, tied, winograd_layers
+from lrw.layers import check_replaceable, copied, named_layers, replace_layers, tied, winograd_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.operators import compute_dtype
 from lrw.ops import TileLike
@@ -78,7 +78,7 @@ def _too_inaccurate(layer: WinogradConv3d, rtol: float) -> str | None:
     computing, stored = (float(torch.finfo(d).eps) for d in (compute_dtype(dtype), dtype))
     bound = spatial_error(tile, layer.in_channels, computing, stored)
     return (
-        None if bound <= rtol else f"{tile.name} has an error bound of {bound:.1g}; accepted is up to rtol = {rtol:g}"
+        None if bound <= rtol else f"{tile.name} has an error bound of {bound:.2g}; accepted is up to rtol = {rtol:g}"
     )
 
 
@@ -92,7 +92,7 @@ def to_spatial(net: nn.Module, *, inplace: bool = False) -> nn.Module:
     """
     checks.check_unwrapped(net)
     layers = winograd_layers(net)
-    checks.check_replaceable(layers)
+    check_replaceable(net, layers)
     for name, layer in layers.items():
         if layer.geometry.rectified:
             raise ValueError(f"net: {name!r} is a Winograd-ReLU layer; there is no convolution near it")

@@ -1,7 +1,6 @@
 """Finding and replacing layers inside a network, and the sizes they see."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lrw import checks
 from lrw.nn import WinogradLayer
 from lrw_kernels.winograd.tile import Triple
 
@@ -82,19 +82,32 @@ def _rebound(value: Any, memo: dict[int, Any]) -> Any:
 def tied(net: nn.Module) -> dict[str, str]:
     """Why modules of `net` must keep their parameters: name -> a parameter that another module has too.
 
-    One is the same where it is the same tensor or begins in the same memory. A module that is used twice is one module.
+    One is the same where it is the same tensor or lies in the same memory. A module that is used twice is one module.
     """
-    holders: dict[int, list[tuple[str, str]]] = defaultdict(list)
+    spans: list[tuple[int, int, str, str]] = []
     for name, module in net.named_modules():
-        for key, parameter in module._parameters.items():
-            if parameter is not None:
-                holders[parameter.data_ptr() or id(parameter)].append((name, key))
+        for key, p in module._parameters.items():
+            if p is not None:
+                first = p.data_ptr() or id(p)  # on meta there is no memory
+                spans.append((first, first + max(1, p.numel() * p.element_size()), name, key))
+    spans.sort(key=lambda span: span[:2])
     reasons: dict[str, str] = {}
-    for held in holders.values():
-        for i, (name, key) in enumerate(held if len(held) > 1 else ()):
-            other = ".".join(held[0 if i else 1])
-            reasons.setdefault(name, f"its {key} is {other!r} too; layers that share it would come apart")
+    reaching = None  # of the spans so far, the one that ends last
+    for span in spans:
+        if reaching is not None and span[0] < reaching[1]:
+            for (*_, name, key), (*_, other, at) in ((span, reaching), (reaching, span)):
+                shared = ".".join(filter(None, (other, at)))
+                reasons.setdefault(name, f"its {key} is {shared!r} too; layers that share it would come apart")
+        reaching = span if reaching is None or span[1] > reaching[1] else reaching
     return reasons
+
+
+def check_replaceable(net: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    """As `checks.check_replaceable`, and none of `layers` may share a parameter with another module of `net`."""
+    checks.check_replaceable(layers)
+    for name, reason in tied(net).items():
+        if name in layers:
+            raise ValueError(f"net: the layer {name!r} cannot be replaced: {reason}; give each a parameter of its own")
 
 
 def replace_layers(net: nn.Module, new: dict[str, nn.Module]) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lrw import checks
-from lrw.layers import named_layers, replace_layers
+from lrw.layers import check_replaceable, named_layers, replace_layers
 from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
 
 PROBE = 16  # numbers of a stand-in
@@ -33,7 +33,7 @@ def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str
             "net: holds no WinogradConv3d without a low-rank update; convert it with lrw.to_winograd first"
         )
     checks.check_finite(net)
-    checks.check_replaceable(layers)
+    check_replaceable(net, layers)
     ranks = dict(rank) if isinstance(rank, Mapping) else dict.fromkeys(layers, rank)
     unknown = sorted(set(ranks) - set(layers))
     if unknown:
@@ -53,7 +53,7 @@ def merge_low_rank(net: nn.Module) -> nn.Module:
     layers = named_layers(net, LowRankWinogradConv3d)
     if not layers:
         raise ValueError("net: holds no low-rank layer; give it some with lrw.add_low_rank first")
-    checks.check_replaceable(layers)
+    check_replaceable(net, layers)
     return replace_layers(net, {name: layer.merged() for name, layer in layers.items()})
 
 

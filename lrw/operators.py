@@ -151,6 +151,7 @@ def forward(
     """`winograd_forward` itself, for tensors that need no dispatch."""
     run, layer = backends.backend(backend, x.device, x.dtype), _geometry(tile, padding, kept, fixed)
     check_forward(x, u, bias, residual, layer.arguments, "u")
+    checks.check_memory(input=x, u=u, bias=bias, residual=residual)
     epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
     with without_autocast(x.device):
         return _owned(_outer(run.forward(_inner(x), u, layer, epilogue), x))
@@ -198,6 +199,7 @@ def _input_grad_op(
 ) -> Tensor:  # fmt: skip
     run, layer = backends.backend(backend, dy.device, dy.dtype), _geometry(tile, padding, kept, fixed)
     d, h, w = _check_input_grad(dy, u, input_size, layer.arguments)
+    checks.check_memory(dy=dy, u=u)
     with without_autocast(dy.device):
         return _owned(_outer(run.input_grad(_inner(dy), u, layer, (d, h, w)), dy))
 
@@ -207,6 +209,7 @@ def _weight_grad_op(
 ) -> Tensor:
     run, layer = backends.backend(backend, x.device, x.dtype), _geometry(tile, padding, kept, fixed)
     _check_weight_grad(x, dy, layer.arguments)
+    checks.check_memory(x=x, dy=dy)
     with without_autocast(x.device):
         return run.weight_grad(_inner(x), _inner(dy), layer).contiguous()  # wide; autograd brings it to u's dtype
 

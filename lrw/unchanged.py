@@ -7,15 +7,14 @@ that. The GPU's memory is not read (to look would wait for it): there values are
 A value is kept from the second time on that a tensor comes unchanged: in training, where weights change every step,
 there is neither a second copy nor a digest, and inference derives once. Values go with the memory they came from.
 
-Nothing here refers to tensors, only to their memory: `torch.utils.swap_tensors` takes none that is referred to.
+Nothing here refers to tensors, only to their memory: `torch.utils.swap_tensors` takes none that is referred to. There
+is no lock: memory may be given back, and so be dropped here, at any moment of any thread. Dictionaries change in single
+steps that nothing interrupts; at worst two threads derive the same.
 """
 
 import ctypes
-import os
-import threading
 from collections.abc import Callable, Hashable
-from hashlib import blake2b
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from weakref import ref
 
 import torch
@@ -25,10 +24,10 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 Value = TypeVar("Value")
 PLAIN = (Tensor, nn.Parameter)  # no subclasses, which may mean anything
 SMALL = 1 << 15  # bytes that are compared themselves
-MOST = 256  # values of a tensor, and views of a memory
-_TRUSTED: dict[int, tuple["ref[UntypedStorage]", int]] = {}  # by storage: it, and at which use it is looked at
-_SEEN: dict[int, dict[Hashable, "_Seen"]] = {}  # by storage, then by the view of it
-_LOCK = threading.RLock()  # collection, which drops, may come at any moment
+MOST_VALUES, MOST_VIEWS = 256, 4096  # of a tensor, of a memory
+Place = tuple[int, Hashable]  # a storage's id, and the view of it
+_TRUSTED: dict[Place, tuple["ref[UntypedStorage]", int]] = {}  # and at which use it is looked at
+_SEEN: dict[int, dict[Hashable, "_Seen"]] = {}  # by storage, then by view
 
 
 def trust(net: nn.Module, every: int = 0) -> None:
@@ -36,8 +35,8 @@ def trust(net: nn.Module, every: int = 0) -> None:
     does not count: writes through `.data`, NumPy, DLPack, shared memory or the like.
 
     In-place operations, optimizers, `load_state_dict` and new parameters are seen at once all the same. After another
-    write call `forget(net)`. `every=1` ends the trust; so do tensors that get other memory. Raises ValueError for
-    `every` below 0.
+    write call `forget(net)`. `every=1` ends the trust; so do tensors that get other memory. Tensors made in inference
+    mode, whose writes torch never counts, are looked at as before. Raises ValueError for `every` below 0.
     """
     if isinstance(every, bool) or not isinstance(every, int) or every < 0:
         raise ValueError(f"every: {every!r}; accepted are whole numbers from 0 (never look), 1 (at each use)")
@@ -47,66 +46,61 @@ def trust(net: nn.Module, every: int = 0) -> None:
 
 def trust_tensor(tensor: Tensor, every: int = 0) -> None:
     """`trust` for one tensor."""
-    storage = tensor.untyped_storage()
-    _TRUSTED.pop(id(storage), None)
+    place = _place(tensor)
+    _TRUSTED.pop(place, None)
     if every != 1:
-        _TRUSTED[id(storage)] = ref(storage, _dropping(id(storage))), every
+
+        def end(_: object) -> None:
+            _TRUSTED.pop(place, None)
+
+        _TRUSTED[place] = ref(tensor.untyped_storage(), end), every
 
 
 def forget(net: nn.Module) -> None:
     """Drop what is kept of the weights of `net`: its memory is free, and the next pass derives it anew."""
-    with _LOCK:
-        for tensor in _tensors(net):
-            _SEEN.pop(id(tensor.untyped_storage()), None)
+    for tensor in _tensors(net):
+        _SEEN.pop(id(tensor.untyped_storage()), None)
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:
-    return [t for t in (*net.parameters(), *net.buffers()) if type(t) in PLAIN and not t.is_meta]
+    tensors = (*net.parameters(), *net.buffers())
+    return [t for t in tensors if type(t) in PLAIN and not t.is_meta and t.layout is torch.strided]
 
 
 class _Seen:
-    """A tensor as it was (its memory and form, the writes torch had counted, and from `settle` on what it held), and
-    the values derived from it by (owner, key); None for one that came once."""
+    """A tensor as it was: its memory and form, the writes torch had counted, and the values derived from it."""
 
     def __init__(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        self._storage, self._form = ref(storage, _dropping(id(storage))), _form(tensor)
-        self._digest: bytes | None = None
+        place = id(tensor.untyped_storage())
+
+        def drop(_: object) -> None:
+            _SEEN.pop(place, None)
+
+        self._storage, self._form = ref(tensor.untyped_storage(), drop), version(tensor)
         self._uses = 0  # since it was looked at
-        self.values = dict[tuple[int, Hashable], Any]()
-
-    @property
-    def used(self) -> bool:
-        """Whether anything has been made of it: before that there is nothing to be wrong."""
-        return any(value is not None for value in self.values.values())
-
-    def settle(self, tensor: Tensor) -> None:
-        """Note what `tensor` holds, where that can be read and is ever asked for."""
-        if self._digest is None and tensor.is_cpu and _every(tensor) > 0:
-            self._digest = _digest(tensor)
+        # By (owner, key): what it held when the value was made of it (None: nobody asks), and the value. A key that
+        # came once has neither.
+        self.values: dict[tuple[int, Hashable], tuple[bytes | None, Any] | None] = {}
 
     def fits(self, tensor: Tensor) -> bool:
         """Whether `tensor` lies where this lay, in its form, and torch has counted no write since."""
-        return self._form == _form(tensor) and self._storage() is tensor.untyped_storage()
+        return self._form == version(tensor) and self._storage() is tensor.untyped_storage()
 
-    def holds(self, tensor: Tensor) -> bool:
-        """Whether it fits and holds what it held when it was settled."""
-        if not self.fits(tensor):
-            return False
+    def still_holds(self, tensor: Tensor, held: bytes | None) -> bool:
+        """Whether a tensor that fits holds what it `held`."""
         every = _every(tensor)
         self._uses += 1
-        if not tensor.is_cpu or every == 0 or (self._uses < every and self._digest is not None):
+        if every == 0 or (self._uses < every and held is not None):
             return True
         self._uses = 0
-        if self._digest != _digest(tensor):
-            self._digest = None  # whoever asks next is told the same
-        return self._digest is not None
+        return tensor.is_cpu and held == digest_of(tensor)
 
 
 class Derived(Generic[Value]):
-    """Values by tensor and key. Thread-safe; they go when their tensor changes or its memory is given back.
+    """Values by tensor and key; they go when their tensor changes or its memory is given back.
 
-    All instances share what they know of a tensor: what one finds changed is changed for all of them.
+    For objects that live as long as the process. All of them share what they know of a tensor: what one finds changed
+    is changed for all.
     """
 
     def get(self, tensor: Tensor, key: Hashable, make: Callable[[], Value]) -> Value | None:
@@ -117,62 +111,54 @@ class Derived(Generic[Value]):
         """
         if not is_plain(tensor) or tensor.numel() == 0 or not (tensor.is_cpu or _every(tensor) != 1):
             return None
-        own = (id(self), key)
-        with _LOCK:
-            seen = _seen(tensor)
-            if own not in seen.values:
-                if len(seen.values) >= MOST:
-                    seen.values.clear()
-                seen.values[own] = None
-                if _every(tensor) > 0:
-                    return None
-            seen.settle(tensor)  # before anything is made of it: a write meanwhile is then seen the next time
-        value: Value | None = seen.values.get(own)
-        if value is None:
-            value = seen.values[own] = make()  # outside the lock: others look up meanwhile, at worst two make the same
+        found = self.find(tensor, key)
+        if found is not None:
+            return found
+        own, seen = (id(self), key), _seen(tensor)
+        if own not in seen.values and _every(tensor) > 0:
+            _add(seen.values, own, None, MOST_VALUES)
+            return None
+        held = digest_of(tensor) if tensor.is_cpu and _every(tensor) > 0 else None
+        value = make()
+        if held is None or held == digest_of(tensor):  # not written to meanwhile
+            _add(seen.values, own, (held, value), MOST_VALUES)
         return value
 
     def find(self, tensor: Tensor, key: Hashable) -> Value | None:
         """The value of `tensor` if it is there, for a tensor known to be plain."""
         views = _SEEN.get(id(tensor.untyped_storage()))
         seen = None if views is None else views.get(_view(tensor))
-        value: Value | None = None if seen is None else seen.values.get((id(self), key))
-        return value if seen is not None and value is not None and seen.holds(tensor) else None
+        kept = None if seen is None else seen.values.get((id(self), key))
+        if views is None or seen is None or kept is None:
+            return None
+        held, value = kept
+        if seen.fits(tensor) and seen.still_holds(tensor, held):
+            return cast(Value, value)
+        views.pop(_view(tensor), None)
+        return None
 
     def values(self) -> list[Value]:
         """All that are kept."""
-        with _LOCK:
-            pairs = [pair for views in list(_SEEN.values()) for seen in views.values() for pair in seen.values.items()]
-        return [value for (owner, _), value in pairs if owner == id(self) and value is not None]
+        seen = [seen for views in [*_SEEN.values()] for seen in [*views.values()]]
+        pairs = [pair for one in seen for pair in [*one.values.items()]]
+        return [kept[1] for (owner, _), kept in pairs if owner == id(self) and kept is not None]
 
 
 def _seen(tensor: Tensor) -> _Seen:
     """What is known of `tensor` as it is now; nothing, if it is not what it was."""
     views = _SEEN.setdefault(id(tensor.untyped_storage()), {})
     seen = views.get(_view(tensor))
-    if seen is None or not (seen.holds(tensor) if seen.used else seen.fits(tensor)):
-        if len(views) >= MOST:
-            views.clear()
-        seen = views[_view(tensor)] = _Seen(tensor)
+    if seen is None or not seen.fits(tensor):
+        seen = _Seen(tensor)
+        _add(views, _view(tensor), seen, MOST_VIEWS)
     return seen
 
 
-def _dropping(place: int) -> Callable[["ref[UntypedStorage]"], None]:
-    def drop(_: "ref[UntypedStorage]") -> None:
-        with _LOCK:
-            _SEEN.pop(place, None)
-            _TRUSTED.pop(place, None)
-
-    return drop
-
-
-def _renew_lock() -> None:
-    global _LOCK
-    _LOCK = threading.RLock()  # in a forked child: another thread may have held the parent's
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+def _add(to: dict[Any, Any], key: Hashable, value: Any, most: int) -> None:
+    """Set an entry; one too many is exchanged for the oldest."""
+    if len(to) >= most and key not in to:
+        to.pop(next(iter([*to])), None)
+    to[key] = value
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -184,54 +170,40 @@ def is_plain(*tensors: Tensor) -> bool:
     return all(type(t) in PLAIN and not (t.is_meta or t.is_neg()) for t in tensors)
 
 
-def _view(tensor: Tensor) -> Hashable:
-    return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
-
-
-def _form(tensor: Tensor) -> Hashable:
-    """Where and how it lies, and the writes torch has counted (of tensors made in inference mode it counts none)."""
-    version = None if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), version, tensor.shape, tensor.stride(), tensor.dtype
-
-
-def content(tensor: Tensor) -> bytes:
-    """What a plain tensor holds, to compare; on a GPU, where it lies and how often torch saw it written."""
-    return _digest(tensor) if tensor.is_cpu else repr(_form(tensor)).encode()
-
-
-def as_text(held: bytes) -> str:
-    """`content` as an argument of operators."""
-    return blake2b(held, digest_size=16).hexdigest()
-
-
-def _check_content(tensor: Tensor, expected: str) -> None:
-    if tensor.is_cpu and as_text(content(tensor)) != expected:
-        raise RuntimeError(
-            "a layer's mask or kept set was written to after torch.compile made this function of what it held; call "
-            "the layer once outside of torch.compile, and it is compiled anew"
-        )
-
-
-# Said to write to the tensor, because what has no result and changes nothing is left out of compiled functions.
-torch.library.define(
-    "lrw::check_content", "(Tensor(a!) tensor, str expected) -> ()", tags=[torch.Tag.pt2_compliant_tag]
-)
-torch.library.impl("lrw::check_content", "default", _check_content)
-torch.library.register_fake("lrw::check_content", lambda tensor, expected: None)
-
-
-def _every(tensor: Tensor) -> int:
-    """At which use of it a tensor is looked at."""
-    trusted = _TRUSTED.get(id(tensor.untyped_storage())) if _TRUSTED else None
-    return 1 if trusted is None else trusted[1]
-
-
-def _digest(tensor: Tensor) -> bytes:
-    """Of the memory from the first number to the last."""
-    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    size = (last + 1) * tensor.element_size()
+def digest_of(tensor: Tensor) -> bytes:
+    """What a tensor in host memory holds, from its first number to its last, in a few bytes; small ones as they are."""
+    size = reach(tensor) * tensor.element_size()
+    if size > tensor.untyped_storage().nbytes() - tensor.storage_offset() * tensor.element_size():
+        return b""  # its memory was given back
     if size <= SMALL:
         return ctypes.string_at(tensor.data_ptr(), size)
     from lrw_kernels.cpu.digest import digest  # loads a kernel
 
     return digest(tensor.data_ptr(), size, torch.get_num_threads())
+
+
+def reach(tensor: Tensor) -> int:
+    """Numbers from the first to the last that a tensor refers to."""
+    return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def version(tensor: Tensor) -> Hashable:
+    """Where and how a tensor lies, and the writes torch has counted; of those made in inference mode it counts none."""
+    count = None if tensor.is_inference() else tensor._version
+    return tensor.data_ptr(), count, tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _view(tensor: Tensor) -> Hashable:
+    return tensor.storage_offset(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def _place(tensor: Tensor) -> Place:
+    return id(tensor.untyped_storage()), _view(tensor)
+
+
+def _every(tensor: Tensor) -> int:
+    """At which use of it a tensor is looked at."""
+    trusted = _TRUSTED.get(_place(tensor)) if _TRUSTED and not tensor.is_inference() else None
+    if trusted is None:
+        return 1
+    return trusted[1] if tensor.is_cpu else 0  # a GPU's memory is not looked at

@@ -15,6 +15,7 @@ def add(commands: Any) -> None:
 
     p = commands.add_parser(
         "compress",
+        allow_abbrev=False,
         help="train or load a net, convert, prune, retrain, compress, save, export, report",
         description="Train (or load) a 3D network, convert it to Winograd layers, fine-tune a low-rank update while "
         "scoring columns, prune, retrain, compress, save, export as a C library for ARM, and report.",

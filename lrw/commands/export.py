@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
 
     p = commands.add_parser(
         "export",
+        allow_abbrev=False,
         help="compile a saved network to a C library, without Python",
         description="Compile a network to a library with a C header, weights, manifest, example program and CMake "
         "file. With the folder of a finished lrw compress, no other option is needed.",

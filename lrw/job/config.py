@@ -1,6 +1,7 @@
 """What a job is asked to do."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from lrw import checks, nets
@@ -38,6 +39,8 @@ class JobConfig:
     def __post_init__(self) -> None:
         if self.net not in nets.NAMES:
             raise ValueError(f"net: {self.net!r}; accepted are {', '.join(nets.NAMES)}")
+        if not self.out or (Path(self.out).exists() and not Path(self.out).is_dir()):
+            raise ValueError(f"out: {self.out!r}; accepted is a folder, there or not")
         for name in ("width", "rank", "stages", "epochs", "batch_size"):
             checks.check_count(getattr(self, name), name)
         if self.batch_size < 2:

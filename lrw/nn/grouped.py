@@ -53,17 +53,23 @@ class GroupedConv3d(WinogradLayer):
 
     def take_kept(self) -> None:
         """Take each block's positions from `kept`. Raises ValueError where they are not the tile's, in rising order."""
-        positions, blocks = self.kept.tolist(), []
-        for channels, kept in self._blocks:
-            own, positions = positions[: len(kept)], positions[len(kept) :]
-            blocks.append((channels, kept_positions(own, self._geometry.tile) if own else ()))
-        self._blocks = tuple(blocks)
+        self._blocks = self._divided(self.kept)
         self.geometry = replace(self._geometry, kept=_union(self._blocks, self._geometry))
         parts = [replace(self._geometry, kept=kept) if kept else None for _, kept in self._blocks]
         self._parts = [None if part is None else part.arguments for part in parts]
 
+    def _divided(self, kept: Tensor) -> tuple[Block, ...]:
+        """`kept` by block. Raises ValueError as `take_kept` does."""
+        positions, blocks = kept.tolist(), []
+        for channels, before in self._blocks:
+            own, positions = positions[: len(before)], positions[len(before) :]
+            blocks.append((channels, kept_positions(own, self._geometry.tile) if before else ()))
+        return tuple(blocks)
+
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        state_dict.setdefault(prefix + "kept", self.kept)  # of before there was one: the layer was made with its blocks
+        kept = state_dict.setdefault(prefix + "kept", self.kept)  # of before there was one: made with its blocks
+        if kept.shape == self.kept.shape:  # others torch refuses
+            self._divided(kept)  # refuse before anything is loaded
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._follow()
 
@@ -99,7 +105,8 @@ class GroupedConv3d(WinogradLayer):
         return self._block_by_block(input) if y is None else y
 
     def _block_by_block(self, input: Tensor) -> Tensor:
-        biases = [None] * len(self._blocks) if self.bias is None else self.bias.split([n for n, _ in self._blocks])
+        whole = self._checked_bias(self.weight[0])
+        biases = [None] * len(self._blocks) if whole is None else whole.split([n for n, _ in self._blocks])
         parts = []
         for part, u, bias in zip(self._parts, self.weight, biases, strict=True):
             if part is not None:

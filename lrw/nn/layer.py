@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from lrw import checks
+from lrw.followed import as_text, content, without_modes
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d
-from lrw.unchanged import as_text, content, is_plain
 
 Observer = Callable[["WinogradLayer", Tensor], None]
 
@@ -21,13 +21,13 @@ class WinogradLayer(nn.Module):
     recorded; a pruner watches through it. It is neither copied nor pickled with the module.
 
     What is kept stands in a buffer, so that it is saved, averaged and sent with the weights. The geometry follows it,
-    whoever wrote to it. Functions that torch.compile made of what it held raise RuntimeError where it holds other
-    columns by then.
+    whoever wrote to it (on a GPU whoever torch counts). What torch.compile or torch.export made of the layer raises
+    RuntimeError where the buffer holds other columns by then; on a GPU, whose memory is not read, nobody is told.
     """
 
     kept_in: ClassVar[str]  # the buffer's name
     _followed: bytes | None = None  # what it held when the geometry was taken from it
-    _followed_text = ""  # the same for torch.compile
+    _followed_text = ""  # the same in short, for operators
 
     def __init__(
         self,
@@ -65,14 +65,21 @@ class WinogradLayer(nn.Module):
     def _follow(self) -> None:
         """`take_kept`, if the buffer is not what it was the last time."""
         buffer = self._buffers.get(self.kept_in)
-        if buffer is None:
+        if buffer is None or torch.compiler.is_compiling():
             return
-        if torch.compiler.is_compiling():
-            if self._followed is not None and buffer.is_cpu and not torch.compiler.is_exporting():
-                torch.ops.lrw.check_content(buffer, self._followed_text)
-        elif is_plain(buffer) and self._followed != (now := content(buffer)):
-            self.take_kept()
+        now = content(buffer)
+        if now is not None and now != self._followed:
+            with without_modes():
+                self.take_kept()
             self._followed, self._followed_text = now, as_text(now)
+
+    def _checked_bias(self, like: Tensor) -> Tensor | None:
+        """The bias; where a function is made of this pass, one that asks whether the kept columns still are these."""
+        buffer = self._buffers.get(self.kept_in)
+        if not torch.compiler.is_compiling() or self._followed is None or buffer is None or not buffer.is_cpu:
+            return self.bias
+        bias = like.new_zeros(self.out_channels) if self.bias is None else self.bias
+        return torch.ops.lrw.while_kept(bias, buffer, self._followed_text)
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout] of the kept columns, as they are now."""
@@ -84,7 +91,7 @@ class WinogradLayer(nn.Module):
         if self.observer is not None and u.requires_grad:
             u = u.view_as(u)  # a tensor of this pass alone: hooks on a parameter itself would outlive it
             self.observer(self, u)
-        return domain_conv3d(input, u, self.bias, self._layer, self.backend)
+        return domain_conv3d(input, u, self._checked_bias(u), self._layer, self.backend)
 
     @property
     def trains_weights(self) -> bool:

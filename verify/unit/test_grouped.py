@@ -174,3 +174,13 @@ def test_parameters_of_other_shapes_are_refused_not_read_out_of_bounds() -> None
             layer.weight[0] = nn.Parameter(whole[..., :8] if change == "outputs" else whole[:1])
         with torch.no_grad(), pytest.raises((ValueError, RuntimeError)):
             layer(x)
+
+
+def test_a_state_dict_that_is_refused_changes_nothing() -> None:
+    layer = GroupedConv3d(4, [(16, (0, 5)), (16, (3, 7))], Geometry(Tile.of(2, 3), (1, 1, 1)), bias=True)
+    x = torch.randn(1, 4, 5, 5, 5)
+    before = layer(x)
+    state = {key: t + 1 if t.is_floating_point() else t.flip(0) for key, t in layer.state_dict().items()}
+    with pytest.raises(ValueError, match="kept: positions must rise"):
+        layer.load_state_dict(state)
+    assert torch.equal(layer(x), before)

@@ -88,18 +88,22 @@ def _said_once() -> Iterator[None]:
     try:
         yield
     except Refused as error:
-        say_once(f"{error.strerror}; accepted in LRW_CACHE_DIR is a folder only this user may write to")
+        say_once(f"{error.strerror}; accepted in LRW_CACHE_DIR is a folder only this user may write to (chmod go-w)")
     except OSError as error:
         say_once(f"{error.filename or _chosen()} cannot be written or read: {error.strerror}")
 
 
 def _chosen() -> Path:
-    """LRW_CACHE_DIR, or lrw in the user's cache folder."""
-    chosen = os.environ.get("LRW_CACHE_DIR")
-    if chosen:
-        return Path(chosen)
+    """LRW_CACHE_DIR, or lrw in the user's cache folder; XDG_CACHE_HOME counts where it is absolute."""
+    chosen, caches = os.environ.get("LRW_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME", "")
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lrw")
+        if chosen:
+            return Path(chosen).expanduser()
+        if os.path.isabs(caches):
+            return Path(caches, "lrw")
+        if os.environ.get("HOME") == "":
+            raise RuntimeError
+        return Path.home() / ".cache" / "lrw"
     except RuntimeError:
         raise Refused("this user has no home") from None
 
