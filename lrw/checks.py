@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lrw_kernels.winograd.tile import MAX_PADDING
+
 # By name: importing the classes imports all of torch.distributed.
 WRAPPERS = ("DistributedDataParallel", "DataParallel", "FSDPModule", "FullyShardedDataParallel")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -250,6 +252,8 @@ def unsuited(conv: nn.Conv3d) -> str | None:
         return "kernel_size 1: a plain product already, nothing to save"
     if max(conv.kernel_size) > 7:
         return f"kernel_size {conv.kernel_size}; accepted are 1 to 7 taps per axis"
+    if not isinstance(conv.padding, str) and max(conv.padding) > MAX_PADDING:
+        return f"padding {conv.padding}; accepted are 0 to {MAX_PADDING} on each axis"
     if conv.padding == "same" and any(r % 2 == 0 for r in conv.kernel_size):
         return f"padding 'same' is uneven for kernel_size {conv.kernel_size}"
     return None

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from lrw_kernels.untrusted import shown
 from lrw_kernels.winograd import Tile, kept_positions
-from lrw_kernels.winograd.tile import Triple
+from lrw_kernels.winograd.tile import MAX_PADDING, Triple
 
 
 class Layer(NamedTuple):
@@ -31,7 +32,8 @@ class Geometry:
     """Tile, zero padding [3] and kept positions of one layer; `kept` None stands for all T.
 
     `fixed` says that the kept set is final: a backend may generate code for it. It changes no result. `rectified` makes
-    it a Winograd-ReLU layer (Liu, Pool, Han, Dally, arXiv 1802.06367): negative values of V count as zero.
+    it a Winograd-ReLU layer (Liu, Pool, Han, Dally, arXiv 1802.06367): negative values of V count as zero. Raises
+    ValueError for more padding than MAX_PADDING: beyond the filter it makes outputs of zeros and nothing else.
     """
 
     tile: Tile
@@ -39,6 +41,11 @@ class Geometry:
     kept: tuple[int, ...] | None = None
     fixed: bool = False
     rectified: bool = False
+
+    def __post_init__(self) -> None:
+        d, h, w = self.padding
+        if not (0 <= d <= MAX_PADDING and 0 <= h <= MAX_PADDING and 0 <= w <= MAX_PADDING):
+            raise ValueError(f"padding: {shown(self.padding)}; accepted are 0 to {MAX_PADDING} on each axis")
 
     @cached_property
     def positions(self) -> tuple[int, ...]:

@@ -1,7 +1,12 @@
 """Interpolation points: which rationals a Cook-Toom transform evaluates its polynomials at."""
 
+import re
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import islice
+from numbers import Rational
+
+from lrw_kernels.untrusted import shown
 
 # The default set for each number of finite points, t - 1 = m + r - 2: of the nearly symmetric dyadic ones that with the
 # smallest `Transform.amplification`, found by `python -m bench.points` (every set up to nine points, a beam beyond).
@@ -24,6 +29,8 @@ _DEFAULT: dict[int, str] = {
     13: "0 3/8 -3/8 5/8 -5/8 7/8 -7/8 5/4 -5/4 3/2 -3/2 5/2 -5/2",
 }
 MAX_FINITE_POINTS = 13
+MAX_PART = 999  # larger numbers only add rounding noise
+_POINT = re.compile(r"-?[0-9]{1,3}(/[0-9]{1,3})?")
 
 
 def default_points(count: int) -> tuple[Fraction, ...]:
@@ -37,15 +44,37 @@ def default_points(count: int) -> tuple[Fraction, ...]:
 
 
 def parse_points(text: str | Sequence[Fraction | int | str]) -> tuple[Fraction, ...]:
-    """Points from `"0 1 -1 1/2"` or from a sequence of rationals; raises ValueError on anything else or on a repeat."""
-    parts = text.split() if isinstance(text, str) else list(text)
+    """Points from `"0 1 -1 1/2"` or from a sequence of rationals: at most 13, numerators and denominators up to 999.
+
+    Raises ValueError on anything else and on a repeat, before anything is computed from it.
+    """
+    if isinstance(text, str) and len(text) > MAX_FINITE_POINTS * len("-999/999 "):
+        raise _refused(text)
     try:
-        points = tuple(Fraction(part) for part in parts)
-    except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"points: {text!r} is not a list of rationals such as '0 1 -1 1/2'") from error
+        parts = list(islice(text.split() if isinstance(text, str) else text, MAX_FINITE_POINTS + 1))
+        points = tuple(_point(part) for part in parts)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise _refused(text) from error
+    if len(points) > MAX_FINITE_POINTS:
+        raise _refused(text)
     if len(set(points)) != len(points):
         raise ValueError(f"points: {format_points(points)!r} names a point twice; interpolation points must differ")
     return points
+
+
+def _point(part: Fraction | int | str) -> Fraction:
+    """One point, of the form its `str` has: exponents and decimals could stand for numbers of any length."""
+    if not isinstance(part, str | float | Rational) or (isinstance(part, str) and _POINT.fullmatch(part) is None):
+        raise TypeError("no point")
+    point = Fraction(part)
+    if max(abs(point.numerator), point.denominator) > MAX_PART:
+        raise ValueError("out of range")
+    return point
+
+
+def _refused(text: object) -> ValueError:
+    accepted = f"at most {MAX_FINITE_POINTS} rationals such as '0 1 -1 1/2', of numbers up to {MAX_PART}"
+    return ValueError(f"points: {shown(text)}; accepted are {accepted}")
 
 
 def format_points(points: Sequence[Fraction]) -> str:

@@ -8,12 +8,16 @@ from functools import cached_property, lru_cache
 from math import prod
 from operator import index
 
-from lrw_kernels.winograd.points import format_points, parse_points
+from lrw_kernels.untrusted import shown
+from lrw_kernels.winograd.points import format_points
 from lrw_kernels.winograd.transform import Transform
 
 Triple = tuple[int, int, int]
 AXES = ("d", "h", "w")
-_SPEC = re.compile(r"F\((\d+)x(\d+)x(\d+),(\d+)x(\d+)x(\d+)\)(?:@(\d+),(\d+),(\d+))?(?:\[([^\]]*)\])?")
+MAX_PADDING = 64  # zeros on each side of an axis; a filter of 7 taps reaches 6 of them
+_N = "([0-9]{1,2})"
+_SPEC = re.compile(rf"F\({_N}x{_N}x{_N},{_N}x{_N}x{_N}\)(?:@{_N},{_N},{_N})?(?:\[([-/; 0-9]*)\])?")
+_LONGEST = 400  # characters: what three axes of the most points take
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,9 @@ class Tile:
     origin: Triple = (0, 0, 0)
 
     def __post_init__(self) -> None:
-        for axis, start, letter in zip(self.axes, self.origin, AXES, strict=True):
+        for axis, start, letter in zip(self.axes, triple(self.origin, "origin"), AXES, strict=True):
             if not 0 <= start < axis.m:
-                raise ValueError(f"origin: {start} on axis {letter}; accepted are 0 to {axis.m - 1} for {axis}")
+                raise ValueError(f"origin: {shown(start)} on axis {letter}; accepted are 0 to {axis.m - 1} for {axis}")
 
     @staticmethod
     def of(
@@ -54,26 +58,21 @@ class Tile:
         m = triple(outputs, "tile")
         if hasattr(outputs, "__index__"):
             m = _each(n if taps > 1 else 1 for n, taps in zip(m, r, strict=True))
+        if isinstance(points, str) or not isinstance(points, Sequence) or len(points) != 3:
+            raise ValueError(f"points: {shown(points)}; accepted are three lists of points, None for the default ones")
         d, h, w = (Transform.of(*size) for size in zip(m, r, points, strict=True))
         return Tile((d, h, w), triple(origin, "origin"))
 
     @staticmethod
-    @lru_cache(maxsize=256)
     def parse(text: str) -> "Tile":
-        """The tile whose `str` is `text`, for example "F(2x4x4,3x3x3)@0,0,0[0 1 -1;0 1 -1;0 1 -1]"."""
-        match = _SPEC.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(f"tile: {text!r} is not of the form 'F(2x4x4,3x3x3)@0,0,0[points;points;points]'")
-        numbers = [int(n) if n else 0 for n in match.groups()[:9]]
-        listed = match.group(10)
-        lists = (
-            [None] * 3
-            if listed is None
-            else [parse_points(part) if part.strip() else None for part in listed.split(";")]
-        )
-        if len(lists) != 3:
-            raise ValueError(f"tile: {text!r} lists points for {len(lists)} axes; accepted are 3, separated by ';'")
-        return Tile.of(numbers[:3], numbers[3:6], origin=numbers[6:9], points=lists)
+        """The tile whose `str` is `text`, for example "F(2x4x4,3x3x3)@0,0,0[0 1 -1;0 1 -1;0 1 -1]".
+
+        Origin (zeros) and points (the default ones) may be left away. Raises ValueError for anything else; nothing is
+        computed before lengths and ranges are known.
+        """
+        if not isinstance(text, str) or len(text) > _LONGEST:
+            raise _no_tile(text)
+        return _parse(text)
 
     @cached_property
     def outputs(self) -> Triple:
@@ -127,6 +126,23 @@ class Tile:
         return f"F({'x'.join(map(str, self.outputs))}, {'x'.join(map(str, self.kernel_size))})"
 
 
+@lru_cache(maxsize=256)
+def _parse(text: str) -> Tile:
+    match = _SPEC.fullmatch(text)
+    if match is None:
+        raise _no_tile(text)
+    numbers = [int(n) if n else 0 for n in match.groups()[:9]]
+    listed = match.group(10)
+    points = [None] * 3 if listed is None else listed.split(";")
+    if len(points) != 3:
+        raise ValueError(f"tile: {text!r} lists points for {len(points)} axes; accepted are 3, separated by ';'")
+    return Tile.of(numbers[:3], numbers[3:6], origin=numbers[6:9], points=points)
+
+
+def _no_tile(text: object) -> ValueError:
+    return ValueError(f"tile: {shown(text)} is not of the form 'F(2x4x4,3x3x3)@0,0,0[points;points;points]'")
+
+
 def triple(value: int | Sequence[int], name: str) -> Triple:
     """`value` as three integers; an int stands for three equal ones. Raises ValueError naming `name`."""
     try:
@@ -136,7 +152,9 @@ def triple(value: int | Sequence[int], name: str) -> Triple:
             return (index(value),) * 3
         d, h, w = (index(v) for v in value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: {value!r} is neither an int nor three of them (depth, height, width)") from error
+        raise ValueError(
+            f"{name}: {shown(value)} is neither an int nor three of them (depth, height, width)"
+        ) from error
     return (d, h, w)
 
 

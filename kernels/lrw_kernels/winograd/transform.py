@@ -17,6 +17,7 @@ from math import prod, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from lrw_kernels.untrusted import shown
 from lrw_kernels.winograd.points import default_points, format_points, parse_points
 
 Matrix = tuple[tuple[Fraction, ...], ...]
@@ -74,9 +75,9 @@ class Transform:
 
 def _check_size(m: int, r: int) -> None:
     if not (isinstance(m, int) and 1 <= m <= MAX_OUTPUTS):
-        raise ValueError(f"tile: {m!r} outputs per axis; accepted are 1 to {MAX_OUTPUTS}")
+        raise ValueError(f"tile: {shown(m)} outputs per axis; accepted are 1 to {MAX_OUTPUTS}")
     if not (isinstance(r, int) and 1 <= r <= MAX_TAPS):
-        raise ValueError(f"kernel_size: {r!r} taps per axis; accepted are 1 to {MAX_TAPS}")
+        raise ValueError(f"kernel_size: {shown(r)} taps per axis; accepted are 1 to {MAX_TAPS}")
 
 
 @lru_cache(maxsize=256)
