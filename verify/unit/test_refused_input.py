@@ -21,7 +21,7 @@ def other_version(path: Path) -> Path:
     raw = path.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + length])
-    header["__metadata__"]["lrw"] = header["__metadata__"]["lrw"].replace('"format": 1', '"format": 9')
+    header["__metadata__"]["lrw"] = header["__metadata__"]["lrw"].replace('"format": 2', '"format": 9')
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
     return path

@@ -1,0 +1,134 @@
+"""Tensors by name from files of others: safetensors, and what torch.save wrote, read without running code.
+
+Nothing is allocated that the file has not: its own list of contents is compared with its size before a parser sees it.
+"""
+
+import os
+import struct
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TypeGuard
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from lrw import checks
+from lrw_kernels.untrusted import MOST_CHARACTERS, in_a_line, parse_json, shown
+
+Path_ = str | os.PathLike[str]
+# What reading a damaged or foreign file with torch's restricted unpickler or safetensors may raise.
+UNREADABLE = (
+    SafetensorError, UnpicklingError, BadZipFile, struct.error, RuntimeError, EOFError, LookupError, AttributeError,
+    TypeError, ValueError, ArithmeticError, AssertionError, MemoryError,
+)  # fmt: skip
+_ADVICE = "accepted are tensors by name, such as torch.save(net.state_dict(), ...) writes"
+_DAMAGED = "it is empty, cut off, damaged or no file of"
+
+
+def read_state_dict(path: Path_) -> dict[str, Tensor]:
+    """The tensors of a plain network's file: any safetensors, or a `.pt`/`.pth` state dict (read without running code).
+
+    Of a trainer's checkpoint, which may hold numbers and tensors besides, it is "state_dict" or "model_state_dict".
+    Raises FileNotFoundError where there is none, OSError where it cannot be read, ValueError for a file that is damaged
+    or holds no tensors by name.
+    """
+    check_file(path)
+    found = _unpickled(path) if Path(path).suffix in (".pt", ".pth") else _safe(path)
+    tensors = next((t for t in (found, *_inner(found)) if _is_state_dict(t)), None)
+    if tensors is None:
+        names = list(found)[:5] if isinstance(found, dict) else []
+        holds = ", ".join(map(shown, names)) if names else f"a {type(found).__name__}"
+        raise ValueError(f"path: {path} holds no state dict, but {holds}; {_ADVICE}")
+    plain = {plain_name(name): tensor for name, tensor in tensors.items()}
+    wrapped = plain and all(name.startswith("module.") for name in plain)  # saved from inside DistributedDataParallel
+    return {name.removeprefix("module.") if wrapped else name: tensor for name, tensor in plain.items()}
+
+
+def read_safetensors(path: Path_) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """(metadata, tensors) of a safetensors file; the tensors lie in the file until they are copied.
+
+    Raises one of UNREADABLE, or OSError. That offsets leave no hole, overlap nowhere and end with the file is
+    safetensors' own check; that no key repeats is not.
+    """
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        parse_json(file.read(min(length, MOST_CHARACTERS + 1)).decode(), "header")
+    with safe_open(path, framework="pt") as opened:
+        return opened.metadata() or {}, {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+
+
+def check_file(path: Path_) -> None:
+    """Raises FileNotFoundError where no file is, OSError where one cannot be read."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"path: no file {path}")
+    open(path, "rb").close()  # says which file, and why
+
+
+def check_types(net: nn.Module, tensors: dict[str, Tensor], refusal: str) -> None:
+    """Raises ValueError, starting with `refusal`, where one of `tensors` is of a type that torch would convert to that
+    of the network's tensor without a word: floating numbers stand for each other, all else is what it is."""
+    for name, own in net.state_dict().items():
+        tensor = tensors.get(name)
+        if tensor is None or not isinstance(own, Tensor):
+            continue
+        accepted = checks.DTYPES if own.dtype in checks.DTYPES else (own.dtype,)
+        if tensor.dtype not in accepted:
+            names = ", ".join(str(dtype).removeprefix("torch.") for dtype in accepted)
+            raise ValueError(f"{refusal}; tensor {shown(name)}: dtype {tensor.dtype}; accepted are {names}")
+        if tensor.dtype == torch.bool and bool((tensor.contiguous().view(torch.uint8) > 1).any()):
+            raise ValueError(f"{refusal}; tensor {shown(name)}: bytes other than 0 and 1; accepted is bool")
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without what torch.compile puts in front of compiled submodules."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
+
+
+def _unpickled(path: Path_) -> object:
+    """What a file of `torch.save` holds: tensors, numbers, texts, lists and dictionaries. Raises ValueError."""
+    try:
+        if is_zipfile(path):
+            _check_archive(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (*UNREADABLE, OSError) as error:
+        objects = isinstance(error, UnpicklingError) and (is_zipfile(path) or "GLOBAL" in str(error))
+        what = f", but a whole model (or other objects); {_ADVICE}" if objects else f": {_DAMAGED} torch.save"
+        raise ValueError(f"path: {path} holds no state dict{what}") from error
+
+
+def _check_archive(path: Path_) -> None:
+    """Raises BadZipFile for members that torch.save would not write: compressed ones, which grow to any size when read,
+    others that together are larger than the file, and those without their checksum."""
+    with ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(m.compress_type != ZIP_STORED for m in members):
+            raise BadZipFile("compressed")
+        if sum(m.file_size for m in members) > os.path.getsize(path):
+            raise BadZipFile("larger than the file")
+        if any(m.CRC for m in members) and archive.testzip() is not None:  # torch can be told to write none
+            raise BadZipFile("damaged")
+
+
+def _safe(path: Path_) -> dict[str, Tensor]:
+    try:
+        return read_safetensors(path)[1]
+    except (*UNREADABLE, OSError) as error:
+        raise ValueError(f"path: {path} holds no state dict: {_DAMAGED} safetensors ({in_a_line(error)})") from error
+
+
+def _inner(found: object) -> list[object]:
+    """What trainers call the network's state dict in their checkpoints."""
+    return [found.get(key) for key in ("state_dict", "model_state_dict")] if isinstance(found, dict) else []
+
+
+def _is_state_dict(found: object) -> TypeGuard[dict[str, Tensor]]:
+    if not isinstance(found, dict):
+        return False
+    return all(isinstance(name, str) and _is_plain(tensor) for name, tensor in found.items())
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor whose numbers are there, one by one."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.is_cpu and not value.is_quantized
