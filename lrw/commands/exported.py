@@ -1,6 +1,5 @@
 """What `lrw export` says of a library: as JSON and as tables for people."""
 
-import json
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -40,8 +39,13 @@ class Check:
 
 
 def described(built: "Artifacts", check: Check | None) -> dict[str, Any]:
-    """The manifest with the paths and sizes of its files, how it was linked or why not, and the check's outcome."""
-    manifest = json.loads(built.manifest.read_text())
+    """The manifest with the paths and sizes of its files, how it was linked or why not, and the check's outcome.
+
+    Raises ValueError and OSError as `Artifacts.load` does.
+    """
+    from lrw_kernels.aarch64.manifest import read_manifest
+
+    manifest = read_manifest(built.manifest)
     paths = _paths(built)
     return {
         **manifest,

@@ -82,6 +82,10 @@ def aligned_buffer(size: int) -> npt.NDArray[np.uint8]:
 def _run_native(artifacts: Artifacts, shared: Path, x: Array, folder: Path) -> Array:
     # A copy of the library, because the loader would hand out an older build that lay under the same path.
     library = ctypes.CDLL(str(shutil.copyfile(shared, folder / shared.name)))
+    needed = getattr(library, abi.symbol(artifacts.name, "workspace_bytes"))
+    needed.restype = ctypes.c_size_t
+    if needed() != artifacts.workspace_bytes:  # it would write behind what is there
+        raise RuntimeError(f"run: {shared.name} wants {needed()} bytes of workspace, not {artifacts.workspace_bytes}")
     function = getattr(library, abi.symbol(artifacts.name, "run"))
     function.argtypes, function.restype = [ctypes.c_void_p] * 5, ctypes.c_int
     data = np.fromfile(artifacts.weights, np.uint8)

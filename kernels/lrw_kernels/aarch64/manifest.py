@@ -4,14 +4,22 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from lrw_kernels.aarch64 import abi
 from lrw_kernels.aarch64.assemble import Assembly
-from lrw_kernels.aarch64.network import Size
+from lrw_kernels.aarch64.network import Size, check_name
+from lrw_kernels.aarch64.storage import FLOAT_BYTES
 from lrw_kernels.aarch64.targets import Target, find_target
-from lrw_kernels.native.versions import package_version
+from lrw_kernels.untrusted import Entries, read_json, shown
+from lrw_kernels.winograd import Tile, kept_positions
+
+MOST_BYTES = 2**40
+"""Of activations and of a workspace: more than any machine such a library is for has."""
+_FILES = ("header", "weights", "static")
 
 
 @dataclass(frozen=True)
@@ -38,32 +46,42 @@ class Artifacts:
     def load(path: Path, note: str = "") -> "Artifacts":
         """The library a manifest describes.
 
-        Raises ValueError where the manifest is none, of another version, or does not describe the files beside it;
-        OSError where it or one of them cannot be read.
+        Raises ValueError where the manifest is none, of another version, damaged, or does not describe the files beside
+        it; OSError where it or one of them cannot be read.
         """
-        values = _Values(path)
-        version_found = values.whole("abi_version", 1)
-        if version_found != abi.ABI_VERSION:
-            raise ValueError(f"{path.name}: abi_version: {version_found}; this lrw reads {abi.ABI_VERSION}")
-        files = {what: values.file(what) for what in ("header", "weights", "static")}
-        _check_weights(path.name, files["weights"], values)
+        values = Entries(read_manifest(path))
+        files = {what: _file(path, values, what) for what in _FILES}
+        _check_weights(path.name, files["weights"], values.entries("weights"))
         return Artifacts(
             name=values.text("name"),
             target=find_target(values.text("target")),
-            input_size=values.size("input_size"),
-            output_size=values.size("output_size"),
+            input_size=_size(values, "input_size"),
+            output_size=_size(values, "output_size"),
             threads=values.whole("threads", 1),
             workspace_bytes=values.whole("workspace_bytes", 1),
-            shared=values.file("shared") if "shared" in values.mapping("files") else None,
+            shared=_file(path, values, "shared") if "shared" in values.entries("files") else None,
             manifest=path,
             note=note,
             **files,
         )
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The entries of the manifest at `path`, those that lrw reads checked. Raises as `Artifacts.load`."""
+    found = read_json(path, path.name)
+    try:
+        values = Entries(found)
+        _check_entries(path, values)
+        if "digest" in values and values.text("digest") != _digest(values.values):  # manifests before had none
+            raise ValueError("damaged: its entries do not have the digest that stands there")
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return values.values
+
+
 def manifest_text(assembly: Assembly, target: Target, files: Mapping[str, str], versions: Mapping[str, str]) -> str:
     """JSON, a line per entry and per layer; `versions` of what made it, beside those of the packages this one uses."""
-    own = {package: package_version(package) for package in ("numba", "llvmlite", "numpy")}
+    own = {package: version(package) for package in ("numba", "llvmlite", "numpy")}
     weights = {"bytes": len(assembly.weights), "sha256": hashlib.sha256(assembly.weights).hexdigest()}
     entries: dict[str, Any] = {
         "abi_version": abi.ABI_VERSION,
@@ -79,68 +97,71 @@ def manifest_text(assembly: Assembly, target: Target, files: Mapping[str, str], 
         "weights": weights,
         "versions": {**own, **versions},
     }
+    entries["digest"] = _digest({**entries, "layers": assembly.layers})
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
     layers = ",\n ".join(json.dumps(layer) for layer in assembly.layers)
     return "{\n" + ",\n".join([*lines, f'"layers": [\n {layers}\n]']) + "\n}\n"
 
 
-def _check_weights(name: str, path: Path, values: "_Values") -> None:
-    data, stated = path.read_bytes(), values.mapping("weights")
-    if stated.get("bytes") != len(data):
-        raise ValueError(f"{name}: {path.name} has {len(data)} bytes, not {stated.get('bytes')!r}")
-    if stated.get("sha256") != hashlib.sha256(data).hexdigest():
-        raise ValueError(f"{name}: {path.name} does not have the checksum {stated.get('sha256')!r}")
+def _check_entries(path: Path, values: Entries) -> None:
+    version_found = values.whole("abi_version", 1)
+    if version_found != abi.ABI_VERSION:
+        raise ValueError(f"abi_version: {version_found}; this lrw reads {abi.ABI_VERSION}")
+    check_name(values.text("name"))
+    find_target(values.text("target"))
+    for key in ("input_size", "output_size"):
+        if prod(_size(values, key)) > MOST_BYTES // FLOAT_BYTES:
+            raise values.refused(key, f"are activations of up to {MOST_BYTES} bytes")
+    values.whole("threads", 1)
+    values.whole("workspace_bytes", 1, MOST_BYTES)
+    for what in (*_FILES, *(["shared"] if "shared" in values.entries("files") else [])):
+        _file(path, values, what)
+    values.entries("weights").whole("bytes", 0)
+    values.entries("weights").text("sha256")
+    for layer in values.each("layers"):
+        _check_layer(layer)
 
 
-class _Values:
-    """A manifest's entries, each checked as it is taken."""
+def _check_layer(layer: Entries) -> None:
+    """What is shown of a layer."""
+    layer.text("name")
+    layer.text("operator")
+    layer.whole("weights_bytes", 0)
+    _size(layer, "size")
+    if "tile" in layer:
+        tile = Tile.parse(layer.text("tile"))
+        for block in layer.each("blocks"):
+            block.whole("channels", 1)
+            kept = block.list("kept")
+            if kept:
+                kept_positions(kept, tile)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            values = json.loads(path.read_text())
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path.name}: no manifest: {error}") from error
-        if not isinstance(values, dict):
-            raise ValueError(f"{path.name}: no manifest: a JSON {type(values).__name__}")
-        self._values = values
 
-    def mapping(self, key: str) -> dict[str, Any]:
-        """An object."""
-        return self._checked(key, dict, "an object")
+def _check_weights(name: str, path: Path, stated: Entries) -> None:
+    size = path.stat().st_size
+    if stated.whole("bytes", 0) != size:
+        raise ValueError(f"{name}: {path.name} has {size} bytes, not {stated.whole('bytes', 0)}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if stated.text("sha256") != found:
+        raise ValueError(f"{name}: {path.name} does not have the checksum {shown(stated.text('sha256'))}")
 
-    def text(self, key: str) -> str:
-        """A string."""
-        return self._checked(key, str, "a string")
 
-    def whole(self, key: str, least: int) -> int:
-        """An integer from `least`."""
-        value = self._values.get(key)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{self._path.name}: {key}: {value!r}; accepted are integers from {least}")
-        return value
+def _size(values: Entries, key: str) -> Size:
+    n, d, h, w, c = values.wholes(key, 5, 1)
+    return n, d, h, w, c
 
-    def size(self, key: str) -> Size:
-        """Five integers from 1."""
-        value = self._values.get(key)
-        if (
-            not isinstance(value, list)
-            or len(value) != 5
-            or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in value)
-        ):
-            raise ValueError(f"{self._path.name}: {key}: {value!r}; accepted are five integers from 1")
-        n, d, h, w, c = value
-        return n, d, h, w, c
 
-    def file(self, key: str) -> Path:
-        """A file beside the manifest."""
-        name = self.mapping("files").get(key)
-        if not isinstance(name, str) or Path(name).name != name or not (self._path.parent / name).is_file():
-            raise ValueError(f"{self._path.name}: files: {key}: {name!r}; accepted are names of files beside it")
-        return self._path.parent / name
+def _file(path: Path, values: Entries, key: str) -> Path:
+    """A file beside the manifest."""
+    files = values.entries("files")
+    name = files.values.get(key)
+    if not isinstance(name, str) or Path(name).name != name or not (path.parent / name).is_file():
+        raise files.refused(key, "are names of files beside it")
+    return path.parent / name
 
-    def _checked(self, key: str, kind: type, what: str) -> Any:
-        value = self._values.get(key)
-        if not isinstance(value, kind):
-            raise ValueError(f"{self._path.name}: {key}: {value!r}; accepted is {what}")
-        return value
+
+def _digest(entries: Mapping[str, Any]) -> str:
+    """SHA-256 over all entries but the digest itself: damage shows wherever it is."""
+    others = {key: value for key, value in entries.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrw_kernels.aarch64 import abi
+from lrw_kernels.untrusted import shown
 from lrw_kernels.winograd import Block, Tile
 from lrw_kernels.winograd.tile import Triple
 
@@ -175,6 +176,14 @@ class Node:
         return prod(self.size)
 
 
+def check_name(name: str) -> None:
+    """Raises ValueError for a network's name that C has no use for or that `abi.taken` knows."""
+    if not isinstance(name, str) or not _C_IDENTIFIER.fullmatch(name):
+        raise ValueError(f"name: {shown(name)}; accepted are C identifiers: letters, digits, _")
+    if taken := abi.taken(name):
+        raise ValueError(f"name: {name!r} would give a second {taken}; accepted are other names")
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """Nodes in the order they are computed; the last one's activations are the output.
@@ -188,10 +197,7 @@ class Network:
     nodes: tuple[Node, ...]
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _C_IDENTIFIER.fullmatch(self.name):
-            raise ValueError(f"name: {self.name!r}; accepted are C identifiers: letters, digits, _")
-        if taken := abi.taken(self.name):
-            raise ValueError(f"name: {self.name!r} would give a second {taken}; accepted are other names")
+        check_name(self.name)
         if not self.nodes:
             raise ValueError("network: nothing is computed; accepted is one operator at least")
         known = {INPUT}
