@@ -79,7 +79,7 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
     for name, form in header.layers.items():
         if name not in modules:
             raise ValueError(f"skeleton: has no layer {shown(name)}, which {path} describes")
-        new[name] = layer_of(form, modules[name], name)
+        new[name] = layer_of(form, modules[name], name, path)
     for name in header.moved_relus:
         if not isinstance(modules.get(name), nn.ReLU | nn.Identity):
             raise ValueError(f"skeleton: {shown(name)} is no nn.ReLU, which {path} has moved into the layer behind it")

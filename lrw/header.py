@@ -107,7 +107,7 @@ def digest(said: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     known = [[name, str(tensors[name].dtype), list(tensors[name].shape)] for name in names]
     found = hashlib.sha256(json.dumps([said, known], sort_keys=True).encode())
     for name in names:
-        found.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy())
+        found.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 
@@ -123,18 +123,18 @@ def check_tensors(name: str, form: Form, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(f"layer {shown(name)}: kept: its header does not say the positions that {place} has")
 
 
-def layer_of(form: Form, old: nn.Module, name: str) -> WinogradLayer:
-    """A new layer in the place of the skeleton's `old`, its tensors not yet loaded. Raises ValueError where `old` is
-    another layer."""
+def layer_of(form: Form, old: nn.Module, name: str, file: object) -> WinogradLayer:
+    """A new layer in the place of the skeleton's `old`, its tensors not yet loaded. Raises ValueError naming
+    the file where `old` is another layer."""
     tile, pads = form.geometry.tile, form.geometry.padding
     if not isinstance(old, WinogradLayer | nn.Conv3d):
-        raise ValueError(f"skeleton: layer {name!r} is a {type(old).__name__}; the file has a 3D convolution there")
+        raise ValueError(f"skeleton: layer {name!r} is a {type(old).__name__}; {file} has a 3D convolution there")
     ours, theirs = (old.in_channels, old.out_channels), (form.in_channels, form.out_channels)
     if ours != theirs or (isinstance(old, nn.Conv3d) and tuple(old.kernel_size) != tile.kernel_size):
-        raise ValueError(f"skeleton: layer {name!r} has channels {ours}, the file has {theirs} and {tile.name}")
+        raise ValueError(f"skeleton: layer {name!r} has channels {ours}, {file} has {theirs} and {tile.name}")
     if isinstance(old, WinogradLayer) and (old.geometry.tile, old.geometry.padding) != (tile, pads):
         mine = f"{old.geometry.tile} padding {old.geometry.padding}"
-        raise ValueError(f"skeleton: layer {name!r} has tile {mine}, the file has {tile} padding {pads}")
+        raise ValueError(f"skeleton: layer {name!r} has tile {mine}, {file} has {tile} padding {pads}")
     anchor = next((p for p in old.parameters()), torch.empty(0))
     backend = old.backend if isinstance(old, WinogradLayer) else "auto"
     more: dict[str, Any] = {"bias": form.bias, "backend": backend, "device": anchor.device, "dtype": anchor.dtype}

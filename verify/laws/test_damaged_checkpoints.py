@@ -9,6 +9,7 @@
 import json
 import struct
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,22 @@ def network() -> nn.Module:
     return net.eval()
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A path to write damaged files to, the whole one's bytes, what its header says without digest, and its tensors."""
+
+    path: Path
+    whole: bytes = field(repr=False)
+    said: dict[str, Any] = field(default_factory=dict, repr=False)
+    tensors: dict[str, Tensor] = field(default_factory=dict, repr=False)
+
+
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes, dict[str, Any], dict[str, Tensor]]:
-    """A path to write damaged files to, the whole one's bytes, what its header says, and its tensors."""
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     path = lrw.save(network(), tmp_path_factory.mktemp("saved") / "net.safetensors")
     tensors = {name: tensor.clone() for name, tensor in read_state_dict(path).items()}
-    return path, path.read_bytes(), said_in(path), tensors
+    said = {key: value for key, value in said_in(path).items() if key != "digest"}
+    return Saved(path, path.read_bytes(), said, tensors)
 
 
 def said_in(path: Path) -> dict[str, Any]:
@@ -69,32 +80,29 @@ def write(path: Path, text: str, tensors: dict[str, Tensor]) -> None:
 
 @given(st.data())
 @FUZZED
-def test_damaged_files_are_refused(saved: tuple[Path, bytes, Any, Any], data: st.DataObject) -> None:
-    path, whole, _, _ = saved
-    raw = data.draw(damaged_bytes(whole))
+def test_damaged_files_are_refused(saved: Saved, data: st.DataObject) -> None:
+    path, raw = saved.path, data.draw(damaged_bytes(saved.whole))
     path.unlink(missing_ok=True)
     path.write_bytes(raw)
     said = refusal(lambda: lrw.load(path, skeleton()))
-    assert raw == whole or (said is not None and str(path) in said)
+    assert raw == saved.whole or (said is not None and str(path) in said)
 
 
 @pytest.mark.parametrize("version", [1, 2])
 @given(st.data())
 @FUZZED
 def test_headers_that_say_other_things_are_refused_or_mean_them(
-    saved: tuple[Path, bytes, dict[str, Any], dict[str, Tensor]], version: int, data: st.DataObject
+    saved: Saved, version: int, data: st.DataObject
 ) -> None:
-    path, _, said, tensors = saved
-    values = {**{k: v for k, v in said.items() if k != "digest"}, "format": version}
-    text = data.draw(damaged_json(values))
+    text = data.draw(damaged_json({**saved.said, "format": version}))
     try:
         values = json.loads(text)
-        values["digest"] = digest({k: v for k, v in values.items() if k != "digest"}, tensors)
+        values["digest"] = digest({k: v for k, v in values.items() if k != "digest"}, saved.tensors)
         text = json.dumps(values) if version == 2 else text
     except (ValueError, RecursionError, TypeError):
         pass  # not even JSON, for the reader to find
-    write(path, text, tensors)
-    loads_or_names(path)
+    write(saved.path, text, saved.tensors)
+    assert_loads_or_names(saved.path)
 
 
 def extreme(draw: st.DrawFn, tensor: Tensor) -> Tensor:
@@ -124,17 +132,13 @@ def other_tensors(draw: st.DrawFn, tensors: dict[str, Tensor]) -> dict[str, Tens
 
 @given(st.data())
 @FUZZED
-def test_other_tensors_are_refused_or_loaded(
-    saved: tuple[Path, bytes, dict[str, Any], dict[str, Tensor]], data: st.DataObject
-) -> None:
-    path, _, said, tensors = saved
-    found = data.draw(other_tensors(tensors))
-    values = {k: v for k, v in said.items() if k != "digest"}
-    write(path, json.dumps({**values, "digest": digest(values, found)}), found)
-    loads_or_names(path)
+def test_other_tensors_are_refused_or_loaded(saved: Saved, data: st.DataObject) -> None:
+    found = data.draw(other_tensors(saved.tensors))
+    write(saved.path, json.dumps({**saved.said, "digest": digest(saved.said, found)}), found)
+    assert_loads_or_names(saved.path)
 
 
-def loads_or_names(path: Path) -> None:
+def assert_loads_or_names(path: Path) -> None:
     """Whether it is refused by name, or gives a network that is one: it can be saved, and loads as the same."""
     nets: list[nn.Module] = []
     said = refusal(lambda: nets.append(lrw.load(path, skeleton()).eval()))
@@ -148,7 +152,7 @@ FORMS = {"zip": ("a.pt", True), "legacy": ("b.pt", False), "safetensors": ("c.sa
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, bytes]]:
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Saved]:
     """State dicts of a plain network in every form that is read: a path for damaged ones, and the whole one's bytes."""
     folder, found = tmp_path_factory.mktemp("plain"), {}
     for form, (name, zipped) in FORMS.items():
@@ -157,7 +161,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, byt
             save_file(tensors, path)
         else:
             torch.save(tensors, path, _use_new_zipfile_serialization=zipped)
-        found[form] = path, path.read_bytes()
+        found[form] = Saved(path, path.read_bytes())
     return found
 
 
@@ -165,11 +169,11 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, byt
 @given(st.data())
 @FUZZED
 def test_damaged_state_dicts_are_refused_or_hold_tensors(
-    plain: dict[str, tuple[Path, bytes]], form: str, data: st.DataObject
+    plain: dict[str, Saved], form: str, data: st.DataObject
 ) -> None:
-    path, whole = plain[form]
+    path = plain[form].path
     path.unlink(missing_ok=True)
-    path.write_bytes(data.draw(damaged_bytes(whole)))
+    path.write_bytes(data.draw(damaged_bytes(plain[form].whole)))
     found: list[dict[str, Tensor]] = []
     with warnings.catch_warnings(action="ignore"):
         said = refusal(lambda: found.append(read_state_dict(path)))
