@@ -130,6 +130,8 @@ def _check_layer(layer: Entries) -> None:
     _size(layer, "size")
     if "tile" in layer:
         tile = Tile.parse(layer.text("tile"))
+        if layer.values.get("blocks") == []:
+            raise layer.refused("blocks", "are one or more")
         for block in layer.each("blocks"):
             block.whole("channels", 1)
             kept = block.list("kept")

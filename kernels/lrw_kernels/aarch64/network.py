@@ -181,7 +181,7 @@ def check_name(name: str) -> None:
     if not isinstance(name, str) or not _C_IDENTIFIER.fullmatch(name):
         raise ValueError(f"name: {shown(name)}; accepted are C identifiers: letters, digits, _")
     if taken := abi.taken(name):
-        raise ValueError(f"name: {name!r} would give a second {taken}; accepted are other names")
+        raise ValueError(f"name: {shown(name)} would give a second {taken}; accepted are other names")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from typing import Any
 from lrw_kernels.aarch64.processors import ANY_CPU, HALF_CPU, X86_64_V3_CPU
 from lrw_kernels.cpu.machine import AVX2, NEON, Machine
 from lrw_kernels.cpu.vector import BYTES
+from lrw_kernels.untrusted import shown
 
 
 @dataclass(frozen=True)
@@ -111,5 +112,5 @@ TARGETS: dict[str, Target] = {
 def find_target(name: str) -> Target:
     """The target called `name`. Raises ValueError listing those there are."""
     if name not in TARGETS:
-        raise ValueError(f"target: {name!r} is not known; accepted are {', '.join(TARGETS)}")
+        raise ValueError(f"target: {shown(name)} is not known; accepted are {', '.join(TARGETS)}")
     return TARGETS[name]
