@@ -23,7 +23,7 @@ from lrw.nn import MovedReLU, WinogradLayer
 from lrw.state_dict import UNREADABLE, check_file, check_types, plain_name, read_safetensors, read_state_dict
 from lrw_kernels.untrusted import in_a_line, shown
 
-__all__ = ["UNREADABLE", "fill", "is_saved", "load", "read_state_dict", "save"]
+__all__ = ["UNREADABLE", "fill", "is_saved", "load", "read", "read_state_dict", "save"]
 
 
 def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
@@ -72,7 +72,7 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
     not lrw's, of another format version, damaged (its digest differs) or with non-finite weights, and for one that does
     not fit; FileNotFoundError where none is, OSError where it cannot be read.
     """
-    header, tensors = _read(path)
+    header, tensors = read(path)
     net = deepcopy(skeleton)
     modules = dict(net.named_modules())
     new: dict[str, nn.Module] = {}
@@ -114,7 +114,7 @@ def is_saved(path: str | os.PathLike[str]) -> bool:
         return False
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Tensor]]:
+def read(path: str | os.PathLike[str]) -> tuple[Header, dict[str, Tensor]]:
     """(header, tensors) of a file written by `save`, checked against each other. Raises as `load` does."""
     check_file(path)
     try:
