@@ -6,20 +6,18 @@ rectified. `load` rebuilds those layers inside a plain network.
 """
 
 import os
-import re
-from copy import deepcopy
 from pathlib import Path
-from stat import S_IMODE
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lrw import checks
+from lrw.files import whole
 from lrw.header import Header, check_tensors, digest, header_text, layer_of, read_header
-from lrw.layers import named_layers, replace_layers
-from lrw.nn import MovedReLU, WinogradLayer
+from lrw.layers import copied, named_layers, replace_layers
+from lrw.nn import GroupedConv3d, MovedReLU, WinogradLayer
 from lrw.state_dict import UNREADABLE, check_file, check_types, plain_name, read_safetensors, read_state_dict
 from lrw_kernels.untrusted import in_a_line, shown
 
@@ -29,39 +27,24 @@ __all__ = ["UNREADABLE", "fill", "is_saved", "load", "read", "read_state_dict", 
 def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
     """Write `net`'s tensors and Winograd structure to `path`, whole or not at all; returns the path.
 
-    The file has the permissions that the umask leaves. Raises ValueError for non-finite weights, FileNotFoundError for
-    a folder that is not there, OSError where it cannot be written; then what was at `path` stays.
+    The file has the permissions that the umask leaves. Raises ValueError for non-finite weights and for Winograd layers
+    whose weights are computed from others (torch.nn.utils.prune, weight_norm), FileNotFoundError for a folder that is
+    not there, OSError where it cannot be written; then what was at `path` stays.
     """
     net = _unwrapped(net)
     checks.check_finite(net)
     layers = {plain_name(name): layer for name, layer in named_layers(net, WinogradLayer).items()}
+    checks.check_tensors(layers)
     moved = [plain_name(name) for name in named_layers(net, MovedReLU)]
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path: no folder {target.parent}")
     plain = {"device": "cpu", "memory_format": torch.contiguous_format, "copy": True}
     tensors = {plain_name(name): tensor.detach().to(**plain) for name, tensor in net.state_dict().items()}
-    _write(tensors, target, {"lrw": header_text(layers, moved, tensors)})
-    return target
-
-
-def _write(tensors: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            mode = S_IMODE(os.fstat(file.fileno()).st_mode)  # what the umask leaves: safetensors writes for the owner
+    metadata = {"lrw": header_text(layers, moved, tensors)}
+    with whole(target) as partial:
         save_file(tensors, partial, metadata=metadata)
-        partial.chmod(mode)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise OSError(f"path: {target} cannot be written ({in_a_line(error)})") from error
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from error
-    finally:
-        partial.unlink(missing_ok=True)
+    return target
 
 
 def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
@@ -73,7 +56,7 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
     not fit; FileNotFoundError where none is, OSError where it cannot be read.
     """
     header, tensors = read(path)
-    net = deepcopy(skeleton)
+    net = copied(skeleton)
     modules = dict(net.named_modules())
     new: dict[str, nn.Module] = {}
     for name, form in header.layers.items():
@@ -84,6 +67,9 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
         if not isinstance(modules.get(name), nn.ReLU | nn.Identity):
             raise ValueError(f"skeleton: {shown(name)} is no nn.ReLU, which {path} has moved into the layer behind it")
         new[name] = MovedReLU()
+    for name, layer in new.items():
+        if isinstance(layer, GroupedConv3d):  # files of before it had one
+            tensors.setdefault(f"{name}.kept" if name else "kept", layer.kept)
     net = replace_layers(net, new)
     fill(net, tensors, f"skeleton: does not fit {path}")
     try:

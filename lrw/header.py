@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lrw import checks
 from lrw.geometry import Geometry
 from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d, WinogradLayer
 from lrw.version import __version__
@@ -129,6 +130,7 @@ def layer_of(form: Form, old: nn.Module, name: str, file: object) -> WinogradLay
     tile, pads = form.geometry.tile, form.geometry.padding
     if not isinstance(old, WinogradLayer | nn.Conv3d):
         raise ValueError(f"skeleton: layer {name!r} is a {type(old).__name__}; {file} has a 3D convolution there")
+    old = checks.fitted(old) if isinstance(old, nn.Conv3d) else old
     ours, theirs = (old.in_channels, old.out_channels), (form.in_channels, form.out_channels)
     if ours != theirs or (isinstance(old, nn.Conv3d) and tuple(old.kernel_size) != tile.kernel_size):
         raise ValueError(f"skeleton: layer {name!r} has channels {ours}, {file} has {theirs} and {tile.name}")

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrw import files
 from lrw.checkpoint import load, save
 from lrw.compress import compress, measure
 from lrw.data import Volumes
@@ -36,8 +35,7 @@ def finish(
     example = next(volumes.batches("test", 1))[0]
     compressed = compress(net, example)
     saved = out / folder.COMPRESSED
-    with files.whole(saved) as partial:
-        save(compressed, partial)
+    save(compressed, saved)
     state.accuracy["compressed"] = plain(evaluate(load(saved, dense), volumes, "test"))
     sizes = input_sizes(compressed, example)
     rows = _time_layers(dense, net, compressed, sizes, reporter)

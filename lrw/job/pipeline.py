@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrw import data, files, nets
+from lrw import data, nets
 from lrw.checkpoint import fill, read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
@@ -180,8 +180,7 @@ class Job:
         self._milestone(stage.milestone)
         self.state.parameters[stage.milestone] = list(count_parameters(self.net))
         if stage.name == "train":
-            with files.whole(self.out / folder.DENSE) as partial:
-                save(self.net, partial)
+            save(self.net, self.out / folder.DENSE)
             self.net, self.pruner = self._convert(self.dense)
         if index + 1 < len(self.stages):
             self.optimizer = self._new_optimizer()

@@ -242,7 +242,7 @@ def test_filters_cut_by_hand_are_taken_as_the_tensors_are(tmp_path: Path) -> Non
         lrw.load(lrw.save(lrw.compress(converted), tmp_path / "b"), net),
     ):
         torch.testing.assert_close(same(x), expected, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match=r"skeleton: layer '0' has channels \(1, 16\), the file has \(1, 8\)"):
+    with pytest.raises(ValueError, match=r"skeleton: layer '0' has channels \(1, 16\), .* has \(1, 8\)"):
         lrw.load(tmp_path / "a", nn.Sequential(nn.Conv3d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv3d(16, 4, 3)))
     with pytest.raises(ValueError, match=r"conv: its weight has shape \[8, 1, 3, 3, 3\], its attributes say \[16, 1"):
         WinogradConv3d.from_conv3d(net[0])

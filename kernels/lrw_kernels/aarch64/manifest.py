@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from lrw_kernels.aarch64.assemble import Assembly
 from lrw_kernels.aarch64.network import Size, check_name
 from lrw_kernels.aarch64.storage import FLOAT_BYTES
 from lrw_kernels.aarch64.targets import Target, find_target
+from lrw_kernels.native.versions import package_version
 from lrw_kernels.untrusted import Entries, read_json, shown
 from lrw_kernels.winograd import Tile, kept_positions
 
@@ -81,7 +81,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def manifest_text(assembly: Assembly, target: Target, files: Mapping[str, str], versions: Mapping[str, str]) -> str:
     """JSON, a line per entry and per layer; `versions` of what made it, beside those of the packages this one uses."""
-    own = {package: version(package) for package in ("numba", "llvmlite", "numpy")}
+    own = {package: package_version(package) for package in ("numba", "llvmlite", "numpy")}
     weights = {"bytes": len(assembly.weights), "sha256": hashlib.sha256(assembly.weights).hexdigest()}
     entries: dict[str, Any] = {
         "abi_version": abi.ABI_VERSION,
