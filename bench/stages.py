@@ -9,11 +9,12 @@ from torch import Tensor
 
 from bench.layers import Layer
 from lrw.geometry import Geometry
-from lrw_kernels.cpu import conv, layout, library, threads
+from lrw_kernels.codegen import threads
+from lrw_kernels.codegen.arena import Memory
+from lrw_kernels.codegen.machine import host
+from lrw_kernels.cpu import conv, layout, library
 from lrw_kernels.cpu import problem as problems
-from lrw_kernels.cpu.arena import Memory
 from lrw_kernels.cpu.digest import digest
-from lrw_kernels.cpu.machine import host
 from lrw_kernels.cpu.micro import PEAK_STEPS
 
 PEAK_ITEMS = 64

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lrw.backends import composed, cpu, reference, triton
 from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
-from lrw_kernels.cpu.machine import MACHINES, Machine, host
+from lrw_kernels.codegen.machine import MACHINES, Machine, host
 from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd import Tile
 from verify.strategies import Case, cases

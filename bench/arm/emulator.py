@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 
 from bench.arm.program import CPU, Program
 from bench.arm.tools import call, require
-from lrw_kernels.native.store import private_folder
+from lrw_kernels.codegen.store import private_folder
 
 HERE = Path(__file__).parent
 TOOLS = ("gcc", "qemu-aarch64")

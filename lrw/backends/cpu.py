@@ -16,9 +16,9 @@ from torch.nn.functional import pad
 from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
 from lrw.unchanged import Derived
+from lrw_kernels.codegen.arena import ARENA, Memory
+from lrw_kernels.codegen.machine import Machine, host, supported
 from lrw_kernels.cpu import conv, layout, problem
-from lrw_kernels.cpu.arena import ARENA, Memory
-from lrw_kernels.cpu.machine import Machine, host, supported
 from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 

@@ -11,7 +11,7 @@ from lrw.commands import options
 def add(commands: Any) -> None:
     """Declare the command in argparse's `commands`."""
     from lrw.job.config import JobConfig
-    from lrw_kernels.aarch64.targets import TARGETS
+    from lrw_kernels.aot.targets import TARGETS
 
     p = commands.add_parser(
         "compress",

@@ -15,14 +15,14 @@ from lrw.export.check import LIMITS
 from lrw.export.library import MOST_THREADS
 
 if TYPE_CHECKING:
-    from lrw_kernels.aarch64 import Artifacts
+    from lrw_kernels.aot import Artifacts
 
 _ARGUMENTS = ("target", "threads", "name", "out", "tile")
 
 
 def add(commands: Any) -> None:
     """Declare the command in argparse's `commands`."""
-    from lrw_kernels.aarch64.targets import TARGETS
+    from lrw_kernels.aot.targets import TARGETS
 
     p = commands.add_parser(
         "export",
@@ -113,7 +113,7 @@ def _built(
 
 
 def _check_tools(target: str) -> None:
-    from lrw_kernels.aarch64 import missing_tools
+    from lrw_kernels.aot import missing_tools
 
     lacking = missing_tools(target)
     if lacking:

@@ -11,7 +11,7 @@ from rich.table import Table
 from lrw_kernels.winograd import Tile
 
 if TYPE_CHECKING:
-    from lrw_kernels.aarch64 import Artifacts
+    from lrw_kernels.aot import Artifacts
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def described(built: "Artifacts", check: Check | None) -> dict[str, Any]:
 
     Raises ValueError and OSError as `Artifacts.load` does.
     """
-    from lrw_kernels.aarch64.manifest import read_manifest
+    from lrw_kernels.aot.manifest import read_manifest
 
     manifest = read_manifest(built.manifest)
     paths = _paths(built)

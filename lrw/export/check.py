@@ -12,7 +12,7 @@ from lrw.layers import evaluating
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from lrw_kernels.aarch64 import Artifacts
+    from lrw_kernels.aot import Artifacts
 
 LIMITS = {"float32": 0.01, "float16": 0.1}
 """By the numbers of the Winograd domain: errors over the largest output beyond which something else was computed."""
@@ -25,7 +25,7 @@ def compare(built: "Artifacts", net: nn.Module, x: Tensor) -> tuple[str, float]:
     where either's outputs hold NaN it is NaN. Raises RuntimeError where tools to run the library are missing or the run
     fails.
     """
-    from lrw_kernels.aarch64 import run_network
+    from lrw_kernels.aot import run_network
 
     with torch.inference_mode(), evaluating(net):
         (expected,) = tree_leaves(net(x.clone()))  # the one tensor, in whatever tuple or dictionary

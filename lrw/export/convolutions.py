@@ -11,7 +11,7 @@ from torch import Tensor
 from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
 from lrw.geometry import geometry
 from lrw.ops import transform_weight
-from lrw_kernels.aarch64.network import Array, Direct, Transposed, Winograd
+from lrw_kernels.network.operators import Array, Direct, Transposed, Winograd
 from lrw_kernels.winograd import Tile, cheapest_tile, direct_cost, winograd_cost
 from lrw_kernels.winograd.tile import Triple, triple
 from lrw_kernels.winograd.transform import MAX_TAPS

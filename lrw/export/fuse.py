@@ -9,17 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from lrw_kernels.aarch64.network import (
-    INPUT,
+from lrw_kernels.network.graph import INPUT, Node, Size
+from lrw_kernels.network.operators import (
     Add,
     Affine,
     Array,
     ChannelsFirst,
     Direct,
-    Node,
     Operator,
     Pointwise,
-    Size,
     Transposed,
     Winograd,
 )

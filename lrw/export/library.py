@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from lrw.export.trace import trace
 from lrw.ops import TileLike
 from lrw.version import __version__
-from lrw_kernels.aarch64.targets import find_target
+from lrw_kernels.aot.targets import find_target
 from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 
 if TYPE_CHECKING:
-    from lrw_kernels.aarch64 import Artifacts
+    from lrw_kernels.aot import Artifacts
 
 MOST_THREADS = 256
 _LONGEST_NAME = 200  # file names have at most 255 bytes, and more in them than this
@@ -45,13 +45,15 @@ def export(
     place in the network, and RuntimeError with the compiler's message where lowering or linking fails; then nothing is
     written.
     """
-    from lrw_kernels.aarch64 import build_network
+    from lrw_kernels.aot import build_network
+    from lrw_kernels.aot.abi import check_name
 
     element = find_target(target).element
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise ValueError(f"threads: {threads!r}; accepted are integers from 1 to {MOST_THREADS}")
     if isinstance(name, str) and len(name) > _LONGEST_NAME:
         raise ValueError(f"name: {len(name)} characters; accepted are up to {_LONGEST_NAME}")
+    check_name(name)
     with _folder(out) as folder:
         network = trace(net, example_input, name, tile=tile, most_outputs=MOST_OUTPUTS[element])
         versions = {"lrw": __version__, "torch": torch.__version__}

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lrw.export import convolutions, windows
 from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, size_of
-from lrw_kernels.aarch64.network import Add, Affine, Array, ChannelsFirst, Concat, Normalise, Pointwise, Softmax
+from lrw_kernels.network.operators import Add, Affine, Array, ChannelsFirst, Concat, Normalise, Pointwise, Softmax
 
 Function = Callable[..., Value]
 

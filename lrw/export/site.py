@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from lrw.ops import TileLike
-from lrw_kernels.aarch64.network import INPUT, Array, Node, Operator, Size
+from lrw_kernels.network.graph import INPUT, Node, Size
+from lrw_kernels.network.operators import Array, Operator
 from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 from lrw_kernels.winograd.tile import Triple
 

@@ -21,7 +21,8 @@ from lrw.export.site import STAND_IN, Activation, Nodes, Refused, Site, Value, s
 from lrw.layers import evaluating, named_layers
 from lrw.nn import WinogradLayer
 from lrw.ops import TileLike
-from lrw_kernels.aarch64.network import INPUT, Copy, Network, Node
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.operators import Copy
 from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lrw.export.site import Activation, Refused, Site, Value, three, volume
-from lrw_kernels.aarch64.network import Pool, Resample
+from lrw_kernels.network.operators import Pool, Resample
 
 Kind = Literal["max", "mean"]
 

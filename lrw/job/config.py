@@ -6,7 +6,7 @@ from typing import Any
 
 from lrw import checks, nets
 from lrw.pruning import SCOPES, SCORES
-from lrw_kernels.aarch64 import find_target
+from lrw_kernels.aot import find_target
 
 
 @dataclass(frozen=True)

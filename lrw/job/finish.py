@@ -24,7 +24,7 @@ from lrw.timing import interleaved
 from lrw_kernels.winograd.tile import Triple
 
 if TYPE_CHECKING:
-    from lrw_kernels.aarch64 import Artifacts
+    from lrw_kernels.aot import Artifacts
 
 
 def finish(
@@ -129,7 +129,7 @@ def _export(config: JobConfig, compressed: nn.Module, example: Tensor, reporter:
 
 def _check_exported(built: "Artifacts", net: nn.Module, example: Tensor) -> tuple[str, float | None]:
     """(what came of running the library here, largest difference from torch over the largest output)."""
-    from lrw_kernels.aarch64 import missing_tools
+    from lrw_kernels.aot import missing_tools
 
     lacking = missing_tools(built.target.name)
     if lacking:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lrw import files, nets
 from lrw.job import state
-from lrw_kernels.aarch64.build import network_files, networks_in
+from lrw_kernels.aot.build import network_files, networks_in
 
 DENSE, COMPRESSED, REPORT, FIGURE = "dense.safetensors", "compressed.safetensors", "report.json", "report.png"
 EXPORT = "export"

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lrw.commands import exported
-from lrw_kernels.aarch64 import Artifacts, Network
-from lrw_kernels.aarch64.assemble import assemble
-from lrw_kernels.aarch64.manifest import manifest_text, read_manifest
-from lrw_kernels.aarch64.network import INPUT, Node, Winograd
-from lrw_kernels.aarch64.targets import find_target
+from lrw_kernels.aot import Artifacts
+from lrw_kernels.aot.manifest import manifest_text, read_manifest
+from lrw_kernels.aot.targets import find_target
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.operators import Winograd
+from lrw_kernels.program.assemble import assemble
 from lrw_kernels.winograd import Tile
 from verify.damage import FUZZED, damaged_bytes, damaged_json, refusal
 

@@ -4,17 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lrw_kernels.aarch64.network import (
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.operators import (
     FUNCTIONS,
-    INPUT,
     Add,
     Affine,
     ChannelsFirst,
     Concat,
     Copy,
     Direct,
-    Network,
-    Node,
     Normalise,
     Operator,
     Pointwise,

@@ -22,9 +22,10 @@ import lrw
 from lrw.export import trace
 from lrw.geometry import Geometry
 from lrw.nets import C3D, R3D18, UNet3D
-from lrw_kernels.aarch64 import Artifacts, Network, abi, build_network, missing_tools
-from lrw_kernels.aarch64.emulate import COMPILER, EMULATOR
-from lrw_kernels.aarch64.network import INPUT, Direct, Node
+from lrw_kernels.aot import Artifacts, abi, build_network, missing_tools
+from lrw_kernels.aot.emulate import COMPILER, EMULATOR
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.operators import Direct
 from lrw_kernels.winograd import Tile
 from verify.strategies import Array
 from verify.unit.every_operator import every_operator, some_columns

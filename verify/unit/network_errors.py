@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrw_kernels.aarch64 import network as ops
-from lrw_kernels.aarch64.network import INPUT, Network, Node
+from lrw_kernels.network import operators as ops
+from lrw_kernels.network.graph import INPUT, Network, Node
 from lrw_kernels.winograd import domain_error
 from lrw_kernels.winograd.error import TAIL
 from verify.strategies import Array

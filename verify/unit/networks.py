@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from lrw.nn import WinogradLayer
 from lrw_kernels import reference
-from lrw_kernels.aarch64 import network as ops
-from lrw_kernels.aarch64.network import INPUT, Network, Operator
+from lrw_kernels.network import operators as ops
+from lrw_kernels.network.graph import INPUT, Network, Size
+from lrw_kernels.network.operators import Operator
 from lrw_kernels.winograd.error import TAIL
 from verify.tolerances import USELESS, assert_close
 
@@ -74,7 +75,7 @@ def perturbed(operator: Operator, generator: np.random.Generator) -> Operator:
     return replace(operator, **{name: off(getattr(operator, name)) for name in names})
 
 
-def _outer(size: ops.Size) -> tuple[int, ...]:
+def _outer(size: Size) -> tuple[int, ...]:
     n, d, h, w, c = size
     return n, c, d, h, w
 
@@ -93,7 +94,7 @@ def _finished(y: Tensor, operator: Any, *residual: Tensor) -> Tensor:
     return y.clamp_min(0) if operator.relu else y
 
 
-def _winograd(o: ops.Winograd, size: ops.Size, x: Tensor, *residual: Tensor) -> Tensor:
+def _winograd(o: ops.Winograd, size: Size, x: Tensor, *residual: Tensor) -> Tensor:
     inner = np.ascontiguousarray(x.permute(0, 2, 3, 4, 1).numpy())
     parts = []
     for (channels, kept), u in zip(o.blocks, o.weights, strict=True):
@@ -105,13 +106,13 @@ def _winograd(o: ops.Winograd, size: ops.Size, x: Tensor, *residual: Tensor) -> 
     return _finished(torch.from_numpy(np.concatenate(parts, axis=4)).permute(0, 4, 1, 2, 3), o, *residual)
 
 
-def _direct(o: ops.Direct, size: ops.Size, x: Tensor, *residual: Tensor) -> Tensor:
+def _direct(o: ops.Direct, size: Size, x: Tensor, *residual: Tensor) -> Tensor:
     weight = _t(o.weight).permute(4, 3, 0, 1, 2)
     y = F.conv3d(x, weight, None, o.stride, o.padding, o.dilation, o.groups)
     return _finished(y, o, *residual)
 
 
-def _transposed(o: ops.Transposed, size: ops.Size, x: Tensor) -> Tensor:
+def _transposed(o: ops.Transposed, size: Size, x: Tensor) -> Tensor:
     """By its sentence: each input times each tap is added where it belongs."""
     weight = _t(o.weight)  # [kd, kh, kw, Cin / groups, Cout]
     y = torch.zeros(_outer(size), dtype=torch.float64)
@@ -128,7 +129,7 @@ def _transposed(o: ops.Transposed, size: ops.Size, x: Tensor) -> Tensor:
     return _finished(y, o)
 
 
-def _pool(o: ops.Pool, size: ops.Size, x: Tensor) -> Tensor:
+def _pool(o: ops.Pool, size: Size, x: Tensor) -> Tensor:
     y = torch.zeros(_outer(size), dtype=torch.float64)
     for place in np.ndindex(*size[1:4]):
         d, h, w = (slice(o.starts[a][p], o.ends[a][p]) for a, p in enumerate(place))
@@ -138,7 +139,7 @@ def _pool(o: ops.Pool, size: ops.Size, x: Tensor) -> Tensor:
     return y
 
 
-def _resample(o: ops.Resample, size: ops.Size, x: Tensor) -> Tensor:
+def _resample(o: ops.Resample, size: Size, x: Tensor) -> Tensor:
     for axis, (low, high, share) in enumerate(zip(o.low, o.high, o.share, strict=True), start=2):
         form = [1] * 5
         form[axis] = len(share)
@@ -158,23 +159,23 @@ FUNCTIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def _add(o: ops.Add, size: ops.Size, x: Tensor, other: Tensor) -> Tensor:
+def _add(o: ops.Add, size: Size, x: Tensor, other: Tensor) -> Tensor:
     return (x + other).clamp_min(0) if o.relu else x + other
 
 
-def _affine(o: ops.Affine, size: ops.Size, x: Tensor) -> Tensor:
+def _affine(o: ops.Affine, size: Size, x: Tensor) -> Tensor:
     y = x * _channels(o.scale) + _channels(o.shift)
     return y.clamp_min(0) if o.relu else y
 
 
-def _normalise(o: ops.Normalise, size: ops.Size, x: Tensor) -> Tensor:
+def _normalise(o: ops.Normalise, size: Size, x: Tensor) -> Tensor:
     groups = x.reshape(x.shape[0], o.groups, -1)
     centred = groups - groups.mean(2, keepdim=True)
     scaled = centred / (centred.square().mean(2, keepdim=True) + o.epsilon).sqrt()
     return scaled.view_as(x) * _channels(o.scale) + _channels(o.shift)
 
 
-def _softmax(o: ops.Softmax, size: ops.Size, x: Tensor) -> Tensor:
+def _softmax(o: ops.Softmax, size: Size, x: Tensor) -> Tensor:
     y = torch.exp(x - x.amax(1, keepdim=True))
     return y / y.sum(1, keepdim=True)
 

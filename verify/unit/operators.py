@@ -14,9 +14,9 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from lrw_kernels.cpu import threads
-from lrw_kernels.cpu.library import Kernel
-from lrw_kernels.cpu.machine import NEON, host
+from lrw_kernels.codegen import threads
+from lrw_kernels.codegen.kernel import Kernel
+from lrw_kernels.codegen.machine import NEON, host
 from lrw_kernels.cpu.operators.step import Size, Step, View, view
 from verify.strategies import Array
 

@@ -6,11 +6,11 @@ import sys
 from importlib import import_module
 from typing import Any
 
-from lrw_kernels.aarch64 import ir
-from lrw_kernels.aarch64.lower import _optimise
-from lrw_kernels.aarch64.targets import find_target
-from lrw_kernels.cpu.library import Kernel
-from lrw_kernels.native.elf import read_elf
+from lrw_kernels.aot import ir
+from lrw_kernels.aot.lower import _optimise
+from lrw_kernels.aot.targets import find_target
+from lrw_kernels.codegen.elf import read_elf
+from lrw_kernels.codegen.kernel import Kernel
 
 
 def raw_ir(kernel: Kernel) -> tuple[str, str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrw_kernels.aarch64.abi import ABI_VERSION, Status
-from lrw_kernels.aarch64.emulate import build_example
-from lrw_kernels.aarch64.weighed import DIGEST_AT
+from lrw_kernels.aot.abi import ABI_VERSION, Status
+from lrw_kernels.aot.emulate import build_example
+from lrw_kernels.aot.weighed import DIGEST_AT
 from verify.unit.exported_networks import (
     ARM,
     GUARD_BYTES,

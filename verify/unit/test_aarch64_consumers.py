@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrw_kernels.aarch64.abi import FUNCTIONS
-from lrw_kernels.aarch64.assemble import assemble
-from lrw_kernels.aarch64.example import THREADS_HEADER, sources
-from lrw_kernels.aarch64.header import header_text
-from lrw_kernels.aarch64.manifest import Artifacts
-from lrw_kernels.aarch64.targets import find_target
-from lrw_kernels.native.elf import read_elf
+from lrw_kernels.aot.abi import FUNCTIONS
+from lrw_kernels.aot.example import THREADS_HEADER, sources
+from lrw_kernels.aot.header import header_text
+from lrw_kernels.aot.manifest import Artifacts
+from lrw_kernels.aot.targets import find_target
+from lrw_kernels.codegen.elf import read_elf
+from lrw_kernels.program.assemble import assemble
 from verify.unit.exported_networks import ANDROID, ARM, NATIVE, TINY, Builder, call, case, need
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrw_kernels.aarch64 import Artifacts, build, build_network, missing_tools, run_network
-from lrw_kernels.aarch64.abi import ABI_VERSION
-from lrw_kernels.aarch64.archive import archive
-from lrw_kernels.aarch64.link import link_shared
-from lrw_kernels.aarch64.network import Network
-from lrw_kernels.aarch64.targets import TARGETS, find_target
-from lrw_kernels.native.elf import read_elf
+from lrw_kernels.aot import Artifacts, build, build_network, missing_tools, run_network
+from lrw_kernels.aot.abi import ABI_VERSION
+from lrw_kernels.aot.archive import archive
+from lrw_kernels.aot.link import link_shared
+from lrw_kernels.aot.targets import TARGETS, find_target
+from lrw_kernels.codegen.elf import read_elf
+from lrw_kernels.network.graph import Network
 from verify.unit.exported_networks import ARM, THREADS, TINY, Builder, case, need
 
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from lrw_kernels import reference
-from lrw_kernels.aarch64 import build_network, run_network
-from lrw_kernels.aarch64.abi import Status
-from lrw_kernels.aarch64.network import INPUT, Network, Node, Winograd
+from lrw_kernels.aot import build_network, run_network
+from lrw_kernels.aot.abi import Status
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.operators import Winograd
 from lrw_kernels.winograd import Tile, domain_error
 from verify.unit.exported_networks import need
 

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrw_kernels.aarch64 import guard, ir, lower
-from lrw_kernels.aarch64.abi import exported_symbols
-from lrw_kernels.aarch64.assemble import assemble
-from lrw_kernels.aarch64.code import Code
-from lrw_kernels.aarch64.targets import find_target
-from lrw_kernels.native.elf import read_elf
-from lrw_kernels.native.macho import read_macho
-from lrw_kernels.native.objects import ObjectFile
+from lrw_kernels.aot import guard, ir, lower
+from lrw_kernels.aot.abi import exported_symbols
+from lrw_kernels.aot.code import Code
+from lrw_kernels.aot.targets import find_target
+from lrw_kernels.codegen.elf import read_elf
+from lrw_kernels.codegen.macho import read_macho
+from lrw_kernels.codegen.objects import ObjectFile
+from lrw_kernels.program.assemble import assemble
 from verify.unit.exported_networks import ARM, NATIVE, THREADS, Builder, call, case
 from verify.unit.test_aarch64_files import object_of
 
@@ -123,7 +123,7 @@ DIGEST = """
 import sys
 import numpy as np
 from numba import njit
-from lrw_kernels.aarch64.kernels import digest_function
+from lrw_kernels.aot.kernels import digest_function
 digest, scratch = njit(digest_function()), np.zeros(80, np.int64)
 for size in map(int, sys.argv[1].split(",")):
     data = (np.arange(size + 1) * 151 % 253).astype(np.uint8)
@@ -161,7 +161,7 @@ def test_no_child_outlives_its_caller(tmp_path: Path, end: signal.Signals, wait:
     scratch.mkdir()
     (endless / "numba.py").write_text("import time\ntime.sleep(60)\n")
     (tmp_path / "code.json").write_text(code_of("tiny").to_json())
-    script = "import sys; from lrw_kernels.aarch64.code import Code; from lrw_kernels.aarch64.lower import lower;"
+    script = "import sys; from lrw_kernels.aot.code import Code; from lrw_kernels.aot.lower import lower;"
     script += "sys.path.insert(0, sys.argv[2]); lower(Code.from_json(open(sys.argv[1]).read()))"
     command = [sys.executable, "-c", script, str(tmp_path / "code.json"), str(endless)]
     env = python_env() | {"TMPDIR": str(scratch)}
@@ -184,5 +184,5 @@ def test_no_child_outlives_its_caller(tmp_path: Path, end: signal.Signals, wait:
 def test_import_is_light() -> None:
     seen = "print(*sorted({'numba', 'llvmlite.binding', 'torch', 'lrw', 'numpy'} & set(sys.modules)));"
     names = "a.Network, a.build_network, a.run_network, a.Artifacts;"
-    found = call(sys.executable, "-c", f"import sys, lrw_kernels.aarch64 as a; {seen} {names} {seen}", env=python_env())
+    found = call(sys.executable, "-c", f"import sys, lrw_kernels.aot as a; {seen} {names} {seen}", env=python_env())
     assert found == "\nnumpy\n", "the package alone needs nothing, its functions no compiler"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrw_kernels.aarch64 import Artifacts
-from lrw_kernels.aarch64.abi import ABI_VERSION
+from lrw_kernels.aot import Artifacts
+from lrw_kernels.aot.abi import ABI_VERSION
 from verify.unit.exported_networks import ARM, Builder, case
 
 

@@ -5,13 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrw_kernels.aarch64.abi import ALIGNMENT
-from lrw_kernels.aarch64.image import Image, Section, symbolic
-from lrw_kernels.aarch64.memory import Buffer, plan
-from lrw_kernels.aarch64.network import INPUT, Add, Concat, Copy, Direct, Network, Node, Operator, Pointwise, Size
-from lrw_kernels.aarch64.storage import Storage
+from lrw_kernels.aot.abi import ALIGNMENT
+from lrw_kernels.codegen.records import Region
 from lrw_kernels.cpu.operators.step import View
-from lrw_kernels.cpu.records import Region
+from lrw_kernels.network.graph import INPUT, Network, Node, Size
+from lrw_kernels.network.operators import Add, Concat, Copy, Direct, Operator, Pointwise
+from lrw_kernels.program.image import Image, Section, symbolic
+from lrw_kernels.program.memory import Buffer, plan
+from lrw_kernels.program.storage import Storage
 
 buffers = st.lists(
     st.builds(lambda size, first, more: Buffer(size, first, first + more), st.integers(1, 700), st.integers(0, 9),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lrw_kernels.aarch64 import run_network
-from lrw_kernels.aarch64.network import Operator
+from lrw_kernels.aot import run_network
+from lrw_kernels.network.operators import Operator
 from verify.tolerances import USELESS, assert_close
 from verify.unit.exported_networks import ARM, NAMES, NATIVE, Builder, case, need
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lrw_kernels.aarch64 import emulate, run_network
-from lrw_kernels.aarch64.abi import Status
-from lrw_kernels.aarch64.emulate import build_example
+from lrw_kernels.aot import emulate, run_network
+from lrw_kernels.aot.abi import Status
+from lrw_kernels.aot.emulate import build_example
 from verify.unit.exported_networks import ARM, NATIVE, Builder, case, need
 
 LACKING = [f"Haswell,-{what}" for what in ("fma", "avx2", "bmi1", "bmi2", "abm", "movbe", "f16c", "popcnt", "xsave")]

@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from lrw.export import export
-from lrw_kernels.aarch64.network import INPUT, Copy, Network, Node, Size
+from lrw_kernels.aot import build_network
+from lrw_kernels.network.graph import INPUT, Network, Node, Size
+from lrw_kernels.network.operators import Copy
 
 SIZE: Size = (1, 2, 3, 4, 5)
 
@@ -18,17 +20,19 @@ def node(name: str, *inputs: str) -> Node:
 
 
 @pytest.mark.parametrize("name", ["2d", "größe", "a\n", "", "a b", "a;b", None, 7])
-def test_names_that_c_has_no_use_for_are_refused(name: Any) -> None:
+def test_names_that_c_has_no_use_for_are_refused(tmp_path: Path, name: Any) -> None:
     with pytest.raises(ValueError, match=r"(?s)^name: .*; accepted are C identifiers"):
-        Network(name, SIZE, (node("a"),))
+        build_network(Network(name, SIZE, (node("a"),)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "second"), [("threads", "lrw_threads.h"), ("THREADS", "lrw_threads.h"), ("BAD", "LRW_BAD_THREADS")]
 )
-def test_names_of_what_comes_with_every_library_are_refused(name: str, second: str) -> None:
+def test_names_of_what_comes_with_every_library_are_refused(tmp_path: Path, name: str, second: str) -> None:
     with pytest.raises(ValueError, match=rf"^name: '{name}' would give a second {second}; accepted are other names$"):
-        Network(name, SIZE, (node("a"),))
+        build_network(Network(name, SIZE, (node("a"),)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from lrw.export import convolutions, trace
 from lrw.nets import C3D
-from lrw_kernels.aarch64 import winograd
-from lrw_kernels.aarch64.abi import exported_symbols
-from lrw_kernels.aarch64.archive import archive
-from lrw_kernels.aarch64.assemble import assemble
-from lrw_kernels.aarch64.code import Code
-from lrw_kernels.aarch64.lower import lower
-from lrw_kernels.aarch64.network import Network
-from lrw_kernels.aarch64.targets import find_target
+from lrw_kernels.aot.abi import exported_symbols
+from lrw_kernels.aot.archive import archive
+from lrw_kernels.aot.code import Code
+from lrw_kernels.aot.lower import lower
+from lrw_kernels.aot.targets import find_target
+from lrw_kernels.network.graph import Network
+from lrw_kernels.program import winograd
+from lrw_kernels.program.assemble import assemble
 from lrw_kernels.winograd import Tile
 
 MIB = 1 << 20

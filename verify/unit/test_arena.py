@@ -3,7 +3,7 @@
 import ctypes
 import gc
 
-from lrw_kernels.cpu.arena import HUGE, MOST_FREE, Arena
+from lrw_kernels.codegen.arena import HUGE, MOST_FREE, Arena
 
 
 def test_what_comes_back_is_lent_again() -> None:

@@ -15,8 +15,8 @@ from lrw.geometry import Geometry
 from lrw.nn import CompressedConv3d, WinogradConv3d
 from lrw.ops import winograd_conv3d
 from lrw.unchanged import Derived
+from lrw_kernels.codegen.machine import AVX512
 from lrw_kernels.cpu import conv, problem
-from lrw_kernels.cpu.machine import AVX512
 from lrw_kernels.winograd import Tile
 
 MIB = 1 << 20

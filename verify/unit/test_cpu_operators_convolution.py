@@ -8,8 +8,8 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu import layout
-from lrw_kernels.cpu.machine import NEON, Machine
 from lrw_kernels.cpu.operators import taps
 from lrw_kernels.cpu.operators.direct import Epilogue, direct
 from lrw_kernels.cpu.operators.step import Step

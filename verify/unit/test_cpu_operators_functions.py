@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrw_kernels.cpu.machine import NEON, Machine
+from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu.operators.functions import POINTWISE
 from lrw_kernels.cpu.operators.rows import pointwise
 from lrw_kernels.cpu.operators.step import view

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrw_kernels.cpu.machine import NEON, Machine
+from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu.operators.norm import normalise, workspace_bytes
 from lrw_kernels.cpu.operators.order import channels_first
 from lrw_kernels.cpu.operators.rows import add, affine, copy, pointwise, softmax

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrw_kernels.cpu.machine import NEON, Machine
+from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu.operators.window import Axes, pool, resample
 from verify.tolerances import assert_close
 from verify.unit.operators import (

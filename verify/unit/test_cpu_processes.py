@@ -113,7 +113,7 @@ print(all(torch.equal(p, q) for r in results for p, q in zip(r, results[0])))
 def test_ten_thousand_calls_leak_nothing(kernels: Path) -> None:
     script = """
 import gc, resource
-from lrw_kernels.cpu.arena import ARENA
+from lrw_kernels.codegen.arena import ARENA
 def many(n):
     for _ in range(n):
         with torch.no_grad():

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lrw.export import compare
 from lrw.export.check import LIMITS
-from lrw_kernels.aarch64.targets import TARGETS
+from lrw_kernels.aot.targets import TARGETS
 
 
 class Built:
@@ -41,7 +41,7 @@ def error(monkeypatch: pytest.MonkeyPatch, function: Callable[[Tensor], Any], gi
         assert np.array_equal(x, CHANNELS_LAST)
         return given(x) if callable(given) else np.asarray(given, np.float32)
 
-    monkeypatch.setattr("lrw_kernels.aarch64.run_network", run)
+    monkeypatch.setattr("lrw_kernels.aot.run_network", run)
     before = X.clone()
     how, found = compare(Built(), Fn(function), X)  # type: ignore[arg-type]
     assert how in ("ran natively", "ran under emulation")

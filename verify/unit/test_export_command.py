@@ -21,7 +21,7 @@ from lrw.cli import main
 from lrw.commands import export as command
 from lrw.commands import exported
 from lrw.commands.networks import NAMES
-from lrw_kernels.aarch64 import Artifacts, missing_tools
+from lrw_kernels.aot import Artifacts, missing_tools
 from verify.unit.export_calls import NAMED, NATIVE, ROOT, SMALL, UMASK, module, named, run
 
 

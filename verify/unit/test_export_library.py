@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lrw.export import export
-from lrw_kernels.aarch64.network import Network
+from lrw_kernels.network.graph import Network
 
 
 class Asked(Exception):
@@ -23,7 +23,7 @@ def tiles(monkeypatch: pytest.MonkeyPatch, out: Path, **how: Any) -> list[tuple[
         networks.append(network)
         raise Asked
 
-    monkeypatch.setattr("lrw_kernels.aarch64.build_network", stop)
+    monkeypatch.setattr("lrw_kernels.aot.build_network", stop)
     net = nn.Sequential(nn.Conv3d(16, 16, 3), nn.Conv3d(16, 16, (1, 3, 3)))
     with pytest.raises(Asked):
         export(net, torch.zeros(1, 16, 14, 14, 14), out, **how)

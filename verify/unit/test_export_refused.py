@@ -14,7 +14,7 @@ import torch
 import lrw
 from lrw.cli import main
 from lrw.commands import export as command
-from lrw_kernels.aarch64.network import Network
+from lrw_kernels.network.graph import Network
 from verify.unit.export_calls import ENVIRONMENT, NAMED, NATIVE, SMALL, module, named
 
 C3D = ("c3d.pt", "--net", "c3d", *NAMED)
@@ -123,7 +123,7 @@ def test_a_build_that_fails_leaves_no_folder(
         assert out.is_dir()
         raise RuntimeError("lowering gave exit status 1")
 
-    monkeypatch.setattr("lrw_kernels.aarch64.build_network", broken)
+    monkeypatch.setattr("lrw_kernels.aot.build_network", broken)
     monkeypatch.chdir(files)
     assert main(["export", *C3D, "--out", str(tmp_path / place)]) == 1
     assert capsys.readouterr().err == "lrw export: lowering gave exit status 1\n"
@@ -140,7 +140,7 @@ def test_a_full_disk_is_said_in_a_line_and_leaves_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, (64, hard))
         return bytes(1000)
 
-    monkeypatch.setattr("lrw_kernels.aarch64.build.lower", lowered)
+    monkeypatch.setattr("lrw_kernels.aot.build.lower", lowered)
     monkeypatch.chdir(files)
     try:
         assert main(["export", *C3D, "--out", str(tmp_path / place)]) == 1

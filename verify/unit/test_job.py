@@ -22,7 +22,7 @@ from lrw.cli import main
 from lrw.job import JobConfig, finish, state
 from lrw.job.progress import Reporter
 from lrw.layers import winograd_layers
-from lrw_kernels.aarch64 import find_target
+from lrw_kernels.aot import find_target
 from verify.unit.small_job import volumes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,8 +233,8 @@ def test_an_emulator_that_fails_does_not_cost_the_report(monkeypatch: pytest.Mon
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("run: the emulator crashed")
 
-    monkeypatch.setattr("lrw_kernels.aarch64.emulate.run_network", broken)
-    monkeypatch.setattr("lrw_kernels.aarch64.emulate.missing_tools", lambda _: [])
+    monkeypatch.setattr("lrw_kernels.aot.emulate.run_network", broken)
+    monkeypatch.setattr("lrw_kernels.aot.emulate.missing_tools", lambda _: [])
     target = find_target("aarch64-linux-gnu")
     built = SimpleNamespace(target=target, header="a.h", shared=None, note="", input_size=(1, 8, 8, 8, 1))
     monkeypatch.setattr(finish, "export", lambda *_, **__: built)

@@ -8,21 +8,19 @@ import pytest
 import torch
 
 from lrw.export import fuse
-from lrw_kernels.aarch64.network import (
-    INPUT,
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.operators import (
     Add,
     Affine,
     Array,
     ChannelsFirst,
     Direct,
-    Network,
-    Node,
     Operator,
     Pointwise,
     Pool,
     Transposed,
     Winograd,
-)  # fmt: skip
+)
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.tile import Triple
 from verify.tolerances import assert_close

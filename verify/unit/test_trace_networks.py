@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lrw.export import trace
 from lrw.nets import C3D, R3D18, UNet3D
-from lrw_kernels.aarch64.network import Affine, Direct, Network, Pointwise
+from lrw_kernels.network.graph import Network
+from lrw_kernels.network.operators import Affine, Direct, Pointwise
 from lrw_kernels.winograd import Tile, cheapest_tile
 from verify.tolerances import assert_close
 from verify.unit.networks import assert_same, computed, double, rounding

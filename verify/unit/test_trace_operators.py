@@ -14,8 +14,9 @@ from lrw.export import trace
 from lrw.export.operators import TABLE
 from lrw.export.site import Activation, Nodes, Site
 from lrw.export.trace import _arguments
-from lrw_kernels.aarch64.network import FUNCTIONS as NAMES
-from lrw_kernels.aarch64.network import INPUT, ChannelsFirst, Direct, Network, Pool, Resample
+from lrw_kernels.network.graph import INPUT, Network
+from lrw_kernels.network.operators import FUNCTIONS as NAMES
+from lrw_kernels.network.operators import ChannelsFirst, Direct, Pool, Resample
 from verify.tolerances import assert_close
 from verify.unit.networks import FUNCTIONS, assert_same, computed
 

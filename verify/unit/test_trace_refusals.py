@@ -204,7 +204,6 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "NaN statistics": (lambda: trace(with_variance(torch.nan), X), "1.running_var: weights hold NaN or infinity"),
     "negative variance": (lambda: trace(with_variance(-1.0), X), "0: its folded weight holds NaN or infinity"),
     "rectified": (lambda: trace(RECTIFIED, X), "net: '0' is a Winograd-ReLU layer"),
-    "no C name": (lambda: trace(PLAIN, X, "my net"), "name: 'my net'; accepted are C identifiers"),
     "unknown tile": (lambda: trace(nn.Conv3d(4, 4, 3), X, tile="best"), "tile: 'best'; accepted are 'auto'"),
     "tile of another filter": (
         lambda: trace(nn.Conv3d(4, 4, (1, 3, 3)), X, tile=lrw.WinogradConv3d(1, 1).geometry.tile),

@@ -11,7 +11,7 @@ from lrw.export import trace
 from lrw.geometry import Geometry
 from lrw.ops import winograd_conv3d
 from lrw.pruning.granularity import Granularity
-from lrw_kernels.aarch64.network import Winograd
+from lrw_kernels.network.operators import Winograd
 from lrw_kernels.winograd import Tile
 from verify.unit.networks import assert_same
 from verify.unit.traced_nets import settled, volume

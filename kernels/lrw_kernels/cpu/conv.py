@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lrw_kernels.cpu import library, records, threads
-from lrw_kernels.cpu.arena import ARENA
-from lrw_kernels.cpu.library import Kernel
-from lrw_kernels.cpu.machine import LINE
+from lrw_kernels.codegen import threads
+from lrw_kernels.codegen.arena import ARENA
+from lrw_kernels.codegen.kernel import Kernel
+from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.records import Record, Region, row
+from lrw_kernels.codegen.vector import BYTES
+from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.plan import Plan, Size, lane_count, panel_count, plan, with_rows
 from lrw_kernels.cpu.problem import NOTHING, Activations, Epilogue, Part, Problem
 from lrw_kernels.cpu.side import Side
-from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
@@ -115,7 +117,7 @@ class Job:
 
     def __init__(self, owner: Pass) -> None:
         self._owner = owner
-        self.regions: list[records.Region] = []
+        self.regions: list[Region] = []
         self._firsts: list[Any] = []
         self._seconds: list[tuple[Any, ...]] = []  # by part
         self._products: list[tuple[Any, ...]] = []
@@ -151,9 +153,9 @@ class Job:
         self._clear.data = m
 
     @property
-    def rows(self) -> list[Sequence[records.Record]]:
+    def rows(self) -> list[Sequence[Record]]:
         """All records but the regions, in rows that lie one after the other."""
-        rows: list[Sequence[records.Record]] = [[first] for first in self._firsts]
+        rows: list[Sequence[Record]] = [[first] for first in self._firsts]
         return [*rows, *self._seconds, *self._products, [self._tile_blocks], [self._clear]]
 
     def _add_tile_blocks(self) -> None:
@@ -188,8 +190,8 @@ class Job:
         """Records of the first side, and of each part's second side and products, these one after the other."""
         owner = self._owner
         first = owner.source.record.copy()
-        seconds = records.row([side.record for side in owner.targets])
-        products = records.row(owner.products)
+        seconds = row([side.record for side in owner.targets])
+        products = row(owner.products)
         self._firsts.append(first)
         self._seconds.append(seconds)
         self._products.append(products)
@@ -203,10 +205,10 @@ class Job:
         record.base, record.tiles, record.run = base, tiles, run
         self._add_region("transform", record, ceil(tiles / run) * ceil(record.vectors / record.split))
 
-    def _add_region(self, name: str, job: records.Record, items: int) -> None:
+    def _add_region(self, name: str, job: Record, items: int) -> None:
         owner = self._owner
         kernel = owner.place(library.work_range(name))
-        region = records.Region(kernel=kernel, job=job.address, items=items, chunk=1)
+        region = Region(kernel=kernel, job=job.address, items=items, chunk=1)
         region.scratch_bytes, region.workers = owner.each, owner.problem.threads
         self.regions.append(region)
 

@@ -4,7 +4,8 @@ from ctypes import addressof, c_char
 from functools import lru_cache
 from typing import Any
 
-from lrw_kernels.cpu import library, records, threads
+from lrw_kernels.codegen import threads
+from lrw_kernels.cpu import library, records
 
 CHUNK = 1 << 16  # bytes of a work item, a fixed number: the digest must not depend on the threads there are
 ALONE = 1 << 20  # bytes one thread reads in the time it takes to wake others

@@ -4,41 +4,18 @@ They stand at module level and take their program as an argument, so that a kern
 program. Addresses are int64 everywhere; a record is read through its address.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba import from_dtype, types
+from numba import types
 from numba.extending import intrinsic
 
+from lrw_kernels.codegen.intrinsics import LONG, call, does, gives, reader
+from lrw_kernels.codegen.vector import I64, Vectors
 from lrw_kernels.cpu import records
 from lrw_kernels.cpu.micro import Micro, emit_micro, emit_peak
 from lrw_kernels.cpu.mix import emit_mix, mixed
 from lrw_kernels.cpu.patch import emit_columns, emit_lines, emit_scatter
 from lrw_kernels.cpu.program import Program
-from lrw_kernels.cpu.vector import BYTES, I64, Vectors
-
-Generate = Callable[[Any, Any, Any, Any], Any]
-LONG = types.int64
-RECORDS = (
-    records.Side, records.Products, records.Blocks, records.Clear, records.Region, records.Matrix, records.Digest
-)  # fmt: skip
-SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX, DIGEST = (from_dtype(records.layout(record)) for record in RECORDS)
-
-
-def does(emit: Callable[[Any, list[Any]], None]) -> Generate:
-    """Code generation for an intrinsic that returns nothing."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit(builder, list(arguments))
-        return context.get_dummy_value()
-
-    return generate
-
-
-def gives(emit: Callable[[Any, list[Any]], Any]) -> Generate:
-    """Code generation for an intrinsic that returns what `emit` does."""
-    return lambda context, builder, signature, arguments: emit(builder, list(arguments))
 
 
 def _vectors(builder: Any, p: Program) -> Vectors:
@@ -95,18 +72,6 @@ def spin(_, text, to):
 
 
 @intrinsic(prefer_literal=True)
-def copy_number(_, kind, target, source):
-    """Copy one number of `kind`, a key of BYTES."""
-    number = ir.IntType(8 * BYTES[kind.literal_value]).as_pointer()
-
-    def emit(b: Any, arguments: list[Any]) -> None:
-        target, source = (b.inttoptr(address, number) for address in arguments[1:])
-        b.store(b.load(source), target)
-
-    return types.void(kind, LONG, LONG), does(emit)
-
-
-@intrinsic(prefer_literal=True)
 def move_square(_, transposed, element, lanes, target, target_row, source, source_row):
     """A square of lanes x lanes numbers, copied or transposed in registers; rows lie so many bytes apart."""
     flip, count = transposed.literal_value, lanes.literal_value
@@ -122,25 +87,6 @@ def move_square(_, transposed, element, lanes, target, target_row, source, sourc
 
 
 @intrinsic
-def put(_, address, value):
-    """Write one int64."""
-    return types.void(LONG, LONG), does(lambda b, a: b.store(a[1], b.inttoptr(a[0], I64.as_pointer())))
-
-
-@intrinsic
-def get(_, address):
-    """Read one int64."""
-    return LONG(LONG), gives(lambda b, a: b.load(b.inttoptr(a[0], I64.as_pointer())))
-
-
-@intrinsic
-def get_byte(_, address):
-    """Read one byte as an int64."""
-    emit = gives(lambda b, a: b.zext(b.load(b.inttoptr(a[0], ir.IntType(8).as_pointer())), I64))
-    return LONG(LONG), emit
-
-
-@intrinsic
 def mix_stripes(_, address, stripes, seed):
     """See `mix.emit_mix`."""
     return LONG(LONG, LONG, LONG), gives(emit_mix)
@@ -153,46 +99,17 @@ def mix_word(_, state, word):
 
 
 @intrinsic
-def take(_, address, count):
-    """Add `count` to the int64 at `address` in one step no thread can interrupt; returns what was there before."""
-    emit = gives(lambda b, a: b.atomic_rmw("add", b.inttoptr(a[0], I64.as_pointer()), a[1], "acq_rel"))
-    return LONG(LONG, LONG), emit
-
-
-@intrinsic
 def call_transform(_, function, side, tile, slot, count, first, last, domain, scratch):
     """Call a transform kernel by its address."""
-    return types.void(*(LONG,) * 9), does(_call)
+    return types.void(*(LONG,) * 9), does(call)
 
 
 @intrinsic
 def call_products(_, function, products, position, tiles, first, last, v, m):
     """Call a products kernel by its address."""
-    return types.void(*(LONG,) * 8), does(_call)
+    return types.void(*(LONG,) * 8), does(call)
 
 
-@intrinsic
-def call_range(_, function, job, begin, end, scratch):
-    """Call a range kernel by its address."""
-    return types.void(*(LONG,) * 5), does(_call)
-
-
-def _call(b: Any, arguments: list[Any]) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [I64] * (len(arguments) - 1))
-    b.call(b.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-
-
-def reader(record: Any) -> Any:
-    """The intrinsic that reads records of one kind at their address."""
-
-    @intrinsic
-    def at(_, address):
-        return record(LONG), lambda context, b, signature, a: b.inttoptr(a[0], context.get_value_type(record))
-
-    return at
-
-
-side_at, products_at, blocks_at, clear_at, region_at, matrix_at, digest_at = (
-    reader(record) for record in (SIDE, PRODUCTS, BLOCKS, CLEAR, REGION, MATRIX, DIGEST)
+side_at, products_at, blocks_at, clear_at, matrix_at, digest_at = map(
+    reader, (records.Side, records.Products, records.Blocks, records.Clear, records.Matrix, records.Digest)
 )
-NEXT_OFFSET, ARRIVED_OFFSET = records.Region.next.offset, records.Region.arrived.offset

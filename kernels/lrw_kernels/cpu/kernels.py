@@ -5,29 +5,25 @@ differs between programs is in the literal text an intrinsic gets, everything ab
 int64: a kernel neither allocates nor raises, so that it also lowers to a library without a runtime.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from lrw_kernels.codegen.intrinsics import copy_number, get, put
+from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.settings import helper
+from lrw_kernels.codegen.vector import BYTES
 from lrw_kernels.cpu.intrinsics import (
     accumulate,
-    copy_number,
     gather_columns,
     gather_lines,
-    get,
     multiply,
     products_at,
-    put,
     scatter_tile,
     side_at,
 )
-from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.program import ADDRESS, Program
-from lrw_kernels.cpu.vector import BYTES
-from lrw_kernels.native.settings import helper
-
-Kernel = Callable[..., None]
 
 
 @helper
@@ -97,7 +93,7 @@ def _exchange(program: Program) -> Any:
     return exchange
 
 
-def gather_kernel(text: str) -> Kernel:
+def gather_kernel(text: str) -> Function:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
     Neighbouring patches overlap, and columns already transformed stay in scratch for the next tile. `text` is a
@@ -144,7 +140,7 @@ def gather_kernel(text: str) -> Kernel:
     return gather
 
 
-def scatter_kernel(text: str) -> Kernel:
+def scatter_kernel(text: str) -> Function:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
     `domain` begins with vector `first`. Rows outside are written behind the program's own scratch, and never read.
@@ -198,7 +194,7 @@ def scatter_kernel(text: str) -> Kernel:
     return scatter
 
 
-def products_kernel(wide_text: str, narrow_text: str) -> Kernel:
+def products_kernel(wide_text: str, narrow_text: str) -> Function:
     """(products, position, tiles, first, last, v, m): one position's M for panels first..last of weights.
 
     Panels are `wide` as long as there are vectors enough, then `narrow`, of one vector. `m` begins with panel `first`.
@@ -253,7 +249,7 @@ def panel_products(micro: Micro) -> Any:
     return all_tiles
 
 
-def weight_grad_kernel(wide_text: str, narrow_text: str) -> Kernel:
+def weight_grad_kernel(wide_text: str, narrow_text: str) -> Function:
     """(products, position, tiles, first, last, v, m): one position's dU = or += V^T dM for blocks first..last of rows.
 
     `weights` is dU [positions, rows, vectors * lanes], row-major, rows and columns padded; `v` and `m` whole planes.

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from lrw_kernels.cpu import library, records, threads
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.codegen import threads
+from lrw_kernels.codegen.machine import Machine
+from lrw_kernels.codegen.vector import BYTES
+from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.plan import lane_count
-from lrw_kernels.cpu.vector import BYTES
 
 CHUNK = 256  # columns a work item transposes
 

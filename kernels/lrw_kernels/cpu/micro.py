@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from lrw_kernels.cpu.loops import counted_loop, merge, repeated
-from lrw_kernels.cpu.machine import LINE, Machine
-from lrw_kernels.cpu.vector import BYTES, I64, Vectors
+from lrw_kernels.codegen.loops import counted_loop, merge, repeated
+from lrw_kernels.codegen.machine import LINE, Machine
+from lrw_kernels.codegen.vector import BYTES, I64, Vectors
 
 # Channels summed at a stretch, a multiple of every run. 512 in one go double the error of 256 (1.2e-5 in F(4,3)^3).
 CHUNK = 256

@@ -11,8 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from lrw_kernels.cpu.loops import loop
-from lrw_kernels.cpu.vector import I32, I64
+from lrw_kernels.codegen.loops import loop
+from lrw_kernels.codegen.vector import I32, I64
 
 ODD = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio, made odd: half of its bits are set, in no pattern
 LANES, CHAINS = 8, 4  # vectors of eight words; four independent chains hide the latency of a 64-bit product

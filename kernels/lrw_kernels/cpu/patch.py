@@ -8,10 +8,10 @@ Source of the order: both stages touch memory once, and t_d * t_h values is what
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from lrw_kernels.codegen.loops import counted_loop, merge
+from lrw_kernels.codegen.vector import I64, Vectors
 from lrw_kernels.cpu.line import apply
-from lrw_kernels.cpu.loops import counted_loop, merge
 from lrw_kernels.cpu.program import ADDRESS, REACH, Program
-from lrw_kernels.cpu.vector import I64, Vectors
 
 
 def emit_columns(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:

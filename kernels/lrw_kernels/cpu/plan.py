@@ -9,7 +9,7 @@ the weights again costs less than moving V and M.
 from dataclasses import dataclass, replace
 from math import ceil
 
-from lrw_kernels.cpu.machine import LINE, MIB, Machine
+from lrw_kernels.codegen.machine import LINE, MIB, Machine
 
 MOST_SCRATCH = 48 * MIB  # V and M together, whatever the layer
 TRANSFORM_VECTORS = 4  # channels of a pixel that are transformed together: what a 256-byte piece of a pixel holds

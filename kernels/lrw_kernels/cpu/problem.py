@@ -5,7 +5,7 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.plan import MOST_SCRATCH, lane_count
 from lrw_kernels.winograd import Block, Tile
 from lrw_kernels.winograd.tile import Triple

@@ -5,34 +5,27 @@ As in `kernels.py`, each function makes the Python function of one kernel, all i
 
 from ctypes import sizeof
 
+from lrw_kernels.codegen.intrinsics import copy_number, get, get_byte, put
+from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.settings import helper
+from lrw_kernels.codegen.vector import BYTES
 from lrw_kernels.cpu.intrinsics import (
-    ARRIVED_OFFSET,
-    NEXT_OFFSET,
     blocks_at,
     call_products,
-    call_range,
     call_transform,
     clear_at,
-    copy_number,
     digest_at,
-    get,
-    get_byte,
     matrix_at,
     mix_stripes,
     mix_word,
     move_square,
     products_at,
-    put,
-    region_at,
     side_at,
     spin,
-    take,
 )
-from lrw_kernels.cpu.kernels import Kernel, clear
+from lrw_kernels.cpu.kernels import clear
 from lrw_kernels.cpu.mix import STRIPE
 from lrw_kernels.cpu.records import Products, Side
-from lrw_kernels.cpu.vector import BYTES
-from lrw_kernels.native.settings import helper
 
 
 @helper
@@ -52,7 +45,7 @@ def transform_tiles(s, side, base, begin, end, first, last, domain, scratch):
         slot += count
 
 
-def transform_range() -> Kernel:
+def transform_range() -> Function:
     """Items are runs of `run` tiles x groups of `split` vectors, groups fastest."""
 
     def transforms(job, begin, end, scratch):
@@ -68,7 +61,7 @@ def transform_range() -> Kernel:
     return transforms
 
 
-def products_range() -> Kernel:
+def products_range() -> Function:
     """Items are positions x groups of `split` panels, groups fastest."""
 
     def products(job, begin, end, scratch):
@@ -84,7 +77,7 @@ def products_range() -> Kernel:
     return products
 
 
-def blocks_range() -> Kernel:
+def blocks_range() -> Function:
     """Items are blocks of tiles, each from input to output: V and M stay in this thread's scratch, and in its cache."""
     products_bytes, side_bytes = sizeof(Products), sizeof(Side)
 
@@ -112,7 +105,7 @@ def blocks_range() -> Kernel:
     return blocks
 
 
-def clear_range() -> Kernel:
+def clear_range() -> Function:
     """One item: `records.Clear`."""
 
     def clears(job, begin, end, scratch):
@@ -122,7 +115,7 @@ def clear_range() -> Kernel:
     return clears
 
 
-def matrix_range(element: str, lanes: int, transposed: bool) -> Kernel:
+def matrix_range(element: str, lanes: int, transposed: bool) -> Function:
     """Items are pieces of matrices, columns fastest: `records.MATRIX`."""
     size = BYTES[element]
 
@@ -149,7 +142,7 @@ def matrix_range(element: str, lanes: int, transposed: bool) -> Kernel:
     return matrices
 
 
-def digest_range() -> Kernel:
+def digest_range() -> Function:
     """Items are chunks: whole stripes by vectors, then words, then bytes. See `records.Digest`."""
 
     def digests(job, begin, end, scratch):
@@ -168,25 +161,7 @@ def digest_range() -> Kernel:
     return digests
 
 
-def work_kernel() -> Kernel:
-    """(region): what one thread does: take a slice of scratch, then items, `chunk` at a time, until none are left. More
-    threads than slices leave at once."""
-    next_offset, arrived_offset = NEXT_OFFSET, ARRIVED_OFFSET
-
-    def work(address):
-        region = region_at(address)
-        slice = take(address + arrived_offset, 1)
-        scratch = region.scratch + slice * region.scratch_bytes
-        begin = take(address + next_offset, region.chunk) if slice < region.workers else region.items
-        while begin < region.items:
-            end = min(region.items, begin + region.chunk)
-            call_range(region.kernel, region.job, begin, end, scratch)
-            begin = take(address + next_offset, region.chunk)
-
-    return work
-
-
-def peak_kernel(text: str) -> Kernel:
+def peak_kernel(text: str) -> Function:
     """(job, begin, end, scratch): fused multiply-adds in registers and nothing else; what a micro-kernel can reach."""
 
     def peak(job, begin, end, scratch):

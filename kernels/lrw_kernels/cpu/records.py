@@ -1,38 +1,6 @@
-"""The records kernels read: everything about a call that is data. Addresses and strides are bytes, all int64.
+"""The records of the Winograd kernels and of what serves them: matrices moved, memory cleared or hashed."""
 
-ctypes structures, because filling one in is what a call costs before any work is done.
-"""
-
-import ctypes
-from collections.abc import Sequence
-from typing import Any, ClassVar
-
-import numpy as np
-
-
-class Record(ctypes.Structure):
-    """Fields of one int64 each, zero until set; `addresses` names those that are one, or 0."""
-
-    addresses: ClassVar[tuple[str, ...]] = ()
-
-    def set(self, **fields: int) -> None:
-        """Set some fields."""
-        for name, value in fields.items():
-            setattr(self, name, value)
-
-    def copy(self) -> Any:
-        """A second record with the same values."""
-        return type(self).from_buffer_copy(self)
-
-    @property
-    def address(self) -> int:
-        """Where it lies, for as long as it lives."""
-        return ctypes.addressof(self)
-
-
-def fields(names: str) -> list[tuple[str, type[ctypes.c_int64]]]:
-    """A record's, from their names."""
-    return [(name, ctypes.c_int64) for name in names.split()]
+from lrw_kernels.codegen.records import Record, fields
 
 
 class Side(Record):
@@ -87,14 +55,6 @@ class Clear(Record):
     addresses = ("data",)
 
 
-class Region(Record):
-    """A parallel region: `items` go out `chunk` at a time to whoever comes; every thread takes a slice of scratch, of
-    which there are `workers`."""
-
-    _fields_ = fields("kernel job items chunk scratch scratch_bytes workers arrived next")
-    addresses = ("kernel", "job", "scratch")
-
-
 class Matrix(Record):
     """A matrix [outer, rows, columns] copied or transposed, piece by piece: a work item is `row_chunk` rows and
     `column_chunk` columns, whose result begins `target_i`, `target_j` bytes per piece further on."""
@@ -111,14 +71,3 @@ class Digest(Record):
 
     _fields_ = fields("data size chunk hashes")
     addresses = ("data", "hashes")
-
-
-def row(records: Sequence[Record]) -> tuple[Any, ...]:
-    """Copies of records of one kind that lie one after the other."""
-    array = (type(records[0]) * len(records))(*records)
-    return tuple(array)
-
-
-def layout(record: type[Record]) -> np.dtype:  # type: ignore[type-arg]
-    """The same fields for Numba."""
-    return np.dtype([(field[0], np.int64) for field in record._fields_])

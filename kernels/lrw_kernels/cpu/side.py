@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from lrw_kernels.codegen.arena import Memory
+from lrw_kernels.codegen.kernel import Kernel
+from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.vector import BYTES
 from lrw_kernels.cpu import library, records
-from lrw_kernels.cpu.arena import Memory
-from lrw_kernels.cpu.library import Kernel
-from lrw_kernels.cpu.machine import LINE
 from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
 from lrw_kernels.cpu.problem import Problem
 from lrw_kernels.cpu.program import REACH, Program
-from lrw_kernels.cpu.vector import BYTES
 from lrw_kernels.winograd import Tile
 
 MACHINE_OPTIONS = ("spare_adders", "prefetch", "native_maximum", "by_element")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lrw_kernels.native import compiled
+from lrw_kernels.codegen import compiled
 
 Argument = npt.NDArray[Any] | int
 
@@ -38,7 +38,7 @@ class Kernel:
 
     @cached_property
     def _helper(self) -> Any:
-        return import_module("lrw_kernels.native.settings").helper(self.py_func)
+        return import_module("lrw_kernels.codegen.settings").helper(self.py_func)
 
 
 def _type(argument: Argument) -> str:

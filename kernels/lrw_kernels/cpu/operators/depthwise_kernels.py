@@ -1,9 +1,9 @@
 """Convolution of every channel by itself."""
 
-from lrw_kernels.cpu.kernels import Kernel
+from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.operators.intrinsics import depthwise_at, depthwise_pixel
 from lrw_kernels.cpu.operators.records import FLOAT
-from lrw_kernels.native.settings import helper
 
 
 @helper
@@ -14,7 +14,7 @@ def taps_inside(start, by, taps, size):
     return first, max(first, last)
 
 
-def depthwise_range(lanes: int) -> Kernel:
+def depthwise_range(lanes: int) -> Function:
     """Items are rows of output pixels x groups of channels, groups fastest: `records.Depthwise`."""
 
     def depthwise(job, begin, end, scratch):

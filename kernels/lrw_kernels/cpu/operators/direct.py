@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrw_kernels.cpu.library import RANGE, Kernel
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.micro import CHUNK, forward_micro
 from lrw_kernels.cpu.operators import records, taps
 from lrw_kernels.cpu.operators.records import FLOAT
@@ -102,7 +102,7 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
     )
     items, scratch = _share(record, machine)
     wide, narrow = (forward_micro(machine, "float32", count).text for count in (machine.vectors, 1))
-    kernel = Kernel("operators.direct_kernels.direct_range", (wide, narrow), RANGE)
+    kernel = Kernel("cpu.operators.direct_kernels.direct_range", (wide, narrow), RANGE)
     return Step(kernel, record, items, scratch, (pieces.chunks, pieces.table, weights, bias))
 
 
@@ -171,5 +171,5 @@ def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilog
         channels=y.channels,
         split=split,
     )
-    kernel = Kernel("operators.depthwise_kernels.depthwise_range", (lanes,), RANGE)
+    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_range", (lanes,), RANGE)
     return Step(kernel, record, rows * ceil(y.channels / split), 0, (packed, bias))

@@ -1,13 +1,14 @@
 """Convolution by gathering patches and multiplying them with packed weights; and channel by channel."""
 
-from lrw_kernels.cpu.intrinsics import copy_number, get, put
-from lrw_kernels.cpu.kernels import Kernel, panel_products
+from lrw_kernels.codegen.intrinsics import copy_number, get, put
+from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.settings import helper
+from lrw_kernels.cpu.kernels import panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run, store_float
 from lrw_kernels.cpu.operators.records import FLOAT, PIECE_FIELDS, PLACE_FIELDS
 from lrw_kernels.cpu.program import ADDRESS
 from lrw_kernels.cpu.ranges import first_vector
-from lrw_kernels.native.settings import helper
 
 PIECE = PIECE_FIELDS * ADDRESS
 PLACE = PLACE_FIELDS * ADDRESS
@@ -31,7 +32,7 @@ def put_places(k, first, pixels, places):
         put(place + 5 * ADDRESS, k.residual + residual if k.residual != 0 else 0)
 
 
-def _gather(lanes: int, rows: int) -> Kernel:
+def _gather(lanes: int, rows: int) -> Function:
     """(record, piece, pixels, places, a): one piece of all patches; a is [panels][CHUNK / lanes][rows][lanes]."""
     line, a_panel = lanes * FLOAT, CHUNK // lanes * rows * lanes * FLOAT
 
@@ -59,7 +60,7 @@ def _gather(lanes: int, rows: int) -> Kernel:
     return gather
 
 
-def _multiply(wide_text: str, narrow_text: str) -> Kernel:
+def _multiply(wide_text: str, narrow_text: str) -> Function:
     """(record, chunk, pixels, first, last, a, m): the chunk's products with panels first..last of weights, added to
     what earlier chunks left; m is [panels of pixels][vectors][rows][lanes]."""
     wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
@@ -84,7 +85,7 @@ def _multiply(wide_text: str, narrow_text: str) -> Kernel:
     return products
 
 
-def direct_range(wide_text: str, narrow_text: str) -> Kernel:
+def direct_range(wide_text: str, narrow_text: str) -> Function:
     """Items are blocks of output pixels x groups of panels of weights, groups fastest: `records.Direct`.
 
     Chunk by chunk of the sum the patches are gathered, then every panel of weights, once from memory, meets all pixels.

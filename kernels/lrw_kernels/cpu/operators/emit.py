@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lrw_kernels.cpu.loops import each_vector, loop, merge
-from lrw_kernels.cpu.vector import FLOATS, I64, Vectors
+from lrw_kernels.codegen.loops import each_vector, loop, merge
+from lrw_kernels.codegen.vector import FLOATS, I64, Vectors
 
 
 def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lrw_kernels.cpu.loops import each_vector, loop
+from lrw_kernels.codegen.loops import each_vector, loop
+from lrw_kernels.codegen.vector import I32, Vectors
 from lrw_kernels.cpu.operators.functions import POINTWISE, exp
-from lrw_kernels.cpu.vector import I32, Vectors
 
 NONE = float("-inf")
 

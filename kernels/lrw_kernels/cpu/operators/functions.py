@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lrw_kernels.codegen.vector import Vectors
 from lrw_kernels.cpu.operators.polynomials import (
     FAR,
     SHRINK,
@@ -14,7 +15,6 @@ from lrw_kernels.cpu.operators.polynomials import (
     tail_polynomial,
     tanh_polynomial,
 )
-from lrw_kernels.cpu.vector import Vectors
 
 # float32: 1.5 * 2^23 added leaves the nearest integer in the low bits; exponents start at bit 23, with 127 for 2^0
 ROUND = 1.5 * 2**23

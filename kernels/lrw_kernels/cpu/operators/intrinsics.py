@@ -6,28 +6,17 @@ Texts and numbers of lanes are literals, everything else int64; channels come in
 from typing import Any
 
 from llvmlite import ir
-from numba import from_dtype, types
+from numba import types
 from numba.extending import intrinsic
 
-from lrw_kernels.cpu.intrinsics import LONG, does, gives, reader
-from lrw_kernels.cpu.machine import NEON
+from lrw_kernels.codegen.intrinsics import LONG, does, gives, reader
+from lrw_kernels.codegen.machine import NEON
+from lrw_kernels.codegen.vector import Vectors
 from lrw_kernels.cpu.operators import emit, emit_rows, records
-from lrw_kernels.cpu.records import layout
-from lrw_kernels.cpu.vector import Vectors
 
-DIRECT, DEPTHWISE, POOL, RESAMPLE, ROWS, STATISTICS = (
-    from_dtype(layout(record))
-    for record in (
-        records.Direct,
-        records.Depthwise,
-        records.Pool,
-        records.Resample,
-        records.Rows,
-        records.Statistics,
-    )
-)
-direct_at, depthwise_at, pool_at, resample_at, rows_at, statistics_at = (
-    reader(record) for record in (DIRECT, DEPTHWISE, POOL, RESAMPLE, ROWS, STATISTICS)
+direct_at, depthwise_at, pool_at, resample_at, rows_at, statistics_at = map(
+    reader,
+    (records.Direct, records.Depthwise, records.Pool, records.Resample, records.Rows, records.Statistics),
 )
 
 

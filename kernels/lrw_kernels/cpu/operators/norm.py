@@ -4,8 +4,8 @@ from math import ceil, prod
 
 import numpy as np
 
-from lrw_kernels.cpu.library import RANGE, Kernel
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.rows import by_pixel
@@ -45,8 +45,8 @@ def normalise(
         offset=at(tables[1]),
         epsilon=at(tables[2]),
     )
-    parts = Kernel("operators.norm_kernels.parts_range", (lanes,), RANGE)
-    statistics = Kernel("operators.norm_kernels.statistics_range", (), RANGE)
+    parts = Kernel("cpu.operators.norm_kernels.parts_range", (lanes,), RANGE)
+    statistics = Kernel("cpu.operators.norm_kernels.statistics_range", (), RANGE)
     last = by_pixel("normal", x, x, y, machine)
     last.record.set(centre=results, scale=results + line, shift=results + 2 * line, scale_n=3 * line)
     return (

@@ -1,6 +1,8 @@
 """Means and variances of groups of channels, such that they hold where the mean is far larger than the deviation."""
 
-from lrw_kernels.cpu.kernels import Kernel, clear
+from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.settings import helper
+from lrw_kernels.cpu.kernels import clear
 from lrw_kernels.cpu.operators.intrinsics import (
     load_float,
     row_squares,
@@ -10,7 +12,6 @@ from lrw_kernels.cpu.operators.intrinsics import (
     store_float,
 )
 from lrw_kernels.cpu.operators.records import FLOAT
-from lrw_kernels.native.settings import helper
 
 
 @helper
@@ -19,7 +20,7 @@ def row_at(k, n, row):
     return k.x + n * k.x_n + row // k.out_h * k.x_d + row % k.out_h * k.x_h
 
 
-def parts_range(lanes: int) -> Kernel:
+def parts_range(lanes: int) -> Function:
     """Items are parts of samples: sums, the mean of the part, then differences from that and their squares."""
 
     def parts(job, begin, end, scratch):
@@ -47,7 +48,7 @@ def part_numbers(k, part):
     return (min(k.out_d * k.out_h, (part + 1) * k.rows) - part * k.rows) * k.out_w
 
 
-def statistics_range() -> Kernel:
+def statistics_range() -> Function:
     """Items are groups of channels of samples, groups fastest: from parts to what normalises, in float64."""
 
     def statistics(job, begin, end, scratch):

@@ -3,8 +3,8 @@
 from itertools import product
 from math import ceil
 
+from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu import library, records
-from lrw_kernels.cpu.machine import Machine
 from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.step import Step, View
 

@@ -1,6 +1,6 @@
 """The records of the operators' kernels; addresses and strides are bytes, all int64. x goes in, y comes out."""
 
-from lrw_kernels.cpu.records import Record, fields
+from lrw_kernels.codegen.records import Record, fields
 
 FLOAT = 4  # bytes of float32
 PIECE_FIELDS = 5  # of a run of a patch: d, h and number in the row of x where it starts; how many; where in the chunk

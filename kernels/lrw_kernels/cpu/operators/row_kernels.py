@@ -1,8 +1,8 @@
 """Operators that do the same to every pixel: a function of it, softmax."""
 
-from lrw_kernels.cpu.kernels import Kernel
+from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.operators.intrinsics import apply, rows_at, softmax_pixel
-from lrw_kernels.native.settings import helper
 
 
 @helper
@@ -12,7 +12,7 @@ def row_place(k, item):
     return rest // k.out_d, rest % k.out_d, h
 
 
-def apply_range(function: str, lanes: int) -> Kernel:
+def apply_range(function: str, lanes: int) -> Function:
     """Items are rows of pixels, or pieces of memory: `records.Rows`; `function` as in `emit_rows.emit_apply`."""
 
     def applies(job, begin, end, scratch):
@@ -31,7 +31,7 @@ def apply_range(function: str, lanes: int) -> Kernel:
     return applies
 
 
-def softmax_range(lanes: int) -> Kernel:
+def softmax_range(lanes: int) -> Function:
     """Items are rows of pixels: `records.Rows`."""
 
     def softmax(job, begin, end, scratch):

@@ -4,8 +4,8 @@ from math import ceil, prod
 
 import numpy as np
 
-from lrw_kernels.cpu.library import RANGE, Kernel
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.step import Step, View, at, strides
@@ -42,7 +42,7 @@ def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, *, re
 
 def softmax(x: View, y: View, machine: Machine) -> tuple[Step, ...]:
     """exp(x) over its sum along the channels. y may be x."""
-    kernel = Kernel("operators.row_kernels.softmax_range", (machine.lanes("float32"),), RANGE)
+    kernel = Kernel("cpu.operators.row_kernels.softmax_range", (machine.lanes("float32"),), RANGE)
     return (by_pixel("", x, x, y, machine)._replace(kernel=kernel),)
 
 
@@ -53,7 +53,7 @@ def by_pixel(function: str, x: View, z: View, y: View, machine: Machine) -> Step
     record = records.Rows(
         **strides("x", x), **strides("z", z), **strides("y", y), **out, channels=y.channels, total=rows * y.channels
     )
-    kernel = Kernel("operators.row_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
+    kernel = Kernel("cpu.operators.row_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
     return Step(kernel, record, rows)
 
 

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lrw_kernels.cpu.library import Kernel
-from lrw_kernels.cpu.machine import LINE, Machine
+from lrw_kernels.codegen.kernel import Kernel
+from lrw_kernels.codegen.machine import LINE, Machine
+from lrw_kernels.codegen.records import Record
 from lrw_kernels.cpu.operators.records import FLOAT
-from lrw_kernels.cpu.records import Record
 
 Size = tuple[int, int, int, int, int]
 Strides = tuple[int, int, int, int]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.micro import CHUNK
 from lrw_kernels.cpu.operators.step import integers
 from lrw_kernels.cpu.plan import lane_count

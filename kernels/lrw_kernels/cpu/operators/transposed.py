@@ -3,7 +3,7 @@ taps, o + padding = i * stride + k * dilation, at stride 1. A phase that no tap 
 
 from itertools import product
 
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators.direct import NOTHING, Epilogue, Grid, Triple, convolution
 from lrw_kernels.cpu.operators.step import Size, Step, View
 from lrw_kernels.cpu.operators.taps import Array, Taps

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lrw_kernels.cpu.library import RANGE, Kernel
-from lrw_kernels.cpu.machine import Machine
+from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.step import Step, View, at, integers, share_channels, strides
 
@@ -25,7 +25,7 @@ def pool(x: View, y: View, machine: Machine, kind: str, *, starts: Axes, ends: A
     rows, split = share_channels(y, machine)
     record = records.Pool(**_views(x, y), **_addresses(tables), channels=y.channels, split=split)
     arguments = (kind, _shape(starts, ends), machine.lanes("float32"))
-    kernel = Kernel("operators.window_kernels.pool_range", arguments, RANGE)
+    kernel = Kernel("cpu.operators.window_kernels.pool_range", arguments, RANGE)
     return (Step(kernel, record, rows * ceil(y.channels / split), 0, tuple(tables.values())),)
 
 
@@ -38,7 +38,7 @@ def resample(x: View, y: View, machine: Machine, *, low: Axes, high: Axes, share
     shares = {f"share_{axis}": np.array(values, np.float32) for axis, values in zip("dhw", share, strict=True)}
     tables = {**_by_axis("low", low), **_by_axis("high", high), **shares}
     record = records.Resample(**_views(x, y), **_addresses(tables), channels=y.channels)
-    kernel = Kernel("operators.window_kernels.resample_range", (machine.lanes("float32"),), RANGE)
+    kernel = Kernel("cpu.operators.window_kernels.resample_range", (machine.lanes("float32"),), RANGE)
     return (Step(kernel, record, share_channels(y, machine)[0], 0, tuple(tables.values())),)
 
 

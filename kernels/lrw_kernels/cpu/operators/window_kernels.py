@@ -1,14 +1,14 @@
 """Operators whose output pixels look at several of the input's: pooling, trilinear resampling."""
 
-from lrw_kernels.cpu.intrinsics import get
-from lrw_kernels.cpu.kernels import Kernel
+from lrw_kernels.codegen.intrinsics import get
+from lrw_kernels.codegen.kernel import Function
 from lrw_kernels.cpu.operators.intrinsics import blend_pixel, pool_at, pool_pixel, resample_at
 from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.row_kernels import row_place
 from lrw_kernels.cpu.program import ADDRESS
 
 
-def pool_range(kind: str, shape: str, lanes: int) -> Kernel:
+def pool_range(kind: str, shape: str, lanes: int) -> Function:
     """Items are rows of output pixels x groups of channels, groups fastest: `records.Pool`; "max" or "mean" over
     windows of one `shape`, such as "2x2x2", or of any if that is empty."""
 
@@ -35,7 +35,7 @@ def pool_range(kind: str, shape: str, lanes: int) -> Kernel:
     return pool
 
 
-def resample_range(lanes: int) -> Kernel:
+def resample_range(lanes: int) -> Function:
     """Items are rows of output pixels: `records.Resample`."""
 
     def resample(job, begin, end, scratch):

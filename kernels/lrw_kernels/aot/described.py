@@ -1,0 +1,26 @@
+"""What the manifest says of a network's nodes: all that can be said before they are turned into steps."""
+
+from typing import Any
+
+from lrw_kernels.network.graph import Node
+from lrw_kernels.network.operators import Add, Affine, Direct, Transposed, Winograd
+
+
+def described(node: Node) -> dict[str, Any]:
+    """Name, operator, the nodes it reads and the size it gives; of a convolution its geometry and what is fused to it.
+
+    residual: the node whose activations are added before the ReLU, or None.
+    """
+    operator = node.operator
+    entry: dict[str, Any] = {"name": node.name, "operator": type(operator).__name__}
+    entry |= {"inputs": [*node.inputs], "size": [*node.size]}
+    if isinstance(operator, Direct | Transposed):
+        geometry = {what: [*getattr(operator, what)] for what in ("stride", "padding", "dilation")}
+        entry |= {"kernel": [*operator.weight.shape[:3]], **geometry, "groups": operator.groups}
+    if isinstance(operator, Winograd):
+        entry |= {"tile": str(operator.tile), "padding": [*operator.padding]}
+    if isinstance(operator, Winograd | Direct | Transposed):
+        entry["residual"] = node.inputs[1] if len(node.inputs) > 1 else None
+    if isinstance(operator, Winograd | Direct | Transposed | Add | Affine):
+        entry["relu"] = operator.relu
+    return entry

@@ -1,0 +1,174 @@
+"""The manifest of a library: what it computes, of what size, from which files; written once, checked when read."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from lrw_kernels.aot import abi
+from lrw_kernels.aot.abi import check_name
+from lrw_kernels.aot.described import described
+from lrw_kernels.aot.targets import Target, find_target
+from lrw_kernels.codegen.versions import package_version
+from lrw_kernels.network.graph import Size
+from lrw_kernels.program.assemble import Assembly
+from lrw_kernels.program.storage import FLOAT_BYTES
+from lrw_kernels.untrusted import Entries, read_json, shown
+from lrw_kernels.winograd import Tile, kept_positions
+
+MOST_BYTES = 2**40
+"""Of activations and of a workspace: more than any machine such a library is for has."""
+_FILES = ("header", "weights", "static")
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Where the files of one built network are, and its sizes.
+
+    `shared` is None where no linker was there; `note` says which linked, or why none did.
+    """
+
+    name: str
+    target: Target
+    input_size: Size
+    output_size: Size
+    threads: int
+    workspace_bytes: int
+    header: Path
+    weights: Path
+    static: Path
+    shared: Path | None
+    manifest: Path
+    note: str = ""
+
+    @staticmethod
+    def load(path: Path, note: str = "") -> "Artifacts":
+        """The library a manifest describes.
+
+        Raises ValueError where the manifest is none, of another version, damaged, or does not describe the files beside
+        it; OSError where it or one of them cannot be read.
+        """
+        values = Entries(read_manifest(path))
+        files = {what: _file(path, values, what) for what in _FILES}
+        _check_weights(path.name, files["weights"], values.entries("weights"))
+        return Artifacts(
+            name=values.text("name"),
+            target=find_target(values.text("target")),
+            input_size=_size(values, "input_size"),
+            output_size=_size(values, "output_size"),
+            threads=values.whole("threads", 1),
+            workspace_bytes=values.whole("workspace_bytes", 1),
+            shared=_file(path, values, "shared") if "shared" in values.entries("files") else None,
+            manifest=path,
+            note=note,
+            **files,
+        )
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """The entries of the manifest at `path`, those that lrw reads checked. Raises as `Artifacts.load`."""
+    found = read_json(path, path.name)
+    try:
+        values = Entries(found)
+        _check_entries(path, values)
+        if "digest" in values and values.text("digest") != _digest(values.values):  # manifests before had none
+            raise ValueError("damaged: its entries do not have the digest that stands there")
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error
+    return values.values
+
+
+def manifest_text(
+    assembly: Assembly, weights: bytes, target: Target, files: Mapping[str, str], versions: Mapping[str, str]
+) -> str:
+    """JSON, a line per entry and per layer; `weights` is their whole file, `versions` those of what made the network,
+    beside those of the packages this one uses."""
+    own = {package: package_version(package) for package in ("numba", "llvmlite", "numpy")}
+    entries: dict[str, Any] = {
+        "abi_version": abi.ABI_VERSION,
+        "name": assembly.name,
+        "target": target.name,
+        "cpu_features": target.needs,
+        "input_size": assembly.input_size,
+        "output_size": assembly.output_size,
+        "threads": assembly.threads,
+        "workspace_bytes": assembly.workspace_bytes,
+        "steps": assembly.step_count,
+        "files": files,
+        "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
+        "versions": {**own, **versions},
+    }
+    layers = [{**described(node), **details} for node, details in assembly.layers]
+    entries["digest"] = _digest({**entries, "layers": layers})
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
+    of_layers = ",\n ".join(map(json.dumps, layers))
+    return "{\n" + ",\n".join([*lines, f'"layers": [\n {of_layers}\n]']) + "\n}\n"
+
+
+def _check_entries(path: Path, values: Entries) -> None:
+    version_found = values.whole("abi_version", 1)
+    if version_found != abi.ABI_VERSION:
+        raise ValueError(f"abi_version: {version_found}; this lrw reads {abi.ABI_VERSION}")
+    check_name(values.text("name"))
+    find_target(values.text("target"))
+    for key in ("input_size", "output_size"):
+        if prod(_size(values, key)) > MOST_BYTES // FLOAT_BYTES:
+            raise values.refused(key, f"are activations of up to {MOST_BYTES} bytes")
+    values.whole("threads", 1)
+    values.whole("workspace_bytes", 1, MOST_BYTES)
+    for what in (*_FILES, *(["shared"] if "shared" in values.entries("files") else [])):
+        _file(path, values, what)
+    values.entries("weights").whole("bytes", 0)
+    values.entries("weights").text("sha256")
+    for layer in values.each("layers"):
+        _check_layer(layer)
+
+
+def _check_layer(layer: Entries) -> None:
+    """What is shown of a layer."""
+    layer.text("name")
+    layer.text("operator")
+    layer.whole("weights_bytes", 0)
+    _size(layer, "size")
+    if "tile" in layer:
+        tile = Tile.parse(layer.text("tile"))
+        if layer.values.get("blocks") == []:
+            raise layer.refused("blocks", "are one or more")
+        for block in layer.each("blocks"):
+            block.whole("channels", 1)
+            kept = block.list("kept")
+            if kept:
+                kept_positions(kept, tile)
+
+
+def _check_weights(name: str, path: Path, stated: Entries) -> None:
+    size = path.stat().st_size
+    if stated.whole("bytes", 0) != size:
+        raise ValueError(f"{name}: {path.name} has {size} bytes, not {stated.whole('bytes', 0)}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if stated.text("sha256") != found:
+        raise ValueError(f"{name}: {path.name} does not have the checksum {shown(stated.text('sha256'))}")
+
+
+def _size(values: Entries, key: str) -> Size:
+    n, d, h, w, c = values.wholes(key, 5, 1)
+    return n, d, h, w, c
+
+
+def _file(path: Path, values: Entries, key: str) -> Path:
+    """A file beside the manifest."""
+    files = values.entries("files")
+    name = files.values.get(key)
+    if not isinstance(name, str) or Path(name).name != name or not (path.parent / name).is_file():
+        raise files.refused(key, "are names of files beside it")
+    return path.parent / name
+
+
+def _digest(entries: Mapping[str, Any]) -> str:
+    """SHA-256 over all entries but the digest itself: damage shows wherever it is."""
+    others = {key: value for key, value in entries.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()

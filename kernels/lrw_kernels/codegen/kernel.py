@@ -1,0 +1,42 @@
+"""Kernels as data. They are made on first use: compiled here, or lowered ahead of time elsewhere."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+
+from lrw_kernels.codegen import compiled
+
+Function = Callable[..., None]
+"""What a kernel is made from: a Python function of int64s that Numba understands."""
+
+RANGE, WORK = 4, 1  # arguments: (job, begin, end, scratch) and (region)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel as data: `maker`, "package.module.function" below lrw_kernels, gives its function of `count` int64."""
+
+    maker: str
+    arguments: tuple[str | int | bool, ...]
+    count: int
+
+    @cached_property
+    def text(self) -> str:
+        """One line that says everything about it."""
+        return json.dumps([self.maker, *self.arguments])
+
+    def function(self) -> Function:
+        """The Python function; only here is Numba imported."""
+        module, _, name = self.maker.rpartition(".")
+        made: Function = getattr(import_module(f"lrw_kernels.{module}"), name)(*self.arguments)
+        return made
+
+    @property
+    def address(self) -> int:
+        """Where it lies in this process's memory, compiled for this machine."""
+        return compiled.address(self.text, ("int64",) * self.count, self.function)
+
+
+WORK_KERNEL = Kernel("codegen.region.work_kernel", (), WORK)

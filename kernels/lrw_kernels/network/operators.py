@@ -1,0 +1,150 @@
+"""Operators on activations [N, D, H, W, C] float32, as data, with their weights. Vectors are [N, 1, 1, 1, C]."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from lrw_kernels.winograd import Block, Tile
+from lrw_kernels.winograd.tile import Triple
+
+Array = npt.NDArray[np.float32]
+Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+FUNCTIONS = ("relu", "leaky_relu", "gelu", "gelu_tanh", "sigmoid", "tanh", "silu")
+
+
+@dataclass(frozen=True, eq=False)
+class Winograd:
+    """Winograd convolution, then bias [Cout], the second input if there is one, ReLU if asked for.
+
+    Each of `blocks` (channels, kept positions) of output channels has its U in `weights`: [K, Cin, channels].
+    """
+
+    tile: Tile
+    padding: Triple
+    blocks: tuple[Block, ...]
+    weights: tuple[Array, ...]
+    bias: Array | None = None
+    relu: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class _Convolution:
+    """Products with `weight` [kd, kh, kw, Cin / groups, Cout], then bias [Cout], and ReLU if asked for."""
+
+    weight: Array
+    bias: Array | None = None
+    stride: Triple = (1, 1, 1)
+    padding: Triple = (0, 0, 0)
+    dilation: Triple = (1, 1, 1)
+    groups: int = 1
+    relu: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Direct(_Convolution):
+    """Convolution; the second input, if there is one, is added before the ReLU. A linear layer is one on
+    [N, 1, 1, 1, C]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Transposed(_Convolution):
+    """Transposed convolution (torch's conv_transpose3d): outputs o = i * stride - padding + k * dilation gather
+    x[i] weight[k]."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The maximum or the mean over windows: output o of an axis takes inputs starts[o] up to ends[o] (not included).
+
+    A mean divides by the product over axes of counts[o], which is more than the window where padding counts.
+    """
+
+    kind: Literal["max", "mean"]
+    starts: Axes
+    ends: Axes
+    counts: Axes
+
+
+@dataclass(frozen=True)
+class Resample:
+    """Along each axis output o is (1 - share[o]) x[low[o]] + share[o] x[high[o]]: nearest (share 0) and trilinear."""
+
+    low: Axes
+    high: Axes
+    share: tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """One of FUNCTIONS of every number; `parameter` is leaky ReLU's slope."""
+
+    function: str
+    parameter: float = 0.0
+
+
+@dataclass(frozen=True)
+class Add:
+    """The sum of two inputs of one size, then ReLU if asked for."""
+
+    relu: bool = False
+
+
+@dataclass(frozen=True)
+class Concat:
+    """All inputs side by side along the channels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """x * scale + shift, by channel [C]; then ReLU if asked for."""
+
+    scale: Array
+    shift: Array
+    relu: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Normalise:
+    """Each sample's `groups` of channels to mean 0 and variance 1 (plus `epsilon`), then scale and shift [C].
+
+    Group norm; instance norm is one group a channel.
+    """
+
+    groups: int
+    epsilon: float
+    scale: Array
+    shift: Array
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """exp(x) over the sum along the channels."""
+
+
+@dataclass(frozen=True)
+class ChannelsFirst:
+    """[N, D, H, W, C] as vectors [N, 1, 1, 1, C * D * H * W] in torch's order: channels, then pixels."""
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The input again."""
+
+
+Operator = (
+    Winograd
+    | Direct
+    | Transposed
+    | Pool
+    | Resample
+    | Pointwise
+    | Add
+    | Concat
+    | Affine
+    | Normalise
+    | Softmax
+    | ChannelsFirst
+    | Copy
+)

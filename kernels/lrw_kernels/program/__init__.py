@@ -1,0 +1,1 @@
+"""A network as a program: steps, storage, a plan of memory, and the image of records that kernels read."""

@@ -1,0 +1,115 @@
+"""The steps of every operator: its kernels' records, their tables and weights, in the assembler's hands."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lrw_kernels.codegen.machine import Machine
+from lrw_kernels.codegen.records import Region
+from lrw_kernels.cpu.operators import direct, norm, order, rows, transposed, window
+from lrw_kernels.cpu.operators.step import Step, View
+from lrw_kernels.network.graph import Node
+from lrw_kernels.network.operators import (
+    Add,
+    Affine,
+    ChannelsFirst,
+    Concat,
+    Copy,
+    Direct,
+    Normalise,
+    Operator,
+    Pointwise,
+    Pool,
+    Resample,
+    Softmax,
+    Transposed,
+    Winograd,
+)
+from lrw_kernels.program import winograd
+
+if TYPE_CHECKING:
+    from lrw_kernels.program.assemble import Assembler
+
+
+def add(to: "Assembler", index: int, node: Node, inputs: Sequence[View], output: View) -> dict[str, Any]:
+    """Give `to` the steps of `node`; returns what the manifest says of it beside its name and size."""
+    operator = node.operator
+    if isinstance(operator, Winograd):
+        return winograd.add(to, index, operator, inputs, output)
+    if isinstance(operator, Normalise):
+        workspace = to.scratch(index, norm.workspace_bytes(inputs[0]))
+        weights = (operator.groups, operator.epsilon, operator.scale, operator.shift)
+        made: Sequence[Step] = norm.normalise(inputs[0], output, *weights, to.machine, workspace)
+    elif isinstance(operator, Direct | Transposed):
+        made = _convolution(operator, inputs, output, to.machine)
+    elif isinstance(operator, Concat):
+        made = _side_by_side(inputs, output, to.machine)
+    else:
+        made = _plain(operator, inputs, output, to.machine)
+    run(to, index, made)
+    return {}
+
+
+def run(to: "Assembler", index: int, made: Sequence[Step]) -> None:
+    """Parallel regions of `made`, which follow one another and so may share scratch."""
+    each = max((step.scratch_bytes for step in made), default=0)
+    scratch = to.scratch(index, each * to.threads) if each else 0
+    for step in made:
+        for table in step.tables:
+            to.table(table)
+        to.records([step.record])
+        region = Region(kernel=to.code(step.kernel), job=step.record.address, items=step.items, chunk=1)
+        region.set(scratch=scratch, scratch_bytes=step.scratch_bytes, workers=to.threads)
+        to.step(region)
+
+
+def _convolution(
+    operator: Direct | Transposed, inputs: Sequence[View], output: View, machine: Machine
+) -> Sequence[Step]:
+    build = direct.direct if isinstance(operator, Direct) else transposed.transposed
+    residual = inputs[1] if len(inputs) > 1 else None
+    return build(
+        inputs[0],
+        output,
+        operator.weight,
+        machine,
+        stride=operator.stride,
+        padding=operator.padding,
+        dilation=operator.dilation,
+        groups=operator.groups,
+        epilogue=direct.Epilogue(operator.bias, residual, operator.relu),
+    )
+
+
+def _side_by_side(inputs: Sequence[View], output: View, machine: Machine) -> Sequence[Step]:
+    """Copies of those inputs that do not lie in their place already."""
+    made: list[Step] = []
+    first = 0
+    for source in inputs:
+        target = output.some(first, source.channels)
+        first += source.channels
+        if source.address != target.address:
+            made += rows.copy(source, target, machine)
+    return made
+
+
+def _plain(operator: Operator, inputs: Sequence[View], y: View, machine: Machine) -> Sequence[Step]:
+    x = inputs[0]
+    match operator:
+        case Pool():
+            windows = {"starts": operator.starts, "ends": operator.ends, "counts": operator.counts}
+            return window.pool(x, y, machine, operator.kind, **windows)
+        case Resample():
+            return window.resample(x, y, machine, low=operator.low, high=operator.high, share=operator.share)
+        case Pointwise():
+            return rows.pointwise(x, y, machine, operator.function, operator.parameter)
+        case Add():
+            return rows.add(x, inputs[1], y, machine, relu=operator.relu)
+        case Affine():
+            return rows.affine(x, y, operator.scale, operator.shift, machine, relu=operator.relu)
+        case Softmax():
+            return rows.softmax(x, y, machine)
+        case ChannelsFirst():
+            return order.channels_first(x, y, machine)
+        case Copy():
+            return rows.copy(x, y, machine)
+    raise TypeError(f"no steps for {type(operator).__name__}")

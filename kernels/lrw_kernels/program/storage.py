@@ -1,0 +1,97 @@
+"""Which buffer every node's activations lie in: one of its own, that of an input, or some channels of a wider one."""
+
+from dataclasses import dataclass
+from math import prod
+
+from lrw_kernels.cpu.operators.step import View, view
+from lrw_kernels.network.graph import INPUT, Network, Node, Size
+from lrw_kernels.network.operators import Add, Affine, Concat, Direct, Normalise, Pointwise, Winograd
+from lrw_kernels.program.image import Section, symbolic
+from lrw_kernels.program.memory import Buffer
+
+FLOAT_BYTES = 4
+# Operators that read every number of their inputs, from this one on, before they write the one in its place.
+IN_PLACE = {Pointwise: 0, Affine: 0, Add: 0, Normalise: 0, Winograd: 1, Direct: 1}
+
+
+@dataclass
+class Root:
+    """A buffer for activations of `size`, in use from node `first` to node `last`, in `section`."""
+
+    size: Size
+    first: int
+    last: int
+    section: int
+
+    @property
+    def buffer(self) -> Buffer:
+        """For the plan of the workspace."""
+        return Buffer(prod(self.size) * FLOAT_BYTES, self.first, self.last)
+
+
+class Storage:
+    """Where the activations of `network` lie.
+
+    Input and output are the caller's. What is concatenated is computed where it will lie, if it can be; what works in
+    place takes over the buffer of an input that nobody needs any more.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self._network, self._last = network, _last_readers(network)
+        self._parents = _concatenated(network)
+        self.roots: list[Root] = []  # in the workspace
+        self._places = {INPUT: (Root(network.input_size, 0, self._last[INPUT], Section.INPUT), 0)}
+        tops: dict[str, Root] = {}
+        for index, node in enumerate(network.nodes):
+            top, channel = self._top(node.name)
+            root = tops.get(top) or self._taken_over(index, node) or self._new(top, index)
+            root.last = max(root.last, self._last.get(node.name, index))
+            tops[top], self._places[node.name] = root, (root, channel)
+
+    def view(self, name: str) -> View:
+        """Of a node's output, or of the input: a symbolic address."""
+        root, channel = self._places[name]
+        return view(symbolic(root.section, channel * FLOAT_BYTES), self._network.size(name), root.size[4])
+
+    def _top(self, name: str) -> tuple[str, int]:
+        """The widest concatenation a node is part of, and its first channel there."""
+        channel = 0
+        while name in self._parents:
+            name, shift = self._parents[name]
+            channel += shift
+        return name, channel
+
+    def _taken_over(self, index: int, node: Node) -> Root | None:
+        if node.name in self._parents or node is self._network.output:
+            return None
+        first = IN_PLACE.get(type(node.operator), len(node.inputs))
+        read = [self._places[name][0] for name in node.inputs[:first]]
+        for name in node.inputs[first:]:
+            root, _ = self._places[name]
+            alone = name not in self._parents and root.section >= Section.BUFFER and root.size == node.size
+            if alone and root.last == index and all(root is not other for other in read):
+                return root
+        return None
+
+    def _new(self, top: str, index: int) -> Root:
+        if top == self._network.output.name:
+            return Root(self._network.size(top), index, index, Section.OUTPUT)
+        self.roots.append(Root(self._network.size(top), index, index, Section.BUFFER + len(self.roots)))
+        return self.roots[-1]
+
+
+def _last_readers(network: Network) -> dict[str, int]:
+    return {INPUT: 0} | {name: index for index, node in enumerate(network.nodes) for name in node.inputs}
+
+
+def _concatenated(network: Network) -> dict[str, tuple[str, int]]:
+    """Node -> (concatenation, first channel), for those that can be computed there."""
+    parents: dict[str, tuple[str, int]] = {}
+    for node in network.nodes:
+        if isinstance(node.operator, Concat):
+            channel = 0
+            for name in node.inputs:
+                if name != INPUT and name not in parents:
+                    parents[name] = (node.name, channel)
+                channel += network.size(name)[4]
+    return parents
