@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 HUGE = 2 << 20
 MOST_FREE = 256 << 20  # bytes kept for later calls
 
@@ -28,6 +31,11 @@ class Memory:
     def clear(self, size: int) -> None:
         """Zero the first `size` bytes."""
         ctypes.memset(self.address, 0, size)
+
+    def view(self, size: int) -> npt.NDArray[np.uint8]:
+        """The first `size` bytes as an array, which keeps the memory alive."""
+        offset = self.address - ctypes.addressof(ctypes.c_char.from_buffer(self._owner))
+        return np.frombuffer(self._owner, np.uint8, size, offset)
 
     @staticmethod
     def of(size: int) -> "Memory":
