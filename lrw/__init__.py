@@ -7,6 +7,7 @@ without Python (`export`). The functions are in `lrw.ops`, the modules in `lrw.n
 neither numba nor triton.
 """
 
+from lrw.accelerate import accelerate, revert
 from lrw.callbacks import lightning_callback
 from lrw.check import check
 from lrw.checkpoint import load, save
@@ -31,6 +32,7 @@ __all__ = [
     "PruningSchedule",
     "WinogradConv3d",
     "__version__",
+    "accelerate",
     "activation_density",
     "add_low_rank",
     "check",
@@ -43,6 +45,7 @@ __all__ = [
     "merge_low_rank",
     "print_trainable_parameters",
     "rectify",
+    "revert",
     "save",
     "to_spatial",
     "to_winograd",

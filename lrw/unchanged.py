@@ -67,20 +67,13 @@ def _tensors(net: nn.Module) -> list[Tensor]:
     return [t for t in tensors if type(t) in PLAIN and not t.is_meta and t.layout is torch.strided]
 
 
-class _Seen:
-    """A tensor as it was: its memory and form, the writes torch had counted, and the values derived from it."""
+class Mark:
+    """A tensor as it was: its memory and form, and the writes torch had counted. `gone` is called when its memory is
+    given back."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        place = id(tensor.untyped_storage())
-
-        def drop(_: object) -> None:
-            _SEEN.pop(place, None)
-
-        self._storage, self._form = ref(tensor.untyped_storage(), drop), version(tensor)
+    def __init__(self, tensor: Tensor, gone: Callable[[object], None] | None = None) -> None:
+        self._storage, self._form = ref(tensor.untyped_storage(), gone), version(tensor)
         self._uses = 0  # since it was looked at
-        # By (owner, key): what it held when the value was made of it (None: nobody asks), and the value. A key that
-        # came once has neither.
-        self.values: dict[tuple[int, Hashable], tuple[bytes | None, Any] | None] = {}
 
     def fits(self, tensor: Tensor) -> bool:
         """Whether `tensor` lies where this lay, in its form, and torch has counted no write since."""
@@ -94,6 +87,20 @@ class _Seen:
             return True
         self._uses = 0
         return tensor.is_cpu and held == digest_of(tensor)
+
+
+class _Seen(Mark):
+    """A mark and the values derived from what it marks, by (owner, key): what it held when the value was made of it
+    (None: nobody asks), and the value. A key that came once has neither."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        place = id(tensor.untyped_storage())
+
+        def drop(_: object) -> None:
+            _SEEN.pop(place, None)
+
+        super().__init__(tensor, drop)
+        self.values: dict[tuple[int, Hashable], tuple[bytes | None, Any] | None] = {}
 
 
 class Derived(Generic[Value]):
@@ -118,7 +125,7 @@ class Derived(Generic[Value]):
         if own not in seen.values and _every(tensor) > 0:
             _add(seen.values, own, None, MOST_VALUES)
             return None
-        held = digest_of(tensor) if tensor.is_cpu and _every(tensor) > 0 else None
+        held = held_by(tensor)
         value = make()
         if held is None or held == digest_of(tensor):  # not written to meanwhile
             _add(seen.values, own, (held, value), MOST_VALUES)
@@ -180,6 +187,11 @@ def digest_of(tensor: Tensor) -> bytes:
     from lrw_kernels.cpu.digest import digest  # loads a kernel
 
     return digest(tensor.data_ptr(), size, torch.get_num_threads())
+
+
+def held_by(tensor: Tensor) -> bytes | None:
+    """The digest of a tensor, for `Mark.still_holds`; None for one that nobody asks for it."""
+    return digest_of(tensor) if tensor.is_cpu and _every(tensor) > 0 else None
 
 
 def reach(tensor: Tensor) -> int:

@@ -7,13 +7,13 @@ transposed on the way in and out, by kernels too. Half precision is widened and 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from math import prod
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from lrw.backends.epilogue import PLAIN, Epilogue
+from lrw.backends.layouts import channels_first, channels_last, empty, has_last
 from lrw.geometry import Geometry
 from lrw.unchanged import Derived
 from lrw_kernels.codegen.arena import ARENA, Memory
@@ -23,7 +23,6 @@ from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
 PANELS: Derived[Memory] = Derived()
-LARGE = 1 << 20  # bytes; smaller tensors find their pages in the C library's heap
 KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
 
@@ -39,10 +38,12 @@ def forward(
 ) -> Tensor:
     """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout]."""
     p = _problem(x, _sizes(x), u.shape[1], u.shape[2], geometry, machine)
-    y = _empty((x.shape[0], *p.output_size, p.cout), x.dtype)
+    y = empty((x.shape[0], *p.output_size, p.cout), x.dtype)
     if y.numel() > 0:
-        last = _channels_last(x, p)  # by name: an address keeps no tensor alive
-        residual = None if epilogue.residual is None else _channels_last(epilogue.residual, p).contiguous()
+        last = channels_last(x, p.machine, p.threads)  # by name: an address keeps no tensor alive
+        residual = (
+            None if epilogue.residual is None else channels_last(epilogue.residual, p.machine, p.threads).contiguous()
+        )
         bias = None if epilogue.bias is None else _padded_bias(epilogue.bias, p)
         added = problem.Epilogue(_address(bias), _address(residual), epilogue.relu)
         with _panels(u, p) as panels:
@@ -69,7 +70,7 @@ class PreparedForward:
 
     def __call__(self, x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
         """Y [N, Cout, D', H', W'] of x [N, Cin, D, H, W], both channels last; u is in panels already."""
-        y = _empty(self._shape, self._dtype, self._strides)
+        y = empty(self._shape, self._dtype, self._strides)
         padded = None if bias is None else _padded_bias(bias, self._pass.problem)  # by name: addresses keep nothing
         source = problem.Activations(x.data_ptr(), self._source)
         target = problem.Activations(y.data_ptr(), self._target)
@@ -84,8 +85,8 @@ def forward_blocks(
     """Y of blocks of output channels in one pass over x."""
     cin, cout = weights[0].shape[1], sum(channels for channels, _ in blocks)
     p = _problem(x, _sizes(x), cin, cout, geometry, None, blocks)
-    y = _empty((x.shape[0], *p.output_size, p.cout), x.dtype)
-    last = _channels_last(x, p)
+    y = empty((x.shape[0], *p.output_size, p.cout), x.dtype)
+    last = channels_last(x, p.machine, p.threads)
     padded = None if bias is None else _padded_bias(bias, p, more=p.machine.lanes(p.element))
     parts = zip(weights, p.parts, strict=True)
     with ExitStack() as stack:
@@ -100,9 +101,9 @@ def input_grad(
     """dX [N, D, H, W, Cin] of dY [N, D', H', W', Cout]; of half precision in float32, because overlaps are added up."""
     dy = dy.to(_wide(dy.dtype))
     p = _problem(dy, input_size, u.shape[1], u.shape[2], geometry, machine)
-    dx = _empty((dy.shape[0], *input_size, p.cin), dy.dtype).zero_()
+    dx = empty((dy.shape[0], *input_size, p.cin), dy.dtype).zero_()
     if dy.numel() > 0:
-        last = _channels_last(dy, p)  # by name: an address keeps no tensor alive
+        last = channels_last(dy, p.machine, p.threads)  # by name: an address keeps no tensor alive
         with _panels(u, p, adjoint=True) as panels:
             conv.input_grad(p, _activations(last), panels, _activations(dx))
     return _like(dx, dy, p)
@@ -113,11 +114,14 @@ def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine |
     p = _problem(x, _sizes(x), x.shape[4], dy.shape[4], geometry, machine)
     lanes = p.machine.lanes(p.element)
     rows, columns = (-(-count // lanes) * lanes for count in (p.cin, p.cout))
-    du = _empty((p.columns, rows, columns), _wide(x.dtype))
+    du = empty((p.columns, rows, columns), _wide(x.dtype))
     if x.shape[0] == 0:
         du.zero_()
     else:
-        last, d_last = _channels_last(x, p), _channels_last(dy, p)  # by name: an address keeps no tensor alive
+        last, d_last = (
+            channels_last(x, p.machine, p.threads),
+            channels_last(dy, p.machine, p.threads),
+        )  # by name: an address keeps no tensor alive
         conv.weight_grad(p, _activations(last), _activations(d_last), du.data_ptr())
     return du[:, : p.cin, : p.cout]
 
@@ -178,48 +182,12 @@ def _pack(u: Tensor, p: problem.Problem, panels: Memory, *, adjoint: bool) -> Me
     return panels
 
 
-def _channels_last(x: Tensor, p: problem.Problem) -> Tensor:
-    """x [N, D, H, W, C] with contiguous channels: itself, or a copy.
-
-    Pixels of a row must not lie further apart than their channels: kernels read rows outside from a row of zeros.
-    """
-    if _has_last(x):
-        return x if x.stride(3) <= x.shape[4] or x.shape[3] == 1 else x.contiguous()
-    first = x.permute(0, 4, 1, 2, 3)
-    if not first.is_contiguous() or KINDS[x.dtype] != p.element:
-        return x.contiguous()
-    last = _empty(x.shape, x.dtype)
-    batch, channels = first.shape[:2]
-    shape = (batch, channels, first[0, 0].numel())
-    layout.transpose(first.data_ptr(), last.data_ptr(), shape, p.machine, p.element, p.threads)
-    return last
-
-
 def _like(y: Tensor, x: Tensor, p: problem.Problem) -> Tensor:
     """y [N, D, H, W, C], in memory with channels first where those of x came so."""
     came_first = x.permute(0, 4, 1, 2, 3).is_contiguous()  # as one channel does that also lies last
-    if (_has_last(x) and not came_first) or KINDS[x.dtype] != p.element or y.numel() == 0:
+    if (has_last(x) and not came_first) or KINDS[x.dtype] != p.element or y.numel() == 0:
         return y
-    first = _empty((y.shape[0], y.shape[4], *y.shape[1:4]), y.dtype)
-    shape = (y.shape[0], y[0, ..., 0].numel(), y.shape[4])
-    layout.transpose(y.data_ptr(), first.data_ptr(), shape, p.machine, p.element, p.threads)
-    return first.permute(0, 2, 3, 4, 1)
-
-
-def _has_last(x: Tensor) -> bool:
-    return x.stride(4) == 1 or x.shape[4] == 1
-
-
-def _empty(shape: Sequence[int], dtype: torch.dtype, strides: Sequence[int] | None = None) -> Tensor:
-    """A new tensor; a large one in memory from the arena, which goes back there with the tensor: fresh pages cost
-    as much time as writing them. Such a tensor cannot be resized in place."""
-    count = prod(shape)
-    size = count * dtype.itemsize
-    if size < LARGE:
-        form: dict[str, Any] = {"dtype": dtype, "device": "cpu"}  # whatever device is the default
-        return torch.empty(shape, **form) if strides is None else torch.empty_strided(shape, strides, **form)
-    whole = torch.frombuffer(ARENA.buffer(size), dtype=dtype, count=count)
-    return whole.view(shape) if strides is None else whole.as_strided(shape, strides)
+    return channels_first(y, p.machine, p.threads).permute(0, 2, 3, 4, 1)
 
 
 def _last_strides(channels: int, size: Triple, dtype: torch.dtype) -> tuple[Sequence[int], tuple[int, int, int, int]]:

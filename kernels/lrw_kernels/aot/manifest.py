@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lrw_kernels.aot import abi
-from lrw_kernels.aot.abi import check_name
-from lrw_kernels.aot.described import described
 from lrw_kernels.aot.targets import Target, find_target
 from lrw_kernels.codegen.versions import package_version
+from lrw_kernels.network.described import described
 from lrw_kernels.network.graph import Size
 from lrw_kernels.program.assemble import Assembly
 from lrw_kernels.program.storage import FLOAT_BYTES

@@ -4,6 +4,7 @@ What a library does at each start (`aot.kernels.begin_function`) is done once he
 """
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
@@ -56,10 +57,14 @@ class Bound:
         first, size = self._workspace.address + assembly.regions_at, len(bytes(Region()))
         self._regions: Sequence[Region] = [Region.from_address(first + i * size) for i in range(assembly.step_count)]
 
-    def run(self, input: int, output: int, workers: int) -> None:
+    def run(self, input: int, output: int, workers: int, times: list[float] | None = None) -> None:
         """Compute from the address of `input` [N, D, H, W, C] to that of `output`, both float32 and contiguous, on up
-        to `workers` threads; more than the program's are not used."""
+        to `workers` threads; more than the program's are not used. `times` gets the seconds of each step."""
         for (at, offsets), address in zip(self._outside, (input, output), strict=True):
             self._image[at] = offsets + address
+        most = min(workers, self._assembly.threads)
         for region in self._regions:
-            threads.start(region, min(workers, self._assembly.threads))
+            began = perf_counter() if times is not None else 0.0
+            threads.start(region, most)
+            if times is not None:
+                times.append(perf_counter() - began)

@@ -1,4 +1,4 @@
-"""What the manifest says of a network's nodes: all that can be said before they are turned into steps."""
+"""What can be said of a node before it becomes steps: for manifests and reports."""
 
 from typing import Any
 
