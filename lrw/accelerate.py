@@ -66,10 +66,10 @@ def accelerate(net: nn.Module, example_input: Tensor, *, threads: int | None = N
 
     example_input [N, C, D, H, W] or [N, C], float32 on the CPU. In eval mode, where no gradient is wanted, inputs of
     its size run as one program of vector kernels, on up to `threads` threads (default: torch's number, now and at most
-    later); everything else runs as in `net`, and `report.last` says why. The copy has the same class, keys and
-    hooks on the whole; it follows changes of its weights, by building the program anew. `revert` gives the plain
-    network back. Raises ValueError, with nothing changed, for arguments that are not accepted and for operators there is no
-    kernel for, each with its place in the network.
+    later); everything else runs as in `net`, and `report.last` says why. The copy has the same class, keys and hooks on
+    the whole; it follows changes of its weights, by building the program anew. `revert` gives the plain network back.
+    Raises ValueError, with nothing changed, for arguments that are not accepted and for operators there is no kernel
+    for, each with its place in the network.
     """
     if isinstance(net, _Accelerated):
         net = revert(net)
