@@ -111,7 +111,7 @@ def _check_entries(path: Path, values: Entries) -> None:
     version_found = values.whole("abi_version", 1)
     if version_found != abi.ABI_VERSION:
         raise ValueError(f"abi_version: {version_found}; this lrw reads {abi.ABI_VERSION}")
-    check_name(values.text("name"))
+    abi.check_name(values.text("name"))
     find_target(values.text("target"))
     for key in ("input_size", "output_size"):
         if prod(_size(values, key)) > MOST_BYTES // FLOAT_BYTES:
