@@ -103,17 +103,17 @@ def from_run(folder: str | os.PathLike[str], said: Source) -> tuple[Source, Path
 
 def _check_described(source: Source, report: Path, weights: Path) -> None:
     """Raise ValueError where `weights` is no network of the sizes that the report says, before room is taken for it."""
-    description, tensors = read(weights)
+    header, tensors = read(weights)
     try:
         with torch.device("meta"):
             plain = source._plain()
     except (RuntimeError, OverflowError) as error:  # torch's words for sizes that no tensor can have
         raise ValueError(f"weights: {report} describes a network that cannot be made") from error
-    of_layers = tuple(f"{name}." for name in description["layers"])
+    of_layers = tuple(f"{name}." for name in header.layers)
     sizes = {name: tensor.shape for name, tensor in plain.state_dict().items() if not name.startswith(of_layers)}
     found = {name: tensor.shape for name, tensor in tensors.items() if not name.startswith(of_layers)}
     channels = {name: (conv.in_channels, conv.out_channels) for name, conv in named_layers(plain, nn.Conv3d).items()}
-    stored = {name: (layer["in_channels"], layer["out_channels"]) for name, layer in description["layers"].items()}
+    stored = {name: (form.in_channels, form.out_channels) for name, form in header.layers.items()}
     if sizes != found or any(channels.get(name) != size for name, size in stored.items()):
         raise ValueError(f"weights: {report} does not describe the network in {weights}; they are not of one run")
 

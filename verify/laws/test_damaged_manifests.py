@@ -48,7 +48,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     files = {what: f"net.{what}" for what in ("header", "weights", "static", "example")}
     for name in (*files.values(), "lrw_threads.c", "lrw_threads.h", "CMakeLists.txt", "main.c"):
         (folder / name).write_bytes(assembly.weights if name == "net.weights" else b"")
-    text = manifest_text(assembly, target, files, {"lrw": "1"})
+    text = manifest_text(assembly, assembly.weights, target, files, {"lrw": "1"})
     return Saved(folder / "lrw_net.json", text)
 
 
