@@ -5,7 +5,6 @@ another `forward`. That one runs the program where it computes the same, and the
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import torch
@@ -181,9 +180,15 @@ def _restored(plain: type[nn.Module]) -> nn.Module:
     return made
 
 
-@cache
+_SUBCLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+
+
 def _subclass(plain: type[nn.Module]) -> type[nn.Module]:
-    return type(plain.__name__, (_Accelerated, plain), {"_plain": plain, "__module__": plain.__module__})
+    """The class of accelerated networks whose own class is `plain`: one for all of them."""
+    if plain not in _SUBCLASSES:
+        said = {"_plain": plain, "__module__": plain.__module__, "__doc__": plain.__doc__}
+        _SUBCLASSES[plain] = type(plain.__name__, (_Accelerated, plain), said)
+    return _SUBCLASSES[plain]
 
 
 def _holders(module: nn.Module) -> tuple[dict[str, Any], ...]:
