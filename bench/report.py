@@ -53,18 +53,19 @@ def cpu_table(rows: Rows) -> str:
     """Speed-up over torch by layer and share of columns, and what products reach."""
     shares = sorted({row["share"] for row in rows}, key=float, reverse=True)
     lines = [
-        "| layer | tile | torch ms | " + " | ".join(f"{float(s):.0%} of columns" for s in shares) + " | products |"
+        "| layer | tile | torch ms | " + " | ".join(f"{float(s):.0%} of columns" for s in shares) + " | products | digest |"
     ]
-    lines.append("| --- | --- | --- | " + "--- | " * len(shares) + "--- |")
+    lines.append("| --- | --- | --- | " + "--- | " * len(shares) + "--- | --- |")
     for case in dict.fromkeys(row["case"] for row in rows):
         own = {row["share"]: row for row in rows if row["case"] == case}
         dense = own[shares[0]]
         gains = " | ".join(f"{float(own[s]['speedup']):.1f}x" for s in shares)
         lines.append(
-            f"| {case} | {dense['tile']} | {dense['torch_ms']} | {gains} | {float(dense['of_peak']):.0%} of peak |"
+            f"| {case} | {dense['tile']} | {dense['torch_ms']} | {gains} | {float(dense['of_peak']):.0%} of peak "
+            f"| {float(dense['digest_ms']) / float(dense['lrw_ms']):.0%} of the call |"
         )
     means = " | ".join(f"{geometric_mean([float(r['speedup']) for r in rows if r['share'] == s]):.1f}x" for s in shares)
-    lines.append(f"| geometric mean | | | {means} | |")
+    lines.append(f"| geometric mean | | | {means} | | |")
     return "\n".join([*lines, "", _certificate(rows)])
 
 
