@@ -53,7 +53,7 @@ def cpu_table(rows: Rows) -> str:
     """Speed-up over torch by layer and share of columns, and what products reach."""
     shares = sorted({row["share"] for row in rows}, key=float, reverse=True)
     lines = [
-        "| layer | tile | torch ms | " + " | ".join(f"{float(s):.0%} of columns" for s in shares) + " | products | digest |"
+        f"| layer | tile | torch ms | {' | '.join(f'{float(s):.0%} of columns' for s in shares)} | products | digest |"
     ]
     lines.append("| --- | --- | --- | " + "--- | " * len(shares) + "--- | --- |")
     for case in dict.fromkeys(row["case"] for row in rows):

@@ -47,7 +47,7 @@ class Form:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Of the tensors that such a layer holds its weights in."""
+        """The shapes of the tensors that such a layer holds its weights in."""
         t, io = self.geometry.tile.positions, (self.in_channels, self.out_channels)
         found: dict[str, Shape] = {"bias": io[1:]} if self.bias else {}
         if self.kind == "grouped":

@@ -49,7 +49,7 @@ def _geometry(tile: str, padding: Sequence[int], kept: Sequence[int] | None, fix
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """That of an activation, for what is computed of it."""
+    """The memory format of an activation, for what is computed of it."""
     return torch.channels_last_3d if _channels_last(x) else torch.contiguous_format
 
 

@@ -191,7 +191,7 @@ def _like(y: Tensor, x: Tensor, p: problem.Problem) -> Tensor:
 
 
 def _last_strides(channels: int, size: Triple, dtype: torch.dtype) -> tuple[Sequence[int], tuple[int, int, int, int]]:
-    """Of channels-last [N, C, D, H, W], and those of N, D, H and W in bytes."""
+    """The strides of channels-last [N, C, D, H, W], and those of N, D, H and W in bytes."""
     _, h, w = size
     n, d, h, w = prod(size) * channels, h * w * channels, w * channels, channels
     return (n, 1, d, h, w), (n * dtype.itemsize, d * dtype.itemsize, h * dtype.itemsize, w * dtype.itemsize)

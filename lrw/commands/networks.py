@@ -38,7 +38,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """That of the network in one word."""
+        """The name of the network, in one word."""
         return str(self.net).rpartition(":")[2]
 
     def build(self, weights: str | os.PathLike[str]) -> nn.Module:

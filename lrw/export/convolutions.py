@@ -60,7 +60,7 @@ def conv_transpose3d(
     at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, output_padding: Any, groups: int,
     dilation: Any,
 ) -> Activation:  # fmt: skip
-    """Of any stride, padding, dilation and groups.
+    """A transposed convolution of any stride, padding, dilation and groups.
 
     torch's weight is [Cin, Cout / groups, kd, kh, kw]; output padding is in the result's size.
     """
@@ -149,7 +149,7 @@ def _level(t: Tensor, like: Winograd) -> Winograd:
 
 
 def linear(at: Site, x: Value, weight: Value, bias: Value) -> Activation:
-    """Of [N, C]; weight [Cout, C]. A Direct one on [N, 1, 1, 1, C]."""
+    """A linear layer on [N, C], weight [Cout, C]: a Direct convolution on [N, 1, 1, 1, C]."""
     return _product(at, x, constant(weight, "weight").t(), bias)
 
 

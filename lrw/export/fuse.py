@@ -32,7 +32,7 @@ def fused(nodes: Nodes, input_size: Size) -> Nodes:
 
 
 def needed(nodes: Nodes, output: str) -> Nodes:
-    """Those that the node called `output` depends on, and it, which is then the last one."""
+    """The nodes that the one called `output` depends on, and it, which is then the last."""
     wanted, kept = {output}, []
     for node in reversed(nodes):
         if node.name in wanted:
@@ -137,7 +137,8 @@ def _rectified(read: Node, node: Node) -> Operator | None:
 
 
 def _is_linear(node: Node) -> bool:
-    """Of a vector: neither padding nor stride nor dilation, which mean another thing to a filter of the volume."""
+    """Whether a node multiplies a vector, without padding, stride and dilation, which mean another thing to a filter of
+    the volume."""
     operator = node.operator
     if not isinstance(operator, Direct) or operator.weight.shape[:3] != (1, 1, 1) or operator.groups != 1:
         return False

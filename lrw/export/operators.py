@@ -31,7 +31,7 @@ def leaky_relu(at: Site, x: Value, negative_slope: float) -> Activation:
 
 
 def gelu(at: Site, x: Value, approximate: str) -> Activation:
-    """Of the error function, or its approximation by tanh."""
+    """GELU by the error function, or by its approximation with tanh."""
     return _pointwise(at, x, "gelu_tanh" if approximate == "tanh" else "gelu")
 
 
@@ -63,7 +63,7 @@ def softmax(at: Site, x: Value, dim: int, **_: Any) -> Activation:
 
 
 def add(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activation:
-    """Of two activations of one shape, or of one and a constant for each channel."""
+    """The sum of two activations of one shape, or of one and a constant for each channel."""
     if alpha != 1:
         raise Refused(f"alpha {alpha}; accepted is 1")
     if not (isinstance(x, Activation) and isinstance(other, Activation)):
@@ -75,7 +75,7 @@ def add(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activ
 
 
 def sub(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activation:
-    """Of activations and a constant for each channel, either way round."""
+    """The difference of activations and a constant for each channel, either way round."""
     if alpha != 1:
         raise Refused(f"alpha {alpha}; accepted is 1")
     if isinstance(x, Activation):
@@ -89,13 +89,13 @@ def rsub(at: Site, x: Value | float, other: Value | float, alpha: float) -> Acti
 
 
 def mul(at: Site, x: Value | float, other: Value | float) -> Activation:
-    """Of activations and a constant for each channel."""
+    """The product of activations and a constant for each channel."""
     source, values = (x, other) if isinstance(x, Activation) else (other, x)
     return _affine(at, source, _by_channel(source, values), 0)
 
 
 def div(at: Site, x: Value | float, other: Value | float) -> Activation:
-    """Of activations by a constant for each channel."""
+    """The quotient of activations and a constant for each channel."""
     return _affine(at, x, 1 / _by_channel(x, other), 0)
 
 

@@ -134,7 +134,7 @@ class _Walk:
         return found[0]
 
     def nodes(self) -> tuple[Node, ...]:
-        """Of all operators. Raises ValueError for those that cannot be exported."""
+        """The nodes of all operators, in order. Raises ValueError for those that cannot be exported."""
         for node in self._program.graph.nodes:
             if node.op == "call_function" and node.users:
                 self._values[node] = self._value(node)

@@ -44,12 +44,12 @@ def check_final(text: str) -> None:
 
 
 def attributes(target: Target) -> str:
-    """Of every function: no unwinding, no loops made into memset, scheduled for `tune`."""
+    """The attributes of every function: no unwinding, no loops made into memset, scheduled for `tune`."""
     return f'nounwind "no-builtins" "tune-cpu"="{target.tune}"'
 
 
 def entry_attributes(target: Target) -> str:
-    """Of the C functions, which ask whether the processor will do: they run on any, and what is not for any stays out
+    """The attributes of the C functions, which ask whether the processor will do: they run on any, and what is not for any stays out
     of them."""
     return f'{attributes(target)} "target-cpu"="{target.entry_cpu}" "target-features"=""'
 

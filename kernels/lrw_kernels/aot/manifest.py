@@ -19,7 +19,7 @@ from lrw_kernels.untrusted import Entries, read_json, shown
 from lrw_kernels.winograd import Tile, kept_positions
 
 MOST_BYTES = 2**40
-"""Of activations and of a workspace: more than any machine such a library is for has."""
+"""Activations, or a workspace: more than any machine such a library is for has."""
 _FILES = ("header", "weights", "static")
 
 

@@ -5,8 +5,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from lrw_kernels.aot.processors import ANY_CPU, HALF_CPU, X86_64_V3_CPU
-from lrw_kernels.codegen.machine import AVX2, NEON, Machine
+from lrw_kernels.aot.processors import ANY_CPU, HALF_CPU, X86_64_V3_CPU, X86_64_V4_CPU
+from lrw_kernels.codegen.machine import AVX2, AVX512, NEON, Machine
 from lrw_kernels.codegen.vector import BYTES
 from lrw_kernels.untrusted import shown
 
@@ -46,7 +46,7 @@ class Target:
 
     @property
     def vector_bits(self) -> int:
-        """Of the widest vectors kernels use."""
+        """Bits of the widest vectors kernels use."""
         return 8 * self.machine.vector_bytes * (4 // BYTES[self.element])
 
 
@@ -94,6 +94,12 @@ _X86: dict[str, Any] = {
     "prefix": "x86_64-linux-gnu-",
     "cpu_check": X86_64_V3_CPU,
 }
+_X86_V4: dict[str, Any] = _X86 | {
+    "cpu": "x86-64-v4",
+    "needs": ("x86-64-v4", "AVX-512"),
+    "machine": AVX512,
+    "cpu_check": X86_64_V4_CPU,
+}
 
 TARGETS: dict[str, Target] = {
     target.name: target
@@ -105,6 +111,7 @@ TARGETS: dict[str, Target] = {
         Target("arm64-apple-macos", "arm64-apple-macosx12.0", **_APPLE),
         Target("arm64-apple-ios", "arm64-apple-ios15.0", **_APPLE),
         Target("x86_64-linux-gnu", "x86_64-unknown-linux-gnu", **_X86),
+        Target("x86_64-linux-gnu-v4", "x86_64-unknown-linux-gnu", **_X86_V4),
     )
 }
 

@@ -87,7 +87,7 @@ class Vectors:
         return ir.Constant(ir.VectorType(I32, self.lanes), [number] * self.lanes)
 
     def bits(self, a: Any) -> Any:
-        """Of float32, as integers."""
+        """The bits of a vector of float32, as integers."""
         return self.builder.bitcast(a, ir.VectorType(I32, self.lanes))
 
     def of_bits(self, a: Any) -> Any:

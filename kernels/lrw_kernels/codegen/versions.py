@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def package_version(package: str) -> str:
-    """Of an installed package; where its metadata is missing, as in frozen applications, what the module says."""
+    """The version of an installed package; where its metadata is missing (frozen applications), what the module says."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -54,5 +54,5 @@ class Network:
         return self.nodes[-1]
 
     def size(self, name: str) -> Size:
-        """Of a node's activations, or of the input."""
+        """The size of a node's activations, or of the input."""
         return self.input_size if name == INPUT else next(node.size for node in self.nodes if node.name == name)

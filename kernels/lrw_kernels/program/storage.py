@@ -49,7 +49,7 @@ class Storage:
             tops[top], self._places[node.name] = root, (root, channel)
 
     def view(self, name: str) -> View:
-        """Of a node's output, or of the input: a symbolic address."""
+        """Where a node's output lies, or the input: a symbolic address with its strides."""
         root, channel = self._places[name]
         return view(symbolic(root.section, channel * FLOAT_BYTES), self._network.size(name), root.size[4])
 
