@@ -33,6 +33,7 @@ from verify.unit.network_errors import arithmetic
 from verify.unit.traced_nets import MedicalUNet, MedResNet18, settled
 
 NATIVE, ARM, ANDROID = "x86_64-linux-gnu", "aarch64-linux-gnu", "aarch64-linux-android24"
+WIDE = "x86_64-linux-gnu-v4"
 THREADS = 4
 GUARD_BYTES = 64
 
@@ -103,6 +104,7 @@ def case(name: str) -> Case:
 
 NAMES = ("every", *NETS)
 TARGETS = [(name, target) for name in (*NAMES, "tiny") for target in (NATIVE, ARM)] + [("tiny", ANDROID)]
+TARGETS += [("tiny", WIDE), ("every", WIDE)]
 
 
 class Builder:

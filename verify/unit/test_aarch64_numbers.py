@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from lrw_kernels.aot import run_network
+from lrw_kernels.aot import find_target, run_network
+from lrw_kernels.codegen.machine import host
 from lrw_kernels.network.operators import Operator
 from verify.tolerances import USELESS, assert_close
-from verify.unit.exported_networks import ARM, NAMES, NATIVE, Builder, case, need
+from verify.unit.exported_networks import ARM, NAMES, NATIVE, WIDE, Builder, case, need
 
 
 def assert_exact(name: str, y: np.ndarray) -> None:
@@ -26,6 +27,13 @@ def test_every_operator_is_there() -> None:
 def test_the_native_library_computes_the_network(built: Builder, name: str) -> None:
     need(target=NATIVE)
     assert_exact(name, run_network(built(name, NATIVE), case(name).x))
+
+
+def test_the_avx_512_library_computes_the_network(built: Builder) -> None:
+    need(target=WIDE)
+    if host().vector_bytes < find_target(WIDE).machine.vector_bytes:
+        pytest.skip("this processor has no AVX-512")
+    assert_exact("every", run_network(built("every", WIDE), case("every").x))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ import pytest
 from lrw_kernels.aot import emulate, run_network
 from lrw_kernels.aot.abi import Status
 from lrw_kernels.aot.emulate import build_example
-from verify.unit.exported_networks import ARM, NATIVE, Builder, case, need
+from verify.unit.exported_networks import ARM, NATIVE, WIDE, Builder, case, need
 
 LACKING = [f"Haswell,-{what}" for what in ("fma", "avx2", "bmi1", "bmi2", "abm", "movbe", "f16c", "popcnt", "xsave")]
 
@@ -34,6 +34,12 @@ def test_x86_64_v3_is_enough(built: Builder, example: Path) -> None:
 @pytest.mark.parametrize("cpu", ["qemu64", "Nehalem", *LACKING])
 def test_less_than_x86_64_v3_is_refused_and_not_an_illegal_instruction(built: Builder, example: Path, cpu: str) -> None:
     assert status(built, example, cpu) == Status.UNSUPPORTED_CPU
+
+
+def test_less_than_x86_64_v4_is_refused_by_libraries_for_it(built: Builder, example: Path, tmp_path: Path) -> None:
+    wide = build_example(built("tiny", WIDE), tmp_path)
+    (tmp_path / "input").write_bytes(case("tiny").x.tobytes())
+    assert status(built, wide, "Haswell") == Status.UNSUPPORTED_CPU
 
 
 def test_a_run_that_fails_gives_the_status_by_name(built: Builder, monkeypatch: pytest.MonkeyPatch) -> None:

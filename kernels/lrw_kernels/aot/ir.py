@@ -49,8 +49,8 @@ def attributes(target: Target) -> str:
 
 
 def entry_attributes(target: Target) -> str:
-    """The attributes of the C functions, which ask whether the processor will do: they run on any, and what is not for any stays out
-    of them."""
+    """The attributes of the C functions, which ask whether the processor will do: they run on any, and what is not for
+    any stays out of them."""
     return f'{attributes(target)} "target-cpu"="{target.entry_cpu}" "target-features"=""'
 
 

@@ -65,7 +65,7 @@ def digest_function() -> Callable[..., None]:
 
     @helper
     def byte_at(data, size, i):
-        """Byte i of the padded message: a one bit, zeros, and the length in bits as 8 bytes at the end of the last block."""
+        """Byte i of the padded message: a one bit, zeros, and at the end of the last block the length in bits."""
         if i < size:
             return get_byte(data + i)
         end = (size + 8) // BLOCK_BYTES * BLOCK_BYTES + BLOCK_BYTES

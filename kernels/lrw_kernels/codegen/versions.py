@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def package_version(package: str) -> str:
-    """The version of an installed package; where its metadata is missing (frozen applications), what the module says."""
+    """An installed package's version; where its metadata is missing (frozen applications), what the module says."""
     try:
         return version(package)
     except PackageNotFoundError:
