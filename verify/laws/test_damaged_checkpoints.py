@@ -25,7 +25,7 @@ from lrw.geometry import Geometry
 from lrw.header import digest
 from lrw.state_dict import read_state_dict
 from lrw_kernels.winograd import Tile
-from verify.damage import FUZZED, damaged_bytes, damaged_json, refusal
+from verify.damage import FUZZED, damaged, damaged_json, refusal
 
 X = torch.randn(1, 2, 4, 5, 4, generator=torch.Generator().manual_seed(0))
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own, of what it finds in a damaged file
@@ -81,7 +81,7 @@ def write(path: Path, text: str, tensors: dict[str, Tensor]) -> None:
 @given(st.data())
 @FUZZED
 def test_damaged_files_are_refused(saved: Saved, data: st.DataObject) -> None:
-    path, raw = saved.path, data.draw(damaged_bytes(saved.whole))
+    path, raw = saved.path, data.draw(damaged(saved.whole))
     path.unlink(missing_ok=True)
     path.write_bytes(raw)
     said = refusal(lambda: lrw.load(path, skeleton()))
@@ -173,7 +173,7 @@ def test_damaged_state_dicts_are_refused_or_hold_tensors(
 ) -> None:
     path = plain[form].path
     path.unlink(missing_ok=True)
-    path.write_bytes(data.draw(damaged_bytes(plain[form].whole)))
+    path.write_bytes(data.draw(damaged(plain[form].whole)))
     found: list[dict[str, Tensor]] = []
     with warnings.catch_warnings(action="ignore"):
         said = refusal(lambda: found.append(read_state_dict(path)))

@@ -26,7 +26,7 @@ from lrw_kernels.network.graph import INPUT, Network, Node
 from lrw_kernels.network.operators import Winograd
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.winograd import Tile
-from verify.damage import FUZZED, damaged_bytes, damaged_json, refusal
+from verify.damage import FUZZED, damaged, damaged_json, refusal
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def test_the_whole_one_is_read_and_shown(saved: Saved) -> None:
 @given(st.data())
 @FUZZED
 def test_damaged_manifests_are_refused(saved: Saved, data: st.DataObject) -> None:
-    raw = data.draw(damaged_bytes(saved.text.encode()))
+    raw = data.draw(damaged(saved.text.encode()))
     saved.path.write_bytes(raw)
     said = refusal(lambda: Artifacts.load(saved.path))
     if said is None:  # white space was damaged; or the digest's own key, and then it is a manifest of before

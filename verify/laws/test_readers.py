@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrw.data import load, load_medmnist, load_nifti, load_segmentation
-from verify.mutations import FUZZED, json_values, judged, mutated, with_odd_fields, written
+from verify.damage import FUZZED, damaged, json_values, judged, with_odd_fields, written
 from verify.unit.small_data import medmnist_arrays, write_nifti
 
 MEDMNIST = {name: np.asarray(array) for name, array in medmnist_arrays((2, 3, 2)).items()}
@@ -52,9 +52,9 @@ def archives(draw: st.DrawFn, arrays: dict[str, np.ndarray]) -> bytes:
     members = {name: npy(array) for name, array in arrays.items()}
     method = draw(st.sampled_from(METHODS))
     if draw(st.integers(0, 2)) == 0:
-        return draw(mutated(packed(members, method)))
+        return draw(damaged(packed(members, method)))
     name = draw(st.sampled_from(sorted(members)))
-    members[name] = draw(mutated(members[name]) | st.builds(npy, odd_arrays(arrays[name])) | odd_headers(members[name]))
+    members[name] = draw(damaged(members[name]) | st.builds(npy, odd_arrays(arrays[name])) | odd_headers(members[name]))
     return packed(members, method)
 
 
@@ -106,11 +106,11 @@ def volume(folder: Path, dtype: str) -> bytes:
 @st.composite
 def damaged_volumes(draw: st.DrawFn, sound: bytes) -> tuple[str, bytes]:
     """How the file is to end, and what it holds: damaged before it is packed, after, or not packed."""
-    content = draw(with_odd_fields(sound, HEADER) | mutated(sound) | st.just(sound))
+    content = draw(with_odd_fields(sound, HEADER) | damaged(sound) | st.just(sound))
     if draw(st.booleans()):
         return ".nii", content
     archive = gzip.compress(content, mtime=0)
-    return ".nii.gz", draw(st.just(archive) | (mutated(archive) if content == sound else st.nothing()))
+    return ".nii.gz", draw(st.just(archive) | (damaged(archive) if content == sound else st.nothing()))
 
 
 @FUZZED
@@ -153,7 +153,7 @@ def descriptions(draw: st.DrawFn) -> bytes:
     )
     text = json.dumps(table).encode()
     deep = st.sampled_from((b'{"labels":' * 10**5, b"[" * 10**6, b'{"labels": {"1": ' + b"9" * 10**5 + b"}}"))
-    return draw(st.just(text) | mutated(text) | deep | st.just(text + b" " * 2**21))
+    return draw(st.just(text) | damaged(text) | deep | st.just(text + b" " * 2**21))
 
 
 @pytest.fixture(scope="module")

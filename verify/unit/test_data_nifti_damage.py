@@ -12,7 +12,7 @@ import torch
 from lrw.data import load_nifti
 from lrw.data.limits import MOST_CLASSES, MOST_VOXELS
 from lrw.data.nifti_file import as_grey, as_labels, read_nifti
-from verify.mutations import judged
+from verify.damage import judged
 from verify.unit.small_data import write_decathlon, write_nifti
 
 SHAPE, TYPE, OFFSET, SLOPE, MAGIC = 42, 70, 108, 112, 344  # bytes of a NIfTI-1 header

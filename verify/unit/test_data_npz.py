@@ -11,7 +11,7 @@ import pytest
 
 from lrw.data import load, load_medmnist, load_segmentation
 from lrw.data.limits import MOST_CLASSES
-from verify.mutations import judged
+from verify.damage import judged
 from verify.unit.small_data import medmnist_arrays
 
 Archive = Callable[[dict[str, bytes]], bytes]

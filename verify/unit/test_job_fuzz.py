@@ -6,7 +6,6 @@ import os
 import pickle
 import resource
 import shutil
-import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from lrw.commands.networks import Source, from_run
 from lrw.job import JobConfig, state
 from lrw.job.pipeline import Job, _resumable
 from lrw.job.progress import Reporter
+from verify.damage import damaged
 from verify.unit.small_job import job
 
 EXAMPLES = max(100, settings.default.max_examples)  # 100 in CI, 2,000 in nightly
@@ -81,31 +81,6 @@ def bounded() -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     assert perf_counter() - start < SECONDS
-
-
-@st.composite
-def damaged(draw: Callable[..., Any], whole: bytes) -> bytes:
-    """`whole` with a few bytes changed, cut out, put in, repeated, or a number in it made extreme."""
-    content = bytearray(whole)
-    for _ in range(draw(st.integers(1, 4))):
-        near_end = st.integers(max(0, len(content) - 4096), len(content))  # where archives have their directory
-        at = draw(st.integers(0, min(4096, len(content))) | near_end | st.integers(0, len(content)))
-        what = draw(st.sampled_from(("flip", "cut", "insert", "repeat", "number", "end")))
-        if what == "flip":
-            content[at : at + 1] = bytes([draw(st.integers(0, 255))])
-        elif what == "cut":
-            del content[at : at + draw(st.integers(1, 5000))]
-        elif what == "insert":
-            content[at:at] = draw(st.binary(max_size=20))
-        elif what == "repeat":
-            content[at:at] = content[at : at + draw(st.integers(1, 5000))]
-        elif what == "number":
-            size = draw(st.sampled_from("<H <I <Q".split()))
-            packed = struct.pack(size, draw(st.sampled_from(EXTREMES)) & (256 ** struct.calcsize(size) - 1))
-            content[at : at + len(packed)] = packed
-        else:
-            del content[at:]
-    return bytes(content)
 
 
 def places(value: Any, found: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

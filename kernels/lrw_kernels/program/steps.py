@@ -1,10 +1,9 @@
-"""The steps of every operator: its kernels' records, their tables and weights, in the assembler's hands."""
+"""The steps of every operator: its kernels' records, their tables and weights, in a collector's hands."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.codegen.records import Region
 from lrw_kernels.cpu.operators import direct, norm, order, rows, transposed, window
 from lrw_kernels.cpu.operators.step import Step, View
 from lrw_kernels.network.graph import Node
@@ -25,12 +24,10 @@ from lrw_kernels.network.operators import (
     Winograd,
 )
 from lrw_kernels.program import winograd
-
-if TYPE_CHECKING:
-    from lrw_kernels.program.assemble import Assembler
+from lrw_kernels.program.collect import Collector
 
 
-def add(to: "Assembler", index: int, node: Node, inputs: Sequence[View], output: View) -> dict[str, Any]:
+def add(to: Collector, index: int, node: Node, inputs: Sequence[View], output: View) -> dict[str, Any]:
     """Give `to` the steps of `node`; returns what the manifest says of it beside its name and size."""
     operator = node.operator
     if isinstance(operator, Winograd):
@@ -45,21 +42,8 @@ def add(to: "Assembler", index: int, node: Node, inputs: Sequence[View], output:
         made = _side_by_side(inputs, output, to.machine)
     else:
         made = _plain(operator, inputs, output, to.machine)
-    run(to, index, made)
+    to.run(index, made)
     return {}
-
-
-def run(to: "Assembler", index: int, made: Sequence[Step]) -> None:
-    """Parallel regions of `made`, which follow one another and so may share scratch."""
-    each = max((step.scratch_bytes for step in made), default=0)
-    scratch = to.scratch(index, each * to.threads) if each else 0
-    for step in made:
-        for table in step.tables:
-            to.table(table)
-        to.records([step.record])
-        region = Region(kernel=to.code(step.kernel), job=step.record.address, items=step.items, chunk=1)
-        region.set(scratch=scratch, scratch_bytes=step.scratch_bytes, workers=to.threads)
-        to.step(region)
 
 
 def _convolution(

@@ -1,7 +1,7 @@
 """A Winograd layer as steps of a library: the fast kernels' own plan and records, with symbolic addresses."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,15 +11,12 @@ from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.step import View
 from lrw_kernels.cpu.problem import Activations, Epilogue, Problem
 from lrw_kernels.network.operators import Array, Winograd
-from lrw_kernels.program import steps
-
-if TYPE_CHECKING:
-    from lrw_kernels.program.assemble import Assembler
+from lrw_kernels.program.collect import Collector
 
 
-def add(to: "Assembler", index: int, operator: Winograd, inputs: Sequence[View], output: View) -> dict[str, Any]:
+def add(to: Collector, index: int, operator: Winograd, inputs: Sequence[View], output: View) -> dict[str, Any]:
     """Its steps; returns what the manifest says of them."""
-    p = _problem(to, operator, inputs[0], output, to.spare(index))
+    p = _problem(to, operator, inputs[0], output, to.spare[index])
     whole = conv.Pass(p, conv.FORWARD, to.code)
     for side in (whole.source, *whole.targets):
         for table in (side.table, side.planes, side.constants):
@@ -43,12 +40,12 @@ def add(to: "Assembler", index: int, operator: Winograd, inputs: Sequence[View],
     for region in job.regions:
         to.step(region)
     for residual in late:
-        steps.run(to, index, rows.add(output, residual, output, to.machine, relu=operator.relu))
+        to.run(index, rows.add(output, residual, output, to.machine, relu=operator.relu))
     kept = [{"channels": channels, "kept": list(kept)} for channels, kept in operator.blocks]
     return {"blocks": kept, "path": whole.plan.path}
 
 
-def _problem(to: "Assembler", operator: Winograd, source: View, output: View, most_scratch: int) -> Problem:
+def _problem(to: Collector, operator: Winograd, source: View, output: View, most_scratch: int) -> Problem:
     union = tuple(sorted({position for _, kept in operator.blocks for position in kept}))
     grouped, all_kept = len(operator.blocks) > 1, len(union) == operator.tile.positions
     return Problem(
