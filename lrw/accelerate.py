@@ -205,9 +205,9 @@ def _reported(net: nn.Module, program: NetworkProgram, x: Tensor, threads: int) 
         of_parts = program.seconds(x, _ROUNDS)
         expected = program.output
         error = float((program.run(x) - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-    names = [described(layer.node) for layer in program.assembly.layers]
+    names = [described(layer.node) for layer in program.program.layers]
     parts = [Part(d["name"], _operator(d), 1e3 * s) for d, s in zip(names, of_parts, strict=True)]
-    sizes = len(program.assembly.weights), program.assembly.workspace_bytes
+    sizes = len(program.program.weights), program.program.workspace_bytes
     return AccelerationReport(1e3 * times["before"], 1e3 * times["after"], error, threads, *sizes, tuple(parts))
 
 

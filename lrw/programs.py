@@ -9,7 +9,7 @@ from lrw.backends.layouts import channels_first, channels_last, empty
 from lrw.export.trace import trace
 from lrw.layers import evaluating
 from lrw_kernels.codegen.machine import Machine, host
-from lrw_kernels.program.assemble import Assembly, assemble
+from lrw_kernels.program.assemble import Program, assemble
 from lrw_kernels.program.bind import Bound, placed
 
 
@@ -22,11 +22,11 @@ class NetworkProgram:
 
     def __init__(self, net: nn.Module, example_input: Tensor, threads: int, machine: Machine | None = None) -> None:
         self._machine = machine or host()
-        self.assembly: Assembly = assemble(trace(net, example_input), self._machine, threads)
+        self.program: Program = assemble(trace(net, example_input), self._machine, threads)
         with torch.no_grad(), evaluating(net):
             self.output: Tensor = net(example_input)
-        self._weights = placed(self.assembly)
-        self._idle = deque([Bound(self.assembly, self._weights)])
+        self._weights = placed(self.program)
+        self._idle = deque([Bound(self.program, self._weights)])
 
     def run(self, x: Tensor, times: list[float] | None = None) -> Tensor:
         """The network's output for x, contiguous where x is, else channels last; appends to `times` the seconds of
@@ -34,11 +34,11 @@ class NetworkProgram:
         threads = torch.get_num_threads()
         vectors = x.dim() == 2
         source = x.contiguous() if vectors else channels_last(x.permute(0, 2, 3, 4, 1), self._machine, threads)
-        y = empty(self.assembly.output_size, torch.float32)
+        y = empty(self.program.output_size, torch.float32)
         try:
             bound = self._idle.pop()
         except IndexError:  # all are at work
-            bound = Bound(self.assembly, self._weights)
+            bound = Bound(self.program, self._weights)
         bound.run(source.contiguous().data_ptr(), y.data_ptr(), threads, times)
         self._idle.append(bound)
         if self.output.dim() == 2:
@@ -52,4 +52,4 @@ class NetworkProgram:
             of_steps.append(times := list[float]())
             self.run(x, times)
         best = iter([min(column) for column in zip(*of_steps, strict=True)])
-        return [sum(next(best) for _ in range(layer.details["steps"])) for layer in self.assembly.layers]
+        return [sum(next(best) for _ in range(layer.details["steps"])) for layer in self.program.layers]

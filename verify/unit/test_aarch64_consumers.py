@@ -46,8 +46,8 @@ def test_headers_of_two_networks_compile_in_one_file(
 def test_a_networks_name_hides_no_declaration(name: str, tmp_path: Path) -> None:
     need("gcc")
     for one in (name, "other"):
-        assembly = assemble(replace(TINY, name=one), find_target(ARM).machine)
-        (tmp_path / f"lrw_{one}.h").write_text(header_text(assembly, find_target(ARM)))
+        program = assemble(replace(TINY, name=one), find_target(ARM).machine)
+        (tmp_path / f"lrw_{one}.h").write_text(header_text(program, find_target(ARM)))
     (tmp_path / "lrw_threads.h").write_text(THREADS_HEADER)
     lines = [f'#include "lrw_{header}.h"' for header in ("threads", name, "other")]
     lines += ["struct lrw_threads threads = {1, 0, 0};", "int started(void) { return lrw_threads_start(&threads, 1); }"]
@@ -92,8 +92,8 @@ int main(void) {
 
 def test_threads_that_cannot_be_started_give_an_error_number(tmp_path: Path) -> None:
     need("gcc")
-    assembly = assemble(TINY, find_target(NATIVE).machine)
-    (tmp_path / "lrw_tiny.h").write_text(header_text(assembly, find_target(NATIVE)))
+    program = assemble(TINY, find_target(NATIVE).machine)
+    (tmp_path / "lrw_tiny.h").write_text(header_text(program, find_target(NATIVE)))
     for file, text in (sources("tiny", "none") | {"main.c": LIMITED}).items():
         (tmp_path / file).write_text(text)
     call("gcc", *WARNINGS, "main.c", "lrw_threads.c", "-o", "limited", "-pthread", cwd=tmp_path)

@@ -15,14 +15,14 @@ import numpy as np
 from lrw_kernels import reference
 from lrw_kernels.cpu import library
 from lrw_kernels.codegen import threads
-from lrw_kernels.cpu.program import Program
+from lrw_kernels.cpu.recipe import Recipe
 from lrw_kernels.cpu.records import Clear
 
 data = np.arange(1, 17)
 record = Clear(data.ctypes.data, 8 * 9)
 threads.run(library.work_range("clear").address, record.address, 1, 1, 0, 0, 1)
 assert data.tolist() == [0] * 9 + list(range(10, 17))
-assert library.transform(Program("gather", "B", "F(1x1x2,1x1x3)", "float32", 4, "float32", (0, 1, 2, 3))).address
+assert library.transform(Recipe("gather", "B", "F(1x1x2,1x1x3)", "float32", 4, "float32", (0, 1, 2, 3))).address
 a, b = np.arange(24.0).reshape(2, 3, 4) - 7, np.arange(40.0).reshape(2, 4, 5) - 9
 assert (reference.column_products(a, b) == a @ b).all()
 """

@@ -12,7 +12,7 @@ from lrw_kernels.codegen.vector import I64, Vectors
 from lrw_kernels.cpu.micro import UNROLLED, emit_micro, forward_micro
 from lrw_kernels.cpu.patch import emit_columns, emit_lines, emit_scatter
 from lrw_kernels.cpu.plan import MOST_SCRATCH, Size, plan
-from lrw_kernels.cpu.program import Program
+from lrw_kernels.cpu.recipe import Recipe
 from lrw_kernels.winograd import Tile, winograd_cost
 
 TILES = ["F(2x2x2,3x3x3)", "F(4x4x4,3x3x3)", "F(2x4x3,3x3x3)", "F(1x4x4,1x3x3)"]
@@ -43,9 +43,9 @@ def flops(counts: Counter[str]) -> int:
     return counts["add"] + counts["multiply"] + 2 * counts["fma"]
 
 
-def whole(tile: str, way: str, table: str, kept: tuple[int, ...] | None = None) -> Program:
+def whole(tile: str, way: str, table: str, kept: tuple[int, ...] | None = None) -> Recipe:
     positions = tuple(range(Tile.parse(tile).positions)) if kept is None else kept
-    return Program(way, table, str(Tile.parse(tile)), "float32", 8, "float32", positions)
+    return Recipe(way, table, str(Tile.parse(tile)), "float32", 8, "float32", positions)
 
 
 @pytest.mark.parametrize("text", TILES)

@@ -16,7 +16,7 @@ from lrw_kernels.aot.lower import lower
 from lrw_kernels.aot.manifest import Artifacts, manifest_text
 from lrw_kernels.aot.targets import Target, find_target
 from lrw_kernels.network.graph import Network
-from lrw_kernels.program.assemble import Assembly, assemble
+from lrw_kernels.program.assemble import Program, assemble
 
 PathLike = str | os.PathLike[str]
 
@@ -40,11 +40,11 @@ def build_network(
     abi.check_name(network.name)
     machine = find_target(target)
     _check_folder(Path(out_dir), network.name)
-    assembly = assemble(network, machine.machine, threads, machine.element)
-    code = Code.of(assembly)
-    made, weights = lower(code, target), code.header + assembly.weights
+    program = assemble(network, machine.machine, threads, machine.element)
+    code = Code.of(program)
+    made, weights = lower(code, target), code.header + program.weights
     with _folder(Path(out_dir)) as folder, TemporaryDirectory(prefix=".lrw-", dir=folder) as name:
-        drafts, note = _write(Path(name), assembly, weights, machine, made, versions)
+        drafts, note = _write(Path(name), program, weights, machine, made, versions)
         _publish(drafts, folder, network.name)
     return Artifacts.load(folder / _manifest(network.name), note)
 
@@ -98,10 +98,10 @@ def _folder(folder: Path) -> Iterator[Path]:
 
 
 def _write(
-    folder: Path, assembly: Assembly, weights: bytes, target: Target, code: bytes, versions: Mapping[str, str]
+    folder: Path, program: Program, weights: bytes, target: Target, code: bytes, versions: Mapping[str, str]
 ) -> tuple[list[Path], str]:
     """All files, and how the shared library was linked or why not."""
-    name, elf = assembly.name, target.form == "elf"
+    name, elf = program.name, target.form == "elf"
     object_file, shared = folder / f"lrw_{name}.o", folder / f"liblrw_{name}.so"
     object_file.write_bytes(code)
     linked = link_shared(object_file, shared, name, target)
@@ -109,7 +109,7 @@ def _write(
     if elf:
         static.write_bytes(archive("network.o", code, abi.exported_symbols(name)))
         object_file.unlink()
-    (folder / f"lrw_{name}.h").write_text(header_text(assembly, target))
+    (folder / f"lrw_{name}.h").write_text(header_text(program, target))
     (folder / f"lrw_{name}.weights").write_bytes(weights)
     for file, text in example.sources(name, static.name).items():
         (folder / file).write_text(text)
@@ -117,7 +117,7 @@ def _write(
     if linked.library is not None:
         files["shared"] = shared.name
         versions = {**versions, "linker": linked.version}
-    (folder / _manifest(name)).write_text(manifest_text(assembly, weights, target, files, versions))
+    (folder / _manifest(name)).write_text(manifest_text(program, weights, target, files, versions))
     return sorted(folder.iterdir()), linked.note
 
 

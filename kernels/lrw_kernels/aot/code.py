@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from lrw_kernels.aot.weights import HEADER_BYTES, header_of
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.program.assemble import Assembly
+from lrw_kernels.program.assemble import Program
 from lrw_kernels.program.image import SECTION_BITS, Frozen, Section
 
 
@@ -31,9 +31,9 @@ class Code:
     header: bytes
 
     @staticmethod
-    def of(assembly: Assembly) -> "Code":
-        """The code of an assembly."""
-        a = assembly
+    def of(program: Program) -> "Code":
+        """The code of an program."""
+        a = program
         return Code(
             a.name, a.kernels, _behind_header(a.image), a.image.relocations, a.buffers_at - len(a.image.data),
             a.buffers_at, a.regions_at, a.step_count, a.workspace_bytes, a.threads, header_of(a.weights),

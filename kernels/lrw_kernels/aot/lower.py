@@ -122,7 +122,7 @@ def emit_object(code: Code, target: Target) -> bytes:
     binding.set_option("lrw", "-disable-lsr")
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
-    binding.initialize_native_asmparser()  # for the inline assembly of `targets`
+    binding.initialize_native_asmparser()  # for the inline program of `targets`
     llvm = binding.Target.from_triple(target.triple)
     # llvmlite's own code model is the JIT's, whose large addresses are no use in a shared library.
     features = target.features

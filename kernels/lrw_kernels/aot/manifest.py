@@ -13,7 +13,7 @@ from lrw_kernels.aot.targets import Target, find_target
 from lrw_kernels.codegen.versions import package_version
 from lrw_kernels.network.described import described
 from lrw_kernels.network.graph import Size
-from lrw_kernels.program.assemble import Assembly
+from lrw_kernels.program.assemble import Program
 from lrw_kernels.program.storage import FLOAT_BYTES
 from lrw_kernels.untrusted import Entries, read_json, shown
 from lrw_kernels.winograd import Tile, kept_positions
@@ -81,26 +81,26 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def manifest_text(
-    assembly: Assembly, weights: bytes, target: Target, files: Mapping[str, str], versions: Mapping[str, str]
+    program: Program, weights: bytes, target: Target, files: Mapping[str, str], versions: Mapping[str, str]
 ) -> str:
     """JSON, a line per entry and per layer; `weights` is their whole file, `versions` those of what made the network,
     beside those of the packages this one uses."""
     own = {package: package_version(package) for package in ("numba", "llvmlite", "numpy")}
     entries: dict[str, Any] = {
         "abi_version": abi.ABI_VERSION,
-        "name": assembly.name,
+        "name": program.name,
         "target": target.name,
         "cpu_features": target.needs,
-        "input_size": assembly.input_size,
-        "output_size": assembly.output_size,
-        "threads": assembly.threads,
-        "workspace_bytes": assembly.workspace_bytes,
-        "steps": assembly.step_count,
+        "input_size": program.input_size,
+        "output_size": program.output_size,
+        "threads": program.threads,
+        "workspace_bytes": program.workspace_bytes,
+        "steps": program.step_count,
         "files": files,
         "weights": {"bytes": len(weights), "sha256": hashlib.sha256(weights).hexdigest()},
         "versions": {**own, **versions},
     }
-    layers = [{**described(node), **details} for node, details in assembly.layers]
+    layers = [{**described(node), **details} for node, details in program.layers]
     entries["digest"] = _digest({**entries, "layers": layers})
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items()]
     of_layers = ",\n ".join(map(json.dumps, layers))

@@ -75,7 +75,7 @@ class Pass:
         self.by_tiles = self.plan.path == "blocks"
         self.parts = p.parts if way == FORWARD else (Part(p, 0),)
         self.source, self.targets = _sides(self)
-        added = self.targets[0].program.result
+        added = self.targets[0].recipe.result
         self.offsets = [(part.first * BYTES[p.kind], part.first * BYTES[added]) for part in self.parts]
         self.v_tables = [_planes(self, part.problem) for part in self.parts]
         if way == WEIGHT_GRAD:

@@ -1,7 +1,7 @@
 """Numba's door to the emitters: intrinsics on integers, with what is to be emitted as a literal text.
 
-They stand at module level and take their program as an argument, so that a kernel is the same function for every
-program. Addresses are int64 everywhere; a record is read through its address.
+They stand at module level and take their recipe as an argument, so that a kernel is the same function for every
+recipe. Addresses are int64 everywhere; a record is read through its address.
 """
 
 from typing import Any
@@ -15,31 +15,31 @@ from lrw_kernels.cpu import records
 from lrw_kernels.cpu.micro import Micro, emit_micro, emit_peak
 from lrw_kernels.cpu.mix import emit_mix, mixed
 from lrw_kernels.cpu.patch import emit_columns, emit_lines, emit_scatter
-from lrw_kernels.cpu.program import Program
+from lrw_kernels.cpu.recipe import Recipe
 
 
-def _vectors(builder: Any, p: Program) -> Vectors:
+def _vectors(builder: Any, p: Recipe) -> Vectors:
     return Vectors(builder, p.element, p.lanes, spare_adders=p.spare_adders, native_maximum=p.native_maximum)
 
 
 @intrinsic(prefer_literal=True)
 def gather_columns(_, text, rows, step, at, first, last, start, stop, scratch, constants):
-    """See `patch.emit_columns`; `text` is a Program's."""
-    p = Program.parse(text.literal_value)
+    """See `patch.emit_columns`; `text` is a Recipe's."""
+    p = Recipe.parse(text.literal_value)
     return types.void(text, *(LONG,) * 9), does(lambda b, arguments: emit_columns(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
 def gather_lines(_, text, start, domain, table, scratch, constants):
-    """See `patch.emit_lines`; `text` is a Program's."""
-    p = Program.parse(text.literal_value)
+    """See `patch.emit_lines`; `text` is a Recipe's."""
+    p = Recipe.parse(text.literal_value)
     return types.void(text, *(LONG,) * 5), does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
 def scatter_tile(_, text, domain, table, rows, step, at, first, last, bias, residual, relu, scratch, constants):
-    """See `patch.emit_scatter`; `text` is a Program's."""
-    p = Program.parse(text.literal_value)
+    """See `patch.emit_scatter`; `text` is a Recipe's."""
+    p = Recipe.parse(text.literal_value)
     return types.void(text, *(LONG,) * 12), does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
 
 

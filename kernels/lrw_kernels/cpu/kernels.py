@@ -1,7 +1,7 @@
 """The kernels as Numba functions over addresses: one tile's transform, one position's products.
 
 Each function here makes the Python function of one kernel, from texts and numbers; `library.py` names them. What
-differs between programs is in the literal text an intrinsic gets, everything about a call is in the records. All in
+differs between recipes is in the literal text an intrinsic gets, everything about a call is in the records. All in
 int64: a kernel neither allocates nor raises, so that it also lowers to a library without a runtime.
 """
 
@@ -23,7 +23,7 @@ from lrw_kernels.cpu.intrinsics import (
     side_at,
 )
 from lrw_kernels.cpu.micro import CHUNK, Micro
-from lrw_kernels.cpu.program import ADDRESS, Program
+from lrw_kernels.cpu.recipe import ADDRESS, Recipe
 
 
 @helper
@@ -72,11 +72,11 @@ def slot_at(s, domain, slot, line):
     return domain + (slot // s.rows) * s.panel + (slot % s.rows) * line
 
 
-def _exchange(program: Program) -> Any:
+def _exchange(recipe: Recipe) -> Any:
     """(pad, rows, step, at, few, column, begin, end, out): the last `few` bytes of channels, between a padded patch and
     the activations, for columns begin..end of a patch that starts at `column`."""
-    kind, size, width = program.kind, BYTES[program.kind], program.kind_bytes
-    n_d, n_h, n_w = program.patch
+    kind, size, width = recipe.kind, BYTES[recipe.kind], recipe.kind_bytes
+    n_d, n_h, n_w = recipe.patch
 
     @helper
     def exchange(pad, rows, step, at, few, column, begin, end, out):
@@ -97,19 +97,19 @@ def gather_kernel(text: str) -> Function:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
     Neighbouring patches overlap, and columns already transformed stay in scratch for the next tile. `text` is a
-    Program's.
+    Recipe's.
     """
-    program = Program.parse(text)
-    size, step_w, overlap = BYTES[program.kind], program.step, program.overlap
-    n_d, n_h, n_w = program.patch
-    lanes, width, line = program.lanes, program.kind_bytes, program.vector_bytes
+    recipe = Recipe.parse(text)
+    size, step_w, overlap = BYTES[recipe.kind], recipe.step, recipe.overlap
+    n_d, n_h, n_w = recipe.patch
+    lanes, width, line = recipe.lanes, recipe.kind_bytes, recipe.vector_bytes
     rows_at, pad_rows_at, lines_at, lines_bytes = (
-        program.rows_at,
-        program.pad_rows_at,
-        program.lines_at,
-        program.lines_bytes,
+        recipe.rows_at,
+        recipe.pad_rows_at,
+        recipe.lines_at,
+        recipe.lines_bytes,
     )
-    exchange = _exchange(program)
+    exchange = _exchange(recipe)
 
     def gather(side, tile, slot, count, first, last, domain, scratch):
         s = side_at(side)
@@ -143,17 +143,17 @@ def gather_kernel(text: str) -> Function:
 def scatter_kernel(text: str) -> Function:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
-    `domain` begins with vector `first`. Rows outside are written behind the program's own scratch, and never read.
-    `text` is a Program's.
+    `domain` begins with vector `first`. Rows outside are written behind the recipe's own scratch, and never read.
+    `text` is a Recipe's.
     """
-    program = Program.parse(text)
-    size, accumulate, step_w = BYTES[program.kind], program.accumulate, program.step
-    n_d, n_h, n_w = program.patch
-    lanes, width, line = program.lanes, program.kind_bytes, program.vector_bytes
-    rows_at, pad_rows_at, residual_at = program.rows_at, program.pad_rows_at, program.residual_at
-    lines_at, outside_at = program.lines_at, program.scratch_bytes(1)
-    bias_line = lanes * BYTES[program.result]
-    exchange = _exchange(program)
+    recipe = Recipe.parse(text)
+    size, accumulate, step_w = BYTES[recipe.kind], recipe.accumulate, recipe.step
+    n_d, n_h, n_w = recipe.patch
+    lanes, width, line = recipe.lanes, recipe.kind_bytes, recipe.vector_bytes
+    rows_at, pad_rows_at, residual_at = recipe.rows_at, recipe.pad_rows_at, recipe.residual_at
+    lines_at, outside_at = recipe.lines_at, recipe.scratch_bytes(1)
+    bias_line = lanes * BYTES[recipe.result]
+    exchange = _exchange(recipe)
 
     def scatter(side, tile, slot, count, first, last, domain, scratch):
         s = side_at(side)

@@ -5,14 +5,14 @@ from functools import lru_cache
 from lrw_kernels.codegen.kernel import RANGE, Kernel
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.micro import forward_micro, weight_grad_micro
-from lrw_kernels.cpu.program import Program
+from lrw_kernels.cpu.recipe import Recipe
 
 TRANSFORM, PRODUCTS = 8, 7  # arguments
 
 
-def transform(program: Program) -> Kernel:
+def transform(recipe: Recipe) -> Kernel:
     """A gather or scatter kernel."""
-    return Kernel(f"cpu.kernels.{program.way}_kernel", (program.text,), TRANSFORM)
+    return Kernel(f"cpu.kernels.{recipe.way}_kernel", (recipe.text,), TRANSFORM)
 
 
 def products(machine: Machine, element: str) -> Kernel:

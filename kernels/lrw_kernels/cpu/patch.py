@@ -11,15 +11,15 @@ from typing import Any
 from lrw_kernels.codegen.loops import counted_loop, merge
 from lrw_kernels.codegen.vector import I64, Vectors
 from lrw_kernels.cpu.line import apply
-from lrw_kernels.cpu.program import ADDRESS, REACH, Program
+from lrw_kernels.cpu.recipe import ADDRESS, REACH, Recipe
 
 
-def emit_columns(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
+def emit_columns(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     """First stage of a gather: depth and height of columns start..stop, into their places in scratch, a ring.
 
     arguments (i64): rows, address of the patches' row addresses [n_d * n_h]; step, bytes from column to column; at,
     bytes from a row's start to the vector; first and last, the columns inside the activations (others are zero);
-    start; stop; scratch; constants, the address of the program's.
+    start; stop; scratch; constants, the address of the recipe's.
     """
     rows, step, at, first, last, start, stop, scratch, constants = arguments
     b = v.builder
@@ -40,7 +40,7 @@ def emit_columns(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
     counted_loop(b, b.sub(stop, start), [], column)
 
 
-def _emit_column(v: Vectors, p: Program, rows: Any, at: Any, step: Any, to: Any) -> None:
+def _emit_column(v: Vectors, p: Recipe, rows: Any, at: Any, step: Any, to: Any) -> None:
     """Depth, then height of one column; and a prefetch of the column one tile further on."""
     b, (n_d, n_h, _) = v.builder, p.inputs
     m_d, m_h, _ = p.matrices
@@ -63,7 +63,7 @@ def _emit_column(v: Vectors, p: Program, rows: Any, at: Any, step: Any, to: Any)
                 v.store(_or_zero(v, value), to, (i * h_positions + j) * v.bytes)
 
 
-def emit_lines(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
+def emit_lines(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     """Second stage of a gather: positions at domain + table[place] of the patch that begins at column `start`.
 
     arguments (i64): start; domain; table, address of the positions' offsets; scratch; constants.
@@ -97,7 +97,7 @@ def emit_lines(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
             line(scratch, i * v.bytes, table, wanted, [index.get(i * positions + j, -1) for j in range(positions)])
 
 
-def _place(v: Vectors, p: Program, domain: Any, table: Any) -> Callable[[Any, int], tuple[Any, int]]:
+def _place(v: Vectors, p: Recipe, domain: Any, table: Any) -> Callable[[Any, int], tuple[Any, int]]:
     """place(offsets, n): address and offset of the n-th position at `domain`, `offsets` being where its line's begin in
     the table."""
     b = v.builder
@@ -107,7 +107,7 @@ def _place(v: Vectors, p: Program, domain: Any, table: Any) -> Callable[[Any, in
     return lambda _, n: (bases[n * p.plane // REACH], n * p.plane % REACH)
 
 
-def emit_scatter(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
+def emit_scatter(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     """Both stages of a scatter: patch = (M_d x M_h x M_w) positions, plus bias and residual; then ReLU if asked for.
 
     arguments (i64): domain; table; rows, step, at, first, last as for `emit_columns`, of the patch written; bias, the
@@ -144,7 +144,7 @@ def emit_scatter(v: Vectors, p: Program, arguments: Sequence[Any]) -> None:
     counted_loop(b, b.sub(last, first), [], column)
 
 
-def _scatter_any_line(v: Vectors, p: Program, line: Any, domain: Any, table: Any, scratch: Any) -> list[Any]:
+def _scatter_any_line(v: Vectors, p: Recipe, line: Any, domain: Any, table: Any, scratch: Any) -> list[Any]:
     b, positions, m_w = v.builder, p.inputs[2], p.outputs[2]
     offsets = b.add(table, b.mul(line, I64(positions * ADDRESS)))
     loads = [v.load(b.add(domain, v.load_integer(offsets, i * ADDRESS))) for i in range(positions)]
@@ -153,12 +153,12 @@ def _scatter_any_line(v: Vectors, p: Program, line: Any, domain: Any, table: Any
     return []
 
 
-def _store_line(v: Vectors, p: Program, values: Sequence[Any], to: Any, offset: int) -> None:
+def _store_line(v: Vectors, p: Recipe, values: Sequence[Any], to: Any, offset: int) -> None:
     for w, value in enumerate(values):
         v.store(_or_zero(v, value), to, offset + w * p.lines * v.bytes)
 
 
-def _scatter_column(v: Vectors, p: Program, start: Any) -> list[Any]:
+def _scatter_column(v: Vectors, p: Recipe, start: Any) -> list[Any]:
     """[n_d * n_h] values of one column: height inside, depth first."""
     m_d, m_h, _ = p.matrices
     t_d, t_h, _ = p.inputs
@@ -176,7 +176,7 @@ def _scatter_column(v: Vectors, p: Program, start: Any) -> list[Any]:
 
 
 def _finish(
-    v: Vectors, p: Program, values: list[Any], addresses: list[Any], shift: Any, bias: Any, residual: Any, relu: Any
+    v: Vectors, p: Recipe, values: list[Any], addresses: list[Any], shift: Any, bias: Any, residual: Any, relu: Any
 ) -> None:
     if p.accumulate:
         values = [v.add(v.load(to, 0, p.kind), value) for to, value in zip(addresses, values, strict=True)]
@@ -189,7 +189,7 @@ def _finish(
         v.store(value, to, 0, p.kind, streamed=p.streamed)
 
 
-def _add_residual(v: Vectors, p: Program, values: list[Any], residual: Any, shift: Any) -> list[Any]:
+def _add_residual(v: Vectors, p: Recipe, values: list[Any], residual: Any, shift: Any) -> list[Any]:
     b = v.builder
     before = b.block
     with b.if_then(b.icmp_signed("!=", residual, I64(0))):

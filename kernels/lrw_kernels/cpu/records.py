@@ -9,7 +9,7 @@ class Side(Record):
     `data` [n, d, h, w, channels] with its strides and sizes; the tile grid, its start and step in activations;
     `vectors` of channels. In the domain, [positions][panels][vectors][rows] vectors: `panel` bytes from panel to panel
     of `rows` tiles, `table` the offsets of the positions. `zeros` is a row of zeros for rows outside, `constants`
-    the program's; `kernel` the transform. A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart
+    the recipe's; `kernel` the transform. A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart
     in the domain; `base` is the first of the block's `tiles`. bias, residual and relu are the epilogue of an output
     transform.
     """

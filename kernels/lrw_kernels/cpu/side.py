@@ -1,4 +1,4 @@
-"""One transform of a problem as kernels see it: which program, the record of its sizes, how much scratch."""
+"""One transform of a problem as kernels see it: which recipe, the record of its sizes, how much scratch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,14 +12,14 @@ from lrw_kernels.codegen.vector import BYTES
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
 from lrw_kernels.cpu.problem import Problem
-from lrw_kernels.cpu.program import REACH, Program
+from lrw_kernels.cpu.recipe import REACH, Recipe
 from lrw_kernels.winograd import Tile
 
 MACHINE_OPTIONS = ("spare_adders", "prefetch", "native_maximum", "by_element")
 
 
 class Side:
-    """Between activations and the domain. `way` and `table` are the program's; `vectors` of channels lie in a panel of
+    """Between activations and the domain. `way` and `table` are the recipe's; `vectors` of channels lie in a panel of
     the domain, `split` of them a work item takes; `pixel` is the bytes from one activation to the next where that is
     more than the problem's channels, `outside` the zeros it reads beyond the edges."""
 
@@ -38,13 +38,13 @@ class Side:
         self.spare = self.plane if p.kept is not None and not p.fixed else 0
         if p.sized and p.machine.by_element and not self.spare:
             options["plane"] = self.plane
-        self.program = Program(way, table, p.tile, p.element, lanes, p.kind, kept, **options)
+        self.recipe = Recipe(way, table, p.tile, p.element, lanes, p.kind, kept, **options)
         self._place(p, tile)
-        self.constants = np.array([float(c) for c in self.program.constants], p.element)
+        self.constants = np.array([float(c) for c in self.recipe.constants], p.element)
         self.constants.resize(-(-self.constants.size // lanes) * lanes or lanes)
         pixel = max(pixel, channels * BYTES[p.kind])
-        self.outside = Memory.of(max(LINE, self.program.patch[2] * (pixel + self.program.kind_bytes)))
-        self.scratch = self.program.scratch_bytes(split) + self.outside.size
+        self.outside = Memory.of(max(LINE, self.recipe.patch[2] * (pixel + self.recipe.kind_bytes)))
+        self.scratch = self.recipe.scratch_bytes(split) + self.outside.size
         self.record = records.Side(
             **_axes("size", size),
             **_axes("grid", tile.grid(p.output_size)),
@@ -59,16 +59,16 @@ class Side:
             table=self.table.ctypes.data,
             zeros=self.outside.address,
             constants=self.constants.ctypes.data,
-            kernel=place(library.transform(self.program)),
+            kernel=place(library.transform(self.recipe)),
         )
 
     def _place(self, p: Problem, tile: Tile) -> None:
-        """`planes` [K], where the kept positions lie, `table`, where the program's do, and the `bytes` of all."""
+        """`planes` [K], where the kept positions lie, `table`, where the recipe's do, and the `bytes` of all."""
         self.planes = self.spare + np.arange(p.columns, dtype=np.int64) * self.plane
         self.bytes = self.spare + self.plane * p.columns
         self.table = self.planes
-        if self.program.plane:
-            self.table = np.arange(self.program.reaches, dtype=np.int64) * REACH
+        if self.recipe.plane:
+            self.table = np.arange(self.recipe.reaches, dtype=np.int64) * REACH
         elif self.spare:
             self.table = np.zeros(tile.positions, np.int64)
             self.table[list(p.kept or ())] = self.planes

@@ -26,7 +26,7 @@ class Layer(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Assembly:
+class Program:
     """Everything of a library but its machine code.
 
     kernels: in the order of their numbers. image: copied to the start of the workspace; `regions_at` its first record
@@ -48,7 +48,7 @@ class Assembly:
     layers: tuple[Layer, ...]
 
 
-def assemble(network: Network, machine: Machine, threads: int = 1, element: str = "float32") -> Assembly:
+def assemble(network: Network, machine: Machine, threads: int = 1, element: str = "float32") -> Program:
     """The library of `network` for up to `threads` threads at a time, with the Winograd domain in `element`.
 
     Raises ValueError for numbers of threads below 1, and for weights beyond the range of `element`.
@@ -65,7 +65,7 @@ def assemble(network: Network, machine: Machine, threads: int = 1, element: str 
     image = to.image.freeze(places)
     buffers_at = len(image.data) + -(-image.zeros // LINE) * LINE
     sizes = network.input_size, network.output.size
-    return Assembly(
+    return Program(
         network.name, *sizes, to.kernels, image, regions_at, len(regions), bytes(to.blob), buffers_at,
         buffers_at + size, threads, layers,
     )  # fmt: skip

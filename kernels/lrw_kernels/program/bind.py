@@ -13,7 +13,7 @@ from lrw_kernels.codegen import threads
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.kernel import Kernel
 from lrw_kernels.codegen.records import Region
-from lrw_kernels.program.assemble import Assembly
+from lrw_kernels.program.assemble import Program
 from lrw_kernels.program.image import SECTION_BITS, Section
 
 Numbers = npt.NDArray[np.int64]
@@ -24,10 +24,10 @@ def here(kernel: Kernel) -> int:
     return kernel.address
 
 
-def placed(assembly: Assembly) -> Memory:
+def placed(program: Program) -> Memory:
     """The weights of a program in memory of their own, which any number of bound ones may share."""
-    memory = Memory.of(max(1, len(assembly.weights)))
-    memory.view(len(assembly.weights))[:] = np.frombuffer(assembly.weights, np.uint8)
+    memory = Memory.of(max(1, len(program.weights)))
+    memory.view(len(program.weights))[:] = np.frombuffer(program.weights, np.uint8)
     return memory
 
 
@@ -37,10 +37,10 @@ class Bound:
     `weights` is what `placed` gave; `place` gives kernels their addresses.
     """
 
-    def __init__(self, assembly: Assembly, weights: Memory, place: Callable[[Kernel], int] = here) -> None:
-        image = assembly.image
-        self._assembly, self._weights = assembly, weights
-        self._workspace = Memory.of(assembly.workspace_bytes)
+    def __init__(self, program: Program, weights: Memory, place: Callable[[Kernel], int] = here) -> None:
+        image = program.image
+        self._program, self._weights = program, weights
+        self._workspace = Memory.of(program.workspace_bytes)
         held = self._workspace.view(len(image.data))
         held[:] = np.frombuffer(image.data, np.uint8)
         self._image: Numbers = held.view(np.int64)
@@ -49,20 +49,20 @@ class Bound:
         bases = np.zeros(len(Section) + 1, np.int64)
         bases[Section.WEIGHTS], bases[Section.IMAGE] = weights.address, self._workspace.address
         bases[Section.ZEROS] = self._workspace.address + len(image.data)
-        bases[Section.BUFFERS] = self._workspace.address + assembly.buffers_at
+        bases[Section.BUFFERS] = self._workspace.address + program.buffers_at
         self._image[at] = bases[sections] + offsets
         code = sections == Section.CODE
-        self._image[at[code]] = np.array([place(kernel) for kernel in assembly.kernels], np.int64)[offsets[code]]
+        self._image[at[code]] = np.array([place(kernel) for kernel in program.kernels], np.int64)[offsets[code]]
         self._outside = [(at[sections == s], offsets[sections == s]) for s in (Section.INPUT, Section.OUTPUT)]
-        first, size = self._workspace.address + assembly.regions_at, len(bytes(Region()))
-        self._regions: Sequence[Region] = [Region.from_address(first + i * size) for i in range(assembly.step_count)]
+        first, size = self._workspace.address + program.regions_at, len(bytes(Region()))
+        self._regions: Sequence[Region] = [Region.from_address(first + i * size) for i in range(program.step_count)]
 
     def run(self, input: int, output: int, workers: int, times: list[float] | None = None) -> None:
         """Compute from the address of `input` [N, D, H, W, C] to that of `output`, both float32 and contiguous, on up
         to `workers` threads; more than the program's are not used. `times` gets the seconds of each step."""
         for (at, offsets), address in zip(self._outside, (input, output), strict=True):
             self._image[at] = offsets + address
-        most = min(workers, self._assembly.threads)
+        most = min(workers, self._program.threads)
         for region in self._regions:
             began = perf_counter() if times is not None else 0.0
             threads.start(region, most)

@@ -13,7 +13,7 @@ from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.step import ITEMS, Step, View, at, rounded, share_channels, strides
 from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.plan import lane_count, panel_count, with_rows
-from lrw_kernels.cpu.program import ADDRESS
+from lrw_kernels.cpu.recipe import ADDRESS
 
 Triple = tuple[int, int, int]
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache

@@ -7,8 +7,8 @@ from lrw_kernels.cpu.kernels import panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run, store_float
 from lrw_kernels.cpu.operators.records import FLOAT, PIECE_FIELDS, PLACE_FIELDS
-from lrw_kernels.cpu.program import ADDRESS
 from lrw_kernels.cpu.ranges import first_vector
+from lrw_kernels.cpu.recipe import ADDRESS
 
 PIECE = PIECE_FIELDS * ADDRESS
 PLACE = PLACE_FIELDS * ADDRESS

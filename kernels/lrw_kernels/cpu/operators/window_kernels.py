@@ -5,7 +5,7 @@ from lrw_kernels.codegen.kernel import Function
 from lrw_kernels.cpu.operators.intrinsics import blend_pixel, pool_at, pool_pixel, resample_at
 from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.row_kernels import row_place
-from lrw_kernels.cpu.program import ADDRESS
+from lrw_kernels.cpu.recipe import ADDRESS
 
 
 def pool_range(kind: str, shape: str, lanes: int) -> Function:

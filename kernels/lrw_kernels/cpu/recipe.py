@@ -18,7 +18,7 @@ MOST_CONSTANTS = 16  # of a table: four registers of NEON's
 
 
 @dataclass(frozen=True)
-class Program:
+class Recipe:
     """The transform of one tile and one vector of channels.
 
     `way` "gather" takes a patch of activations to positions (matrices [positions, n]), "scatter" positions to a patch
@@ -51,11 +51,11 @@ class Program:
 
     @staticmethod
     @lru_cache(maxsize=256)
-    def parse(text: str) -> "Program":
-        """The program whose `text` this is."""
+    def parse(text: str) -> "Recipe":
+        """The recipe whose `text` this is."""
         fields = json.loads(text)
         fields["kept"] = None if fields["kept"] is None else tuple(fields["kept"])
-        return Program(**fields)
+        return Recipe(**fields)
 
     @cached_property
     def matrices(self) -> tuple[Matrix, Matrix, Matrix]:
