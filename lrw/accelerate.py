@@ -5,17 +5,19 @@ another `forward`. That one runs the program where it computes the same, and the
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lrw import checks
 from lrw.layers import copied, evaluating
-from lrw.programs import NetworkProgram
 from lrw.timing import interleaved
 from lrw.unchanged import Mark, held_by, is_plain
 from lrw_kernels.network.described import described
+
+if TYPE_CHECKING:
+    from lrw.programs import NetworkProgram
 
 PROGRAM = "the program"
 _ROUNDS = 5  # of the times in a report
@@ -74,7 +76,7 @@ def accelerate(net: nn.Module, example_input: Tensor, *, threads: int | None = N
         net = revert(net)
     count = torch.get_num_threads() if threads is None else threads
     checks.check_count(count, "threads")
-    program = NetworkProgram(net, example_input, count)
+    program = _built(net, example_input, count)
     fast = copied(net)
     fast.__dict__["_own_forward"] = fast.__dict__.pop("forward", None)  # one that was set on the instance
     fast.__class__ = _subclass(type(net))
@@ -105,7 +107,7 @@ class _State:
         self.example_input, self.threads = example_input, threads
         self.program: NetworkProgram | None = None
 
-    def adopt(self, program: NetworkProgram, net: nn.Module) -> None:
+    def adopt(self, program: "NetworkProgram", net: nn.Module) -> None:
         """`program` is that of `net` as it is now."""
         self.program, self._modules = program, list(net.modules())
         self._entries = [(d, len(d), list(d.items())) for m in self._modules for d in _holders(m)]
@@ -165,7 +167,7 @@ class _Accelerated(nn.Module):
     def _renew(self, state: _State) -> str | None:
         """Build the program of the network as it is now; why that is not possible."""
         try:
-            state.adopt(NetworkProgram(revert(self), state.example_input, state.threads), self)
+            state.adopt(_built(revert(self), state.example_input, state.threads), self)
         except ValueError as error:
             return str(error)
         return None
@@ -191,6 +193,12 @@ def _subclass(plain: type[nn.Module]) -> type[nn.Module]:
     return _SUBCLASSES[plain]
 
 
+def _built(net: nn.Module, example_input: Tensor, threads: int) -> "NetworkProgram":
+    from lrw.programs import NetworkProgram  # brings LLVM along
+
+    return NetworkProgram(net, example_input, threads)
+
+
 def _holders(module: nn.Module) -> tuple[dict[str, Any], ...]:
     return module._modules, module._parameters, module._buffers
 
@@ -199,7 +207,7 @@ def _form(x: Tensor) -> str:
     return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)} on {x.device.type}"
 
 
-def _reported(net: nn.Module, program: NetworkProgram, x: Tensor, threads: int) -> AccelerationReport:
+def _reported(net: nn.Module, program: "NetworkProgram", x: Tensor, threads: int) -> AccelerationReport:
     with torch.inference_mode(), evaluating(net):
         times = interleaved({"before": lambda: net(x), "after": lambda: program.run(x)}, rounds=(_ROUNDS, 20))
         of_parts = program.seconds(x, _ROUNDS)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrw_kernels.aot.processors import ANY_CPU, HALF_CPU, X86_64_V3_CPU, X86_64_V4_CPU
-from lrw_kernels.codegen.machine import AVX2, AVX512, NEON, Machine
-from lrw_kernels.codegen.vector import BYTES
+from lrw_kernels.codegen.machine import AVX2, AVX512, BYTES, NEON, Machine
 from lrw_kernels.untrusted import shown
 
 

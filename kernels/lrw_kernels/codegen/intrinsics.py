@@ -11,7 +11,8 @@ from numba import from_dtype, types
 from numba.extending import intrinsic
 
 from lrw_kernels.codegen import records
-from lrw_kernels.codegen.vector import BYTES, I64
+from lrw_kernels.codegen.machine import BYTES
+from lrw_kernels.codegen.vector import I64
 
 Generate = Callable[[Any, Any, Any, Any], Any]
 LONG = types.int64

@@ -7,6 +7,7 @@ from typing import Any
 
 KIB, MIB = 1 << 10, 1 << 20
 LINE = 64  # bytes of a cache line
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Machine:
 
     def lanes(self, element: str) -> int:
         """Numbers of a dtype per vector."""
-        return self.vector_bytes // {"float64": 8, "float32": 4, "float16": 2}[element]
+        return self.vector_bytes // BYTES[element]
 
 
 AVX512 = Machine("avx512", 64, 14, 2, 1 * MIB, 32 * MIB)

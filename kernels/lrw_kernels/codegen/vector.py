@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+from lrw_kernels.codegen.machine import BYTES
+
 I1, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 16, 32, 64))
 FLOATS: dict[str, Any] = {"float64": ir.DoubleType(), "float32": ir.FloatType(), "float16": ir.HalfType()}
 

@@ -16,9 +16,8 @@ import numpy.typing as npt
 from lrw_kernels.codegen import threads
 from lrw_kernels.codegen.arena import ARENA
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.machine import BYTES, LINE
 from lrw_kernels.codegen.records import Record, Region, row
-from lrw_kernels.codegen.vector import BYTES
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.plan import Plan, Size, lane_count, panel_count, plan, with_rows
 from lrw_kernels.cpu.problem import NOTHING, Activations, Epilogue, Part, Problem

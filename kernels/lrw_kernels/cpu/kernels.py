@@ -10,9 +10,8 @@ from typing import Any
 
 from lrw_kernels.codegen.intrinsics import copy_number, get, put
 from lrw_kernels.codegen.kernel import Function
-from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.machine import BYTES, LINE
 from lrw_kernels.codegen.settings import helper
-from lrw_kernels.codegen.vector import BYTES
 from lrw_kernels.cpu.intrinsics import (
     accumulate,
     gather_columns,

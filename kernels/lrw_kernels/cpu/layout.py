@@ -3,8 +3,7 @@
 from typing import Any
 
 from lrw_kernels.codegen import threads
-from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.codegen.vector import BYTES
+from lrw_kernels.codegen.machine import BYTES, Machine
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.plan import lane_count
 

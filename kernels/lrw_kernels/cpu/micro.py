@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from lrw_kernels.codegen.loops import counted_loop, merge, repeated
-from lrw_kernels.codegen.machine import LINE, Machine
-from lrw_kernels.codegen.vector import BYTES, I64, Vectors
+from lrw_kernels.codegen.machine import BYTES, LINE, Machine
+from lrw_kernels.codegen.vector import I64, Vectors
 
 # Channels summed at a stretch, a multiple of every run. 512 in one go double the error of 256 (1.2e-5 in F(4,3)^3).
 CHUNK = 256

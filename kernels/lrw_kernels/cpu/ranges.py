@@ -7,8 +7,8 @@ from ctypes import sizeof
 
 from lrw_kernels.codegen.intrinsics import copy_number, get, get_byte, put
 from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.machine import BYTES
 from lrw_kernels.codegen.settings import helper
-from lrw_kernels.codegen.vector import BYTES
 from lrw_kernels.cpu.intrinsics import (
     blocks_at,
     call_products,

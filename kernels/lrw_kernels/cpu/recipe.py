@@ -6,8 +6,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import prod
 
-from lrw_kernels.codegen.machine import LINE
-from lrw_kernels.codegen.vector import BYTES
+from lrw_kernels.codegen.machine import BYTES, LINE
 from lrw_kernels.cpu.line import Factors, apply
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.transform import Matrix

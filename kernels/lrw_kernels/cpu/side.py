@@ -7,8 +7,7 @@ import numpy as np
 
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.codegen.machine import LINE
-from lrw_kernels.codegen.vector import BYTES
+from lrw_kernels.codegen.machine import BYTES, LINE
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
 from lrw_kernels.cpu.problem import Problem
