@@ -71,16 +71,15 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
         if isinstance(layer, GroupedConv3d):  # files of before it had one
             tensors.setdefault(f"{name}.kept" if name else "kept", layer.kept)
     net = replace_layers(net, new)
-    fill(net, tensors, f"skeleton: does not fit {path}")
-    try:
-        checks.check_finite(net)
-    except ValueError as error:
-        raise ValueError(f"path: {path}: {error}") from error
+    fill(net, tensors, f"skeleton: does not fit {path}", path)
     return net
 
 
-def fill(net: nn.Module, tensors: dict[str, Tensor], refusal: str) -> None:
-    """Load all of `tensors` into all of `net`. Raises ValueError, starting with `refusal`, where they do not fit."""
+def fill(net: nn.Module, tensors: dict[str, Tensor], refusal: str, path: str | os.PathLike[str]) -> None:
+    """Load all of `tensors`, those of the file at `path`, into all of `net`.
+
+    Raises ValueError, starting with `refusal`, where they do not fit, and naming the file where they are not finite.
+    """
     check_types(net, tensors, refusal)
     try:
         missing, unexpected = net.load_state_dict(tensors, strict=False)
@@ -88,6 +87,10 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], refusal: str) -> None:
         raise ValueError(f"{refusal}; {str(error).splitlines()[-1].strip()}") from error
     if missing or unexpected:
         raise ValueError(f"{refusal}; missing {shown(missing[:3])}, not expected {shown(unexpected[:3])}")
+    try:
+        checks.check_finite(net)
+    except ValueError as error:
+        raise ValueError(f"path: {path}: {error}") from error
 
 
 def is_saved(path: str | os.PathLike[str]) -> bool:

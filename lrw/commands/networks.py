@@ -49,7 +49,7 @@ class Source:
         plain, path = self._plain(), Path(weights)
         if is_saved(path):
             return load(path, plain)
-        fill(plain, read_state_dict(path), f"weights: {path} does not fit {self.net}")
+        fill(plain, read_state_dict(path), f"weights: {path} does not fit {self.net}", path)
         return plain
 
     def example(self, batch: int) -> Tensor:

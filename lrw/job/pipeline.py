@@ -67,7 +67,7 @@ class Job:
         )
         if self.config.weights is not None:
             refusal = f"weights: {self.config.weights} does not fit {self.config.net} of width {self.config.width}"
-            fill(net, read_state_dict(self.config.weights), refusal)
+            fill(net, read_state_dict(self.config.weights), refusal, self.config.weights)
         return net
 
     def _restore(self) -> None:
@@ -162,7 +162,7 @@ class Job:
         teacher = deepcopy(self.dense)
         if self.config.weights is None:
             path = self.out / folder.DENSE
-            fill(teacher, read_state_dict(path), f"out: {path} does not fit this job")
+            fill(teacher, read_state_dict(path), f"out: {path} does not fit this job", path)
         return teacher.eval()
 
     def _note(self, stage: Stage, epoch: int, loss: float, metrics: Metrics, seconds: float) -> None:

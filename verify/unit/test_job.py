@@ -265,6 +265,7 @@ def test_help_names_every_option() -> None:
 
 
 def test_importing_lrw_imports_neither_compilers_nor_matplotlib() -> None:
-    code = "import sys, lrw, lrw.cli; print(sorted({'llvmlite', 'numba', 'triton', 'matplotlib', 'sklearn'} & set(sys.modules)))"
+    heavy = {"llvmlite", "numba", "triton", "matplotlib", "sklearn"}
+    code = f"import sys, lrw, lrw.cli; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, check=True)
     assert done.stdout.strip() == "[]"
