@@ -82,7 +82,7 @@ def test_a_state_dict_without_checksums_is_read(tmp_path: Path) -> None:
 def test_weights_of_another_type_do_not_fill_a_network(dtype: torch.dtype) -> None:
     found = conv().state_dict() | {"weight": torch.ones(2, 1, 3, 3, 3).to(dtype)}
     with pytest.raises(ValueError, match=f"^file x; tensor 'weight': dtype {dtype}; accepted are float32, float64"):
-        fill(conv(), found, "file x")
+        fill(conv(), found, "file x", "x")
 
 
 def test_tensors_that_are_there_twice_are_refused(tmp_path: Path) -> None:
