@@ -4,16 +4,22 @@ The network keeps its class, parameters, keys, modes and hooks: `accelerate` giv
 another `forward`. That one runs the program where it computes the same, and the network's own `forward` elsewhere.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as hooks
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from lrw import checks
 from lrw.layers import copied, evaluating
+from lrw.snapshot import Snapshot
 from lrw.timing import interleaved
-from lrw.unchanged import Mark, held_by, is_plain
+from lrw.unchanged import is_plain
 from lrw_kernels.network.described import described
 
 if TYPE_CHECKING:
@@ -68,112 +74,129 @@ def accelerate(net: nn.Module, example_input: Tensor, *, threads: int | None = N
     example_input [N, C, D, H, W] or [N, C], float32 on the CPU. In eval mode, where no gradient is wanted, inputs of
     its size run as one program of vector kernels, on up to `threads` threads (default: torch's number, now and at most
     later); everything else runs as in `net`, and `report.last` says why. The copy has the same class, keys and hooks on
-    the whole; it follows changes of its weights, by building the program anew. `revert` gives the plain network back.
-    Raises ValueError, with nothing changed, for arguments that are not accepted and for operators there is no kernel
-    for, each with its place in the network.
+    the whole. It follows changes of its weights, buffers, modules and what is set on them, by building the program anew
+    (seconds); not changes inside objects of other kinds that are set on them. While a program is built no other thread
+    may call modules: torch.export, which follows the network, watches those of the whole process. NaN and infinity
+    spread as in `winograd_conv3d`. `revert` gives the plain network back. Raises ValueError, with nothing changed, for arguments
+    that are not accepted and for operators there is no kernel for, each with its place in the network.
     """
-    if isinstance(net, _Accelerated):
-        net = revert(net)
+    net = revert(net)
     count = torch.get_num_threads() if threads is None else threads
     checks.check_count(count, "threads")
-    program = _built(net, example_input, count)
-    fast = copied(net)
-    fast.__dict__["_own_forward"] = fast.__dict__.pop("forward", None)  # one that was set on the instance
-    fast.__class__ = _subclass(type(net))
-    state = _State(example_input.detach().clone(), count)
-    state.adopt(program, fast)
-    fast.__dict__["_state"], fast.__dict__["report"] = state, _reported(net, program, example_input, count)
+    if isinstance(net, nn.Module) and (hasattr(type(net), "report") or _holds(net, "report")):
+        raise ValueError("net: has a part called 'report'; accepted are networks where that name is free")
+    with torch.inference_mode(False):
+        fast = copied(net) if isinstance(net, nn.Module) else net
+        if isinstance(fast, nn.Module):
+            fast.__dict__["_lrw"] = _Engine(example_input, count)
+            for name in _MOVED:
+                fast.__dict__[f"_lrw_{name}"] = fast.__dict__.pop(name, None)
+            fast.__class__ = _subclass(type(net))
+        program = _built(fast, example_input, count)
+    engine: _Engine = fast.__dict__["_lrw"]
+    engine.built = Snapshot(fast, _PRIVATE), program, None
+    fast.__dict__["report"] = _reported(_hookless(fast), program, example_input, count)
     return fast
 
 
 def revert(net: nn.Module) -> nn.Module:
     """The plain network of what `accelerate` gave, a copy with the weights it has now; any other network as it is."""
-    if not isinstance(net, _Accelerated):
-        return net
-    plain = copied(net)
-    plain.__class__ = type(net)._plain
-    own = plain.__dict__.pop("_own_forward")
-    for name in ("_state", "report"):
-        del plain.__dict__[name]
-    if own is not None:
-        plain.__dict__["forward"] = own
-    return plain
+    return _plain(copied(net)) if isinstance(net, _Accelerated) else net
 
 
-class _State:
-    """The program of an accelerated network, and what the network was when it was built."""
+class _Engine:
+    """What an accelerated network has beside itself: how to build its program, and the one that is built."""
 
     def __init__(self, example_input: Tensor, threads: int) -> None:
         self.example_input, self.threads = example_input, threads
-        self.program: NetworkProgram | None = None
+        # The network it was built of, and the program, or why there is none. Set as one: others look meanwhile.
+        self.built: tuple[Snapshot, NetworkProgram | None, str | None] | None = None
 
-    def adopt(self, program: "NetworkProgram", net: nn.Module) -> None:
-        """`program` is that of `net` as it is now."""
-        self.program, self._modules = program, list(net.modules())
-        self._entries = [(d, len(d), list(d.items())) for m in self._modules for d in _holders(m)]
-        tensors = [t for m in self._modules for d in (m._parameters, m._buffers) for t in d.values() if t is not None]
-        self._tensors, self._marks = tensors, [(t, Mark(t), held_by(t)) for t in tensors]
-
-    def refusal(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
-        """Why the network's own forward computes a pass; None where the program does."""
+    def refusal(self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """Why the network's own forward computes a pass, whatever program there is; None where one could."""
         x = args[0] if len(args) == 1 and not kwargs else None
-        if not isinstance(x, Tensor) or not is_plain(x):
+        if not isinstance(x, Tensor) or not is_plain(x) or forward_ad._current_level >= 0:
             return "the arguments are not one plain tensor"
         form = (x.shape, x.dtype, x.device.type)
         if form != (self.example_input.shape, torch.float32, "cpu") or x.layout != torch.strided:
             return f"the input is {_form(x)}, the program's is {_form(self.example_input)}"
-        if any(m.training for m in self._modules):
+        modules = list(net.modules())
+        if any(m.training for m in modules):
             return "a module is in training mode"
-        if torch.is_grad_enabled() and (x.requires_grad or any(t.requires_grad for t in self._tensors)):
+        if torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in net.parameters())):
             return "gradients are wanted; torch.no_grad() or torch.inference_mode() say that they are not"
         if torch.is_autocast_enabled("cpu"):
             return "autocast is on"
-        if any(m._forward_hooks or m._forward_pre_hooks for m in self._modules[1:]):
+        if any(type(mode) is not DeviceContext for mode in _get_current_function_mode_stack()):
+            return "a mode watches torch's functions"
+        if hooks._global_forward_hooks or hooks._global_forward_pre_hooks:
+            return "all modules have hooks"
+        if any(m._forward_hooks or m._forward_pre_hooks for m in modules[1:]):
             return "a module inside has hooks"
         return None
 
-    def is_of(self, net: nn.Module) -> bool:
-        """Whether modules, weights and buffers are what they were."""
-        for holder, size, items in self._entries:
-            if len(holder) != size or any(holder.get(key) is not value for key, value in items):
-                return False
-        return all(mark.fits(t) and mark.still_holds(t, held) for t, mark, held in self._marks)
+    def program(self, net: nn.Module) -> "NetworkProgram | str":
+        """The program of `net` as it is now, built if need be; or why there is none."""
+        built = self.built
+        if built is None or not built[0].fits(net):
+            from lrw.programs import BUILDING
+
+            with BUILDING:
+                built = self.built  # by another thread meanwhile
+                if built is None or not built[0].fits(net):
+                    before = Snapshot(net, _PRIVATE)
+                    try:
+                        built = before, _built(net, self.example_input, self.threads), None
+                    except ValueError as error:
+                        built = before, None, str(error)
+                    self.built = built
+        _, program, reason = built
+        return program if program is not None else str(reason)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the program: a copy builds its own when it is first asked."""
-        return {"example_input": self.example_input, "threads": self.threads, "program": None}
+        return {**vars(self), "built": None}
 
 
 class _Accelerated(nn.Module):
     """What `accelerate` puts in front of a network's class."""
 
-    _plain: type[nn.Module]
+    _lrw_plain: type[nn.Module]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The network's own, or its program."""
+        engine: _Engine | None = self.__dict__.get("_lrw")
+        if engine is None or torch.compiler.is_dynamo_compiling():  # a part of one, such as a slice; traced as it is
+            return super().forward(*args, **kwargs)
         if torch.compiler.is_compiling():
-            return self._slow(*args, **kwargs)
-        state, report = self.__dict__["_state"], self.__dict__["report"]
-        reason = state.refusal(args, kwargs) if state.program is not None else None
-        if reason is None and (state.program is None or not state.is_of(self)):
-            reason = self._renew(state) or state.refusal(args, kwargs)
-        report.last = reason or PROGRAM
-        return state.program.run(args[0]) if reason is None else self._slow(*args, **kwargs)
-
-    def _slow(self, *args: Any, **kwargs: Any) -> Any:
-        own = self.__dict__["_own_forward"]
+            reason: str | None = "torch.export follows the network, here or in another thread"
+        else:
+            reason = engine.refusal(self, args, kwargs)
+        program = engine.program(self) if reason is None else reason
+        self.__dict__["report"].last = program if isinstance(program, str) else PROGRAM
+        if not isinstance(program, str):
+            return program.run(args[0])
+        own = self.__dict__["_lrw_forward"]  # one that was set on the instance
         return own(*args, **kwargs) if own is not None else super().forward(*args, **kwargs)
 
-    def _renew(self, state: _State) -> str | None:
-        """Build the program of the network as it is now; why that is not possible."""
-        try:
-            state.adopt(_built(revert(self), state.example_input, state.threads), self)
-        except ValueError as error:
-            return str(error)
-        return None
-
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _restored, (self._plain,), self.__getstate__()
+        return _restored, (self._lrw_plain,), self.__getstate__()
+
+
+_MOVED = ("forward", "report")  # what was set on the network itself under names that are needed here
+_PRIVATE = ("_lrw", "_lrw_report", "report")
+_SUBCLASSES: dict[type[nn.Module], type[nn.Module]] = {}
+
+
+def _subclass(plain: type[nn.Module]) -> type[nn.Module]:
+    """The class of accelerated networks whose own class is `plain`: one for all of them."""
+    if plain not in _SUBCLASSES:
+        said = {"_lrw_plain": plain, "__module__": plain.__module__, "__doc__": plain.__doc__}
+        try:
+            _SUBCLASSES[plain] = type(plain.__name__, (_Accelerated, plain), said)
+        except TypeError as error:
+            raise ValueError(f"net: its class {plain.__name__} can have no subclass: {error}") from error
+    return _SUBCLASSES[plain]
 
 
 def _restored(plain: type[nn.Module]) -> nn.Module:
@@ -182,25 +205,35 @@ def _restored(plain: type[nn.Module]) -> nn.Module:
     return made
 
 
-_SUBCLASSES: dict[type[nn.Module], type[nn.Module]] = {}
-
-
-def _subclass(plain: type[nn.Module]) -> type[nn.Module]:
-    """The class of accelerated networks whose own class is `plain`: one for all of them."""
-    if plain not in _SUBCLASSES:
-        said = {"_plain": plain, "__module__": plain.__module__, "__doc__": plain.__doc__}
-        _SUBCLASSES[plain] = type(plain.__name__, (_Accelerated, plain), said)
-    return _SUBCLASSES[plain]
+def _plain(net: nn.Module) -> nn.Module:
+    """`net` itself as the plain network it is."""
+    net.__dict__.pop("_lrw")
+    net.__dict__.pop("report", None)
+    net.__class__ = type(net)._lrw_plain  # type: ignore[attr-defined]
+    moved = {name: net.__dict__.pop(f"_lrw_{name}") for name in _MOVED}
+    net.__dict__.update({name: value for name, value in moved.items() if value is not None})
+    return net
 
 
 def _built(net: nn.Module, example_input: Tensor, threads: int) -> "NetworkProgram":
     from lrw.programs import NetworkProgram  # brings LLVM along
 
-    return NetworkProgram(net, example_input, threads)
+    return NetworkProgram(_hookless(net), example_input, threads)
 
 
-def _holders(module: nn.Module) -> tuple[dict[str, Any], ...]:
-    return module._modules, module._parameters, module._buffers
+def _hookless(net: nn.Module) -> nn.Module:
+    """The plain network of an accelerated one, of the same parts, without hooks on the whole: those run around it."""
+    if not isinstance(net, _Accelerated):
+        return net
+    plain = net.__class__.__new__(net.__class__)
+    plain.__dict__.update(vars(net))
+    for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
+        plain.__dict__[name] = OrderedDict()
+    return _plain(plain)
+
+
+def _holds(net: nn.Module, name: str) -> bool:
+    return any(name in held for held in (net._modules, net._parameters, net._buffers))
 
 
 def _form(x: Tensor) -> str:
@@ -209,10 +242,10 @@ def _form(x: Tensor) -> str:
 
 def _reported(net: nn.Module, program: "NetworkProgram", x: Tensor, threads: int) -> AccelerationReport:
     with torch.inference_mode(), evaluating(net):
+        expected, found = net(x.clone()), program.run(x)
+        error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
         times = interleaved({"before": lambda: net(x), "after": lambda: program.run(x)}, rounds=(_ROUNDS, 20))
         of_parts = program.seconds(x, _ROUNDS)
-        expected = program.output
-        error = float((program.run(x) - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
     names = [described(layer.node) for layer in program.program.layers]
     parts = [Part(d["name"], _operator(d), 1e3 * s) for d, s in zip(names, of_parts, strict=True)]
     sizes = len(program.program.weights), program.program.workspace_bytes

@@ -48,7 +48,8 @@ def copied(net: nn.Module) -> nn.Module:
         raise ValueError(f"net: cannot be copied ({reason}); accepted is one that copy.deepcopy takes") from error
     for module in modules:
         set_here = {name: value for name, value in vars(module).items() if isinstance(value, FUNCTIONS)}
-        vars(memo[id(module)]).update({name: _rebound(function, memo) for name, function in set_here.items()})
+        if id(module) in memo:  # a class may copy itself its own way
+            vars(memo[id(module)]).update({name: _rebound(function, memo) for name, function in set_here.items()})
     return copy
 
 

@@ -1,5 +1,7 @@
 """A network's program in torch's terms: built from the network, run on its inputs."""
 
+import os
+import threading
 from collections import deque
 
 import torch
@@ -12,6 +14,17 @@ from lrw_kernels.codegen.machine import Machine, host
 from lrw_kernels.program.assemble import Program, assemble
 from lrw_kernels.program.bind import Bound, placed
 
+BUILDING = threading.RLock()  # torch.export follows one network at a time
+
+
+def _renew_lock() -> None:
+    global BUILDING
+    BUILDING = threading.RLock()  # in a forked child: another thread may have held the parent's
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
 
 class NetworkProgram:
     """`net` in eval mode, for inputs of `example_input`'s shape, as a program for `machine` (default: this one).
@@ -22,9 +35,11 @@ class NetworkProgram:
 
     def __init__(self, net: nn.Module, example_input: Tensor, threads: int, machine: Machine | None = None) -> None:
         self._machine = machine or host()
-        self.program: Program = assemble(trace(net, example_input), self._machine, threads)
+        with BUILDING, torch.inference_mode(False):
+            network = trace(net, example_input.clone())
         with torch.no_grad(), evaluating(net):
-            self.output: Tensor = net(example_input)
+            self._shape = net(example_input.clone()).shape
+        self.program: Program = assemble(network, self._machine, threads)
         self._weights = placed(self.program)
         self._idle = deque([Bound(self.program, self._weights)])
 
@@ -32,17 +47,17 @@ class NetworkProgram:
         """The network's output for x, contiguous where x is, else channels last; appends to `times` the seconds of
         each step."""
         threads = torch.get_num_threads()
-        vectors = x.dim() == 2
-        source = x.contiguous() if vectors else channels_last(x.permute(0, 2, 3, 4, 1), self._machine, threads)
+        inner = x if x.dim() == 2 else channels_last(x.permute(0, 2, 3, 4, 1), self._machine, threads)
+        source = inner.contiguous()  # by name: an address keeps no tensor alive
         y = empty(self.program.output_size, torch.float32)
         try:
             bound = self._idle.pop()
         except IndexError:  # all are at work
             bound = Bound(self.program, self._weights)
-        bound.run(source.contiguous().data_ptr(), y.data_ptr(), threads, times)
+        bound.run(source.data_ptr(), y.data_ptr(), threads, times)
         self._idle.append(bound)
-        if self.output.dim() == 2:
-            return y.view(self.output.shape)
+        if len(self._shape) == 2:
+            return y.view(self._shape)
         return channels_first(y, self._machine, threads) if x.is_contiguous() else y.permute(0, 4, 1, 2, 3)
 
     def seconds(self, x: Tensor, rounds: int) -> list[float]:

@@ -15,6 +15,7 @@ from lrw_kernels.aot.code import Code
 from lrw_kernels.aot.lower import lower
 from lrw_kernels.aot.targets import find_target
 from lrw_kernels.network.graph import Network
+from lrw_kernels.network.operators import Winograd
 from lrw_kernels.program import winograd
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.winograd import Tile
@@ -48,7 +49,7 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> Network:
 
 def test_c3d_is_a_library_of_512_kib_and_a_workspace_of_64_mib_at_most(whole: Network) -> None:
     made = assemble(whole, find_target("aarch64-linux-gnu").machine)
-    assert [layer["operator"] for layer in made.layers].count("Winograd") == 8
+    assert [type(layer.node.operator) for layer in made.layers].count(Winograd) == 8
     assert made.workspace_bytes <= 64 * MIB
     code = archive("network.o", lower(Code.of(made)), exported_symbols("c3d"))
     assert len(code) <= MIB // 2

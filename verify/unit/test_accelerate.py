@@ -5,16 +5,21 @@ import io
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.overrides import TorchFunctionMode
 
 import lrw
 from lrw.accelerate import PROGRAM
 from lrw.nets import C3D, R3D18, UNet3D
 from verify.unit.traced_nets import settled
 
+accelerated = import_module("lrw.accelerate")  # the package has the function under that name
 X = torch.randn(1, 2, 6, 9, 8, generator=torch.Generator().manual_seed(3))
 
 
@@ -169,6 +174,194 @@ def test_changes_of_the_network_are_followed(change: str) -> None:
     assert not torch.allclose(fast(X), before)
 
 
+class Scaled(nn.Module):
+    """What it computes depends on a number, a flag, a list, a tensor that is no buffer, and a part it takes by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv3d(2, 20, 3, padding=1), nn.LeakyReLU(0.1)
+        self.scale, self.doubled, self.factors, self.offset = 1.5, False, [1.0, 2.0], torch.zeros(1, 20, 1, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.act(self.conv(x)) * self.scale * self.factors[1] + self.offset
+        return y + y if self.doubled else y
+
+
+class Another(nn.LeakyReLU):
+    """A class of another kind of work."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.relu(input)
+
+
+SETTINGS: dict[str, Callable[[nn.Module], object]] = {
+    "number": lambda net: setattr(net, "scale", 7.0),
+    "flag": lambda net: setattr(net, "doubled", True),
+    "list": lambda net: net.factors.__setitem__(1, 3.0),
+    "tensor": lambda net: net.offset.add_(5),
+    "tensor, uncounted": lambda net: net.offset.numpy().__iadd__(5),
+    "slope": lambda net: setattr(net.act, "negative_slope", 0.9),
+    "padding": lambda net: setattr(net.conv, "padding", (0, 0, 0)),
+    "forward": lambda net: setattr(net.act, "forward", torch.relu),
+    "class": lambda net: setattr(net.act, "__class__", Another),
+    "dictionary": lambda net: net.conv.__dict__.update(settled(nn.Conv3d(2, 20, 3, padding=1)).__dict__),
+}
+
+
+@pytest.mark.parametrize("change", SETTINGS)
+def test_what_is_set_on_modules_is_followed(change: str) -> None:
+    torch.manual_seed(2)
+    net = settled(Scaled())
+    fast = lrw.accelerate(net, X)
+    before = fast(X)
+    for one in (net, fast):
+        torch.manual_seed(5)
+        SETTINGS[change](one)
+    for _ in range(2):
+        assert same(fast, net) == PROGRAM
+    with torch.no_grad():
+        after = fast(X)
+    assert after.shape != before.shape or not torch.allclose(after, before)
+
+
+def test_shallow_copies_are_networks_of_their_own() -> None:
+    fast = lrw.accelerate(small(), X)
+    replica = copy.copy(fast)
+    replica._modules = dict(fast._modules)
+    replica._modules["0"] = nn.Conv3d(2, 20, 3, padding=1).eval()
+    plain = nn.Sequential(replica[0], *list(lrw.revert(fast))[1:])
+    assert same(replica, plain) == PROGRAM
+    assert same(fast, lrw.revert(fast)) == PROGRAM
+    with torch.no_grad():
+        torch.testing.assert_close(fast[:2](X), lrw.revert(fast)[:2](X))
+
+
+def test_hooks_on_the_whole_run_once() -> None:
+    net = small()
+    net.register_forward_hook(lambda module, args, y: y * 2)
+    fast = lrw.accelerate(net, X)
+    assert fast.report.error <= 1e-5
+    assert same(fast, net) == PROGRAM
+    for one in (net, fast):
+        one.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+        one[0].bias.data.add_(1)
+    assert same(fast, net) == PROGRAM
+
+
+def test_global_hooks_and_modes_go_to_the_layers() -> None:
+    net = small()
+    fast = lrw.accelerate(net, X)
+
+    def tripled(module: nn.Module, args: object, y: Tensor) -> Tensor | None:
+        return y * 3 if isinstance(module, nn.Conv3d) else None
+
+    handle = register_module_forward_hook(tripled)
+    try:
+        assert "hooks" in same(fast, net)
+    finally:
+        handle.remove()
+    with Doubling():
+        assert "mode" in same(fast, net)
+    with torch.device("cpu"):
+        assert same(fast, net) == PROGRAM
+
+
+class Doubling(TorchFunctionMode):
+    """Convolutions give twice as much."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        y = function(*args, **(kwargs or {}))
+        return 2 * y if function is torch.conv3d else y
+
+
+def test_tangents_are_the_networks_own() -> None:
+    net = small().requires_grad_(False)
+    fast, tangent = lrw.accelerate(net, X), torch.randn_like(X)
+    for other in (fast, copy.deepcopy(fast)):
+        y, dy = torch.func.jvp(other, (X,), (tangent,))
+        expected, d_expected = torch.func.jvp(net, (X,), (tangent,))
+        torch.testing.assert_close(y, expected)
+        torch.testing.assert_close(dy, d_expected)
+
+
+def test_slices_of_inputs_are_read_where_they_lie() -> None:
+    net = small()
+    fast = lrw.accelerate(net, X)
+    large = torch.randn(1, 2, 12, 15, 8).to(memory_format=torch.channels_last_3d)
+    for x in (
+        large[:, :, 3:9, 2:11],
+        torch.randn(1, 2, 6, 9, 16)[..., ::2],
+        X.transpose(3, 4).contiguous().transpose(3, 4),
+    ):
+        with torch.no_grad():
+            torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)
+        assert fast.report.last == PROGRAM
+
+
+def test_a_program_that_cannot_be_built_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = lrw.accelerate(small(), X)
+    tried: list[int] = []
+    build = accelerated._built
+    monkeypatch.setattr(accelerated, "_built", lambda *args: tried.append(1) or build(*args))
+    with torch.no_grad():
+        fast[3].bias[0] = torch.nan
+        for _ in range(3):
+            fast(X)
+    assert len(tried) == 1
+    assert "NaN" in fast.report.last
+
+
+def test_writes_during_a_build_are_seen_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = small()
+    fast = lrw.accelerate(net, X)
+    build = accelerated._built
+
+    def disturbed(*args: Any) -> Any:
+        made = build(*args)
+        fast[3].bias.data.add_(1)
+        return made
+
+    with torch.no_grad():
+        fast[3].bias.data.add_(1)
+        monkeypatch.setattr(accelerated, "_built", disturbed)
+        fast(X)
+        monkeypatch.undo()
+        net[3].bias.data.add_(2)
+        assert same(fast, net) == PROGRAM
+
+
+def test_the_users_network_and_input_stay_as_they_are() -> None:
+    net, x = small(), X.clone()
+    net.report = "mine"  # type: ignore[assignment]
+    fast = lrw.accelerate(net, x)
+    assert torch.equal(x, X)
+    assert net.report == "mine"
+    assert lrw.revert(fast).report == "mine"
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        net.double()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    with torch.inference_mode():
+        made = lrw.accelerate(small(), X)
+    made.train()(X).sum().backward()
+    assert made[0].weight.grad is not None
+
+
+class Reporting(nn.Module):
+    """It has a method of that name."""
+
+    def report(self) -> str:
+        return "fine"
+
+
+class Doubled(nn.Module):
+    """It writes to its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(x.mul_(2))
+
+
 def test_weights_the_program_cannot_have_are_the_networks_own() -> None:
     fast = lrw.accelerate(small(), X)
     fast[3].weight.data[0] = torch.nan
@@ -258,6 +451,8 @@ def test_pruned_networks_run_with_the_columns_they_have() -> None:
         (lambda: lrw.accelerate(small(), X, threads=0), "threads: 0; accepted"),
         (lambda: lrw.accelerate(nn.Sequential(nn.Conv3d(2, 2, 1), nn.PReLU()), X), "prelu"),
         (lambda: lrw.accelerate(torch.relu, X), "net: a builtin_function_or_method"),
+        (lambda: lrw.accelerate(Reporting(), X), "net: has a part called 'report'"),
+        (lambda: lrw.accelerate(Doubled(), X), "net: writes to its input"),
     ],
 )
 def test_what_cannot_be_accelerated_is_named(call: Callable[[], object], message: str) -> None:
