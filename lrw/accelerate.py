@@ -77,8 +77,8 @@ def accelerate(net: nn.Module, example_input: Tensor, *, threads: int | None = N
     the whole. It follows changes of its weights, buffers, modules and what is set on them, by building the program anew
     (seconds); not changes inside objects of other kinds that are set on them. While a program is built no other thread
     may call modules: torch.export, which follows the network, watches those of the whole process. NaN and infinity
-    spread as in `winograd_conv3d`. `revert` gives the plain network back. Raises ValueError, with nothing changed, for arguments
-    that are not accepted and for operators there is no kernel for, each with its place in the network.
+    spread as in `winograd_conv3d`. `revert` gives the plain network back. Raises ValueError, with nothing changed, for
+    arguments that are not accepted and for operators there is no kernel for, each with its place in the network.
     """
     net = revert(net)
     count = torch.get_num_threads() if threads is None else threads

@@ -5,9 +5,10 @@ Nothing is allocated that the file has not: its own list of contents is compared
 
 import os
 import struct
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TypeGuard
+from typing import Any, TypeGuard
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
 import torch
@@ -89,9 +90,12 @@ def plain_name(name: str) -> str:
 def _unpickled(path: Path_) -> object:
     """What a file of `torch.save` holds: tensors, numbers, texts, lists and dictionaries. Raises ValueError."""
     try:
+        file: Any = path
         if is_zipfile(path):
             _check_archive(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        else:  # of torch before 1.6: from a file so much as a text is said to be long would be made room for
+            file = BytesIO(Path(path).read_bytes())
+        return torch.load(file, map_location="cpu", weights_only=True)
     except (*UNREADABLE, OSError) as error:
         objects = isinstance(error, UnpicklingError) and (is_zipfile(path) or "GLOBAL" in str(error))
         what = f", but a whole model (or other objects); {_ADVICE}" if objects else f": {_DAMAGED} torch.save"

@@ -5,10 +5,10 @@ Kernels are generic LLVM code: a configuration for other processors compiles her
 
 import numpy as np
 import pytest
-from lrw_kernels.run.assemble import Program, assemble
-from lrw_kernels.run.bind import Bound, placed
 
 from lrw_kernels.codegen.machine import AVX2, AVX512, MACHINES, Machine, host
+from lrw_kernels.program.assemble import Program, assemble
+from lrw_kernels.program.bind import Bound, placed
 from verify.strategies import Array
 from verify.tolerances import USELESS, assert_close
 from verify.unit.exported_networks import NAMES, case
