@@ -37,8 +37,12 @@ class NetworkProgram:
         self._machine = machine or host()
         with BUILDING, torch.inference_mode(False):
             network = trace(net, example_input.clone())
-        with torch.no_grad(), evaluating(net):
-            self._shape = net(example_input.clone()).shape
+        with torch.inference_mode(False), torch.no_grad(), evaluating(net):
+            given = example_input.clone()
+            count = given._version
+            self._shape = net(given).shape
+        if given._version != count:
+            raise ValueError("net: writes to its input; accepted is a network that leaves it as it was")
         self.program: Program = assemble(network, self._machine, threads)
         self._weights = placed(self.program)
         self._idle = deque([Bound(self.program, self._weights)])
