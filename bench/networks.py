@@ -139,7 +139,9 @@ def line(row: dict[str, Any]) -> str:
     if row["openvino_ms"] != "":
         peers += f"  OpenVINO {row['openvino_ms']:7.1f} ms"
     ours = f"lrw {row['lrw_ms']:7.1f} ms {row['speedup']:5.2f}x  trusted {row['trusted_ms']:7.1f} ms"
-    return f"{row['network']:10s} {row['input']:16s} {peers}  {ours} {row['trusted_speedup']:5.2f}x  error {row['error']}"
+    return (
+        f"{row['network']:10s} {row['input']:16s} {peers}  {ours} {row['trusted_speedup']:5.2f}x  error {row['error']}"
+    )
 
 
 def _gate(case: Case, y: Tensor, net: nn.Module, x: Tensor) -> float:

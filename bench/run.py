@@ -115,14 +115,14 @@ def _stages(case: Layer, layer: Geometry, times: dict[str, float], share: float)
     rate, peak = stages.product_flops(case, layer) / products, stages.peak_flops() / times["peak"]
     done = stages.prepared(case, layer)
     return {
-        "path": done.plan.path,
+        "path": done.path,
         "kernels_ms": round(1e3 * times[f"whole {share}"], 3),
         "digest_ms": round(1e3 * times[f"digest {share}"], 3),
         "transforms_ms": round(1e3 * times[f"transforms {share}"], 3),
         "gemm_gflops": round(rate / 1e9, 1),
         "peak_gflops": round(peak / 1e9, 1),
         "of_peak": round(rate / peak, 3),
-        "scratch_mib": round(done.scratch / 2**20, 1),
+        "scratch_mib": round(done.program.buffer_bytes / 2**20, 1),
     }
 
 
