@@ -1,10 +1,14 @@
-"""Hypothesis profiles, and poisoned memory for every test: what is allocated empty starts as NaN."""
+"""Hypothesis profiles, the exported networks, and poisoned memory for every test: what is empty starts as NaN."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from verify.unit.exported_networks import built, native
+
+__all__ = ["built", "native"]
 
 _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("fixed", max_examples=50, derandomize=True, deadline=None, suppress_health_check=_SLOW)
