@@ -97,7 +97,7 @@ def _rows(values: _Values, add: Callable[..., None]) -> None:
     add("sum", Add(relu=True), "back", "grouped", channels=5)
     add("affine", Affine(values(5), values(5), relu=True), "sum", channels=5)
     add("instance", Normalise(3, 1e-5, values(3), values(3)), "back in groups", channels=3)
-    add("group", Normalise(2, 1e-3, values(8), values(8)), "linear", channels=8)
+    add("group", Normalise(2, 1e-3, values(8), values(8), Pointwise("leaky_relu", 0.3)), "linear", channels=8)
     add("leaky", Pointwise("leaky_relu", 0.1), "group", channels=8)
     before = "nearest"
     for function in (f for f in FUNCTIONS if f != "leaky_relu"):

@@ -2,6 +2,7 @@
 the interpreter of `networks` itself."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -18,6 +19,7 @@ from verify.unit.networks import COMPUTE
 
 EPS = float(np.finfo(np.float32).eps)
 DRAWS = 8
+STEEPEST = 1.2  # slope of the functions, which is GELU's but for leaky ReLU's below 0
 
 # Activations are [N, C, D, H, W] in here, as in `networks`.
 
@@ -101,7 +103,11 @@ def _pointwise(o: ops.Pointwise, y: Tensor, x: Tensor) -> list[Tensor]:
 
 
 def _normalise(o: ops.Normalise, y: Tensor, x: Tensor) -> list[Tensor]:
-    """A mean's and a deviation's errors are those of a whole group."""
+    """A mean's and a deviation's errors are those of a whole group; what the function after it makes of them."""
+    if o.after is not None:
+        before = COMPUTE[ops.Normalise](plain := replace(o, after=None), (), x)
+        steepest = max(STEEPEST, abs(o.after.parameter))
+        return [*(steepest * e for e in _normalise(plain, before, x)), *_pointwise(o.after, y, before)]
     groups = x.reshape(x.shape[0], o.groups, -1)
     deviation = (groups.var(2, correction=0) + o.epsilon).sqrt()  # [N, groups]
     terms, scale = groups.shape[2], _channels(o.scale).abs()

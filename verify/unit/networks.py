@@ -172,7 +172,8 @@ def _normalise(o: ops.Normalise, size: Size, x: Tensor) -> Tensor:
     groups = x.reshape(x.shape[0], o.groups, -1)
     centred = groups - groups.mean(2, keepdim=True)
     scaled = centred / (centred.square().mean(2, keepdim=True) + o.epsilon).sqrt()
-    return scaled.view_as(x) * _channels(o.scale) + _channels(o.shift)
+    y = scaled.view_as(x) * _channels(o.scale) + _channels(o.shift)
+    return y if o.after is None else FUNCTIONS[o.after.function](y, o.after.parameter)
 
 
 def _softmax(o: ops.Softmax, size: Size, x: Tensor) -> Tensor:

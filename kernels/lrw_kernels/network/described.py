@@ -3,13 +3,14 @@
 from typing import Any
 
 from lrw_kernels.network.graph import Node
-from lrw_kernels.network.operators import Add, Affine, Direct, Transposed, Winograd
+from lrw_kernels.network.operators import Add, Affine, Direct, Normalise, Transposed, Winograd
 
 
 def described(node: Node) -> dict[str, Any]:
     """Name, operator, the nodes it reads and the size it gives; of a convolution its geometry and what is fused to it.
 
-    residual: the node whose activations are added before the ReLU, or None.
+    residual: the node whose activations are added before the ReLU, or None. after: the function that follows a norm, or
+    None.
     """
     operator = node.operator
     entry: dict[str, Any] = {"name": node.name, "operator": type(operator).__name__}
@@ -23,4 +24,6 @@ def described(node: Node) -> dict[str, Any]:
         entry["residual"] = node.inputs[1] if len(node.inputs) > 1 else None
     if isinstance(operator, Winograd | Direct | Transposed | Add | Affine):
         entry["relu"] = operator.relu
+    if isinstance(operator, Normalise):
+        entry["after"] = None if operator.after is None else operator.after.function
     return entry

@@ -107,7 +107,8 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Normalise:
-    """Each sample's `groups` of channels to mean 0 and variance 1 (plus `epsilon`), then scale and shift [C].
+    """Each sample's `groups` of channels to mean 0 and variance 1 (plus `epsilon`), then scale and shift [C], then a
+    function if there is one.
 
     Group norm; instance norm is one group a channel.
     """
@@ -116,6 +117,7 @@ class Normalise:
     epsilon: float
     scale: Array
     shift: Array
+    after: Pointwise | None = None
 
 
 @dataclass(frozen=True)

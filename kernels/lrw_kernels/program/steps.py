@@ -37,8 +37,9 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Transposed():
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():
-            weights = operator.groups, operator.epsilon, operator.scale, operator.shift
-            return norm.normalise(x, y, *weights, machine)
+            weights, after = (operator.scale, operator.shift), operator.after
+            named = () if after is None else (after.function, after.parameter)
+            return norm.normalise(x, y, operator.groups, operator.epsilon, *weights, machine, *named)
         case Concat():
             return _side_by_side(inputs, y, machine)
         case Pool():

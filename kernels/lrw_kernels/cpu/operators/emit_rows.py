@@ -11,29 +11,28 @@ NONE = float("-inf")
 
 
 def emit_apply(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
-    """`count` numbers of y = f(x): `function` is one of POINTWISE; or "copy", "add" (x + z), "affine"
-    (x scale + shift), "normal" ((x - centre) scale + shift), and with "_relu" after it ReLU of that.
+    """`count` numbers of y = f(x): `function` is a chain of names, applied from left to right: "copy", "add" (x + z),
+    "affine" (x scale + shift), "normal" ((x - centre) scale + shift), and those of POINTWISE.
 
     arguments (i64): x, z, y; scale, shift, centre, parameter (addresses); count.
     """
     x, z, y, scale, shift, centre, parameter, count = arguments
-    b, name = v.builder, function.removesuffix("_relu")
+    b = v.builder
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
         def other(address: Any) -> Any:
             return v.load_lanes(b.add(address, offset), mask)
 
         value = other(x)
-        if function in POINTWISE:
-            value = POINTWISE[function](v, value, parameter)
-        elif name == "add":
-            value = v.add(value, other(z))
-        elif name == "normal":
-            value = v.fma(v.sub(value, other(centre)), other(scale), other(shift))
-        elif name == "affine":
-            value = v.fma(value, other(scale), other(shift))
-        if function not in POINTWISE and function.endswith("_relu"):
-            value = v.at_least(value, v.constant(0.0))
+        for name in function.split():
+            if name in POINTWISE:
+                value = POINTWISE[name](v, value, parameter)
+            elif name == "add":
+                value = v.add(value, other(z))
+            elif name == "normal":
+                value = v.fma(v.sub(value, other(centre)), other(scale), other(shift))
+            elif name == "affine":
+                value = v.fma(value, other(scale), other(shift))
         v.store_lanes(value, b.add(y, offset), mask)
         return []
 

@@ -16,9 +16,13 @@ from lrw_kernels.cpu.step import Step, Steps, View, axes, job, rounded, strides
 PIXELS = 1024  # of a work item; short sums in float32, put together in float64
 
 
-def normalise(x: View, y: View, groups: int, epsilon: float, gain: Array, offset: Array, machine: Machine) -> Steps:
-    """Each sample's `groups` of channels to mean 0 and variance 1 (plus epsilon), times gain [C], plus offset [C].
-    y may be x. The first steps write what the last one reads to the memory they share."""
+def normalise(
+    x: View, y: View, groups: int, epsilon: float, gain: Array, offset: Array, machine: Machine,
+    function: str = "", parameter: float = 0.0,
+) -> Steps:  # fmt: skip
+    """Each sample's `groups` of channels to mean 0 and variance 1 (plus epsilon), times gain [C], plus offset [C]; then
+    one of `functions.POINTWISE`, if any. y may be x. The first steps write what the last one reads to the memory they
+    share."""
     line, lanes = rounded(x.channels * FLOAT), machine.lanes("float32")
     samples, count = x.size[0], _count(x)
     parts = symbolic(Section.SHARED)
@@ -41,12 +45,13 @@ def normalise(x: View, y: View, groups: int, epsilon: float, gain: Array, offset
     )
     first = Kernel("cpu.operators.norm_kernels.parts_range", (lanes,), RANGE)
     statistics = Kernel("cpu.operators.norm_kernels.statistics_range", (), RANGE)
-    last = by_pixel("normal", x, x, y, machine)
+    last = by_pixel(f"normal {function}".strip(), x, x, y, machine)
     by_sample = {"centre": results, "scale": results + line, "shift": results + 2 * line, "scale_n": 3 * line}
+    slope = np.array([parameter], np.float32)
     made = (
         Step(first, of_parts, samples * count),
         Step(statistics, of_parts, samples * groups),
-        last._replace(job=last.job.but(**by_sample)),
+        last._replace(job=last.job.but(**by_sample, parameter=slope)),
     )
     return Steps(made, shared=(count + 1) * samples * 3 * line)
 

@@ -21,7 +21,7 @@ def copy(x: View, y: View, machine: Machine) -> Steps:
 
 def add(x: View, z: View, y: View, machine: Machine, *, relu: bool = False) -> Steps:
     """x + z; then ReLU if asked for. y may be x or z."""
-    return Steps.of(_everywhere("add_relu" if relu else "add", x, z, y, machine))
+    return Steps.of(_everywhere("add relu" if relu else "add", x, z, y, machine))
 
 
 def pointwise(x: View, y: View, machine: Machine, function: str, parameter: float = 0.0) -> Steps:
@@ -33,7 +33,7 @@ def pointwise(x: View, y: View, machine: Machine, function: str, parameter: floa
 def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, *, relu: bool = False) -> Steps:
     """x scale + shift, by channel [C]; then ReLU if asked for. y may be x."""
     tables = {name: np.ascontiguousarray(table, np.float32) for name, table in (("scale", scale), ("shift", shift))}
-    step = by_pixel("affine_relu" if relu else "affine", x, x, y, machine)
+    step = by_pixel("affine relu" if relu else "affine", x, x, y, machine)
     return Steps.of(step._replace(job=step.job.but(**tables)))
 
 
