@@ -12,10 +12,11 @@ from torch import Tensor
 from torch._functorch import eager_transforms
 from torch.autograd import forward_ad
 
-from lrw import operators
+from lrw import activations, operators
+from lrw.activations import compute_dtype
 from lrw.backends import Prepared
 from lrw.geometry import Layer
-from lrw.operators import check_forward, compute_dtype
+from lrw.operators import check_forward
 from lrw.unchanged import PLAIN, Derived, is_plain
 from lrw_kernels.winograd import Block
 
@@ -164,7 +165,7 @@ def _autocast(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """Under autocast, bring activations to one dtype: the device's, but float32 on the CPU, where half saves no time
     here. Weights and bias of float32 stay that: a backend rounds them on its way, and their gradients never are."""
-    if not operators.autocasts(x.device) or x.dtype == torch.float64:
+    if not activations.autocasts(x.device) or x.dtype == torch.float64:
         return x, u, bias, residual
     dtype = torch.float32 if x.is_cpu else torch.get_autocast_dtype(x.device.type)
     wide = (dtype, compute_dtype(dtype))
