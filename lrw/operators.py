@@ -17,7 +17,6 @@ from lrw.activations import compute_dtype, formatted, inner, is_channels_last, o
 from lrw.backends import composed
 from lrw.backends.epilogue import Epilogue
 from lrw.geometry import Geometry, Layer, geometry
-from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
 _LAYER = "str tile, int[] padding, int[]? kept, bool fixed, str backend"
@@ -82,25 +81,21 @@ def forward(
         return owned(outer(run.forward(inner(x), u, layer, epilogue), x))
 
 
-def forward_blocks(
-    x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, layer: Layer, blocks: tuple[Block, ...], backend: str
-) -> Tensor | None:
-    """Blocks of output channels in one pass, for tensors that need no dispatch; None where a backend has none."""
-    run = backends.backend(backend, x.device, x.dtype)
-    y = run.forward_blocks(inner(x), weights, bias, _geometry(layer.tile, layer.padding, layer.kept, True), blocks)
-    return None if y is None else owned(outer(y, x))
-
-
 def rectified_forward(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str) -> Tensor:
     """A Winograd-ReLU layer: not bilinear, so none of the three operators, but tensor operations torch differentiates.
 
     Raises ValueError for backends other than "auto" and "torch".
     """
-    if backend not in ("auto", "torch"):
-        raise ValueError(f"backend: {backend!r} computes no Winograd-ReLU layers; accepted are auto, torch")
+    check_rectifying(backend)
     rectified = replace(_geometry(layer.tile, layer.padding, layer.kept, layer.fixed), rectified=True)
     with without_autocast(x.device):
         return outer(composed.forward(inner(x), u, rectified, Epilogue(bias)), x)
+
+
+def check_rectifying(backend: str) -> None:
+    """Raises ValueError for backends that compute no Winograd-ReLU layers."""
+    if backend not in ("auto", "torch"):
+        raise ValueError(f"backend: {backend!r} computes no Winograd-ReLU layers; accepted are auto, torch")
 
 
 def prepare(
@@ -111,8 +106,9 @@ def prepare(
     layer = (tile, padding, kept, fixed, backend)
     if is_channels_last(x):
         epilogue = Epilogue(bias, None if residual is None else inner(residual), relu)
-        run = backends.backend(backend, x.device, x.dtype)
-        prepared = run.prepare(inner(x), u, _geometry(tile, padding, kept, fixed), epilogue)
+        more = backends.further(backends.backend(backend, x.device, x.dtype))
+        known = _geometry(tile, padding, kept, fixed)
+        prepared = None if more is None else more.prepare(inner(x), u, known, epilogue)
         if prepared is not None:
             return prepared
     return lambda x, u, bias, residual: forward(x, u, bias, residual, relu, *layer)
@@ -208,13 +204,15 @@ def _weight_grad_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return dx, d_dy, *(None,) * 5
 
 
-def _register(
+def register(
     signature: str,
     run: Callable[..., Tensor],
     fake: Callable[..., Tensor],
     context: Callable[..., None],
-    backward: Callable[..., tuple[Tensor | None, ...]],
+    backward: Callable[..., tuple[Any, ...]],
 ) -> None:
+    """Make the operator known to torch: `run` computes it on every device, `fake` gives its shape, and `backward` of
+    what `context` keeps its gradients."""
     name = "lrw::" + signature.partition("(")[0]
     torch.library.define(name, signature.removeprefix(name.removeprefix("lrw::")), tags=[torch.Tag.pt2_compliant_tag])
     torch.library.impl(name, "default", run)
@@ -222,9 +220,9 @@ def _register(
     torch.library.register_autograd(name, backward, setup_context=context)
 
 
-_register(f"winograd_forward(Tensor x, Tensor u, Tensor? bias, Tensor? residual, bool relu, {_LAYER}) -> Tensor",
+register(f"winograd_forward(Tensor x, Tensor u, Tensor? bias, Tensor? residual, bool relu, {_LAYER}) -> Tensor",
           forward, _forward_fake, _forward_context, _forward_backward)  # fmt: skip
-_register(f"winograd_input_grad(Tensor dy, Tensor u, SymInt[] input_size, {_LAYER}) -> Tensor",
+register(f"winograd_input_grad(Tensor dy, Tensor u, SymInt[] input_size, {_LAYER}) -> Tensor",
           _input_grad_op, _input_grad_fake, _input_grad_context, _input_grad_backward)  # fmt: skip
-_register(f"winograd_weight_grad(Tensor x, Tensor dy, {_LAYER}) -> Tensor",
+register(f"winograd_weight_grad(Tensor x, Tensor dy, {_LAYER}) -> Tensor",
           _weight_grad_op, _weight_grad_fake, _weight_grad_context, _weight_grad_backward)  # fmt: skip

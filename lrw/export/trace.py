@@ -185,8 +185,7 @@ class _Walk:
             return self._refuse(node, _name(node), "is none of this version's operators")
         if any(isinstance(v, Activation) and size_of(v.shape) is None for v in _leaves((args, kwargs))):
             return self._refuse(node, None, "")  # what it reads was refused
-        of = self._tile, self._its_own(node), self._most_outputs
-        site = Site(self._nodes, self._place(node), _shape(node), *of)
+        site = Site(self._nodes, self._place(node), _shape(node), self._tile, self._most_outputs)
         try:
             _check_dtype(node)
             return function(site, **_known(function, _arguments(target, args, kwargs)))
@@ -200,12 +199,6 @@ class _Walk:
         value = node.meta.get("val")
         each = tuple(Activation("", tuple(v.shape)) if isinstance(v, Tensor) else STAND_IN for v in _leaves(value))
         return each if isinstance(value, tuple | list) else each[0]
-
-    def _its_own(self, node: fx.Node) -> frozenset[str]:
-        given = [value for value in _leaves((node.args, node.kwargs)) if isinstance(value, fx.Node)]
-        own = [n for n in given if len(n.users) == 1 and given.count(n) == 1 and _name(n) == "lrw.winograd_forward"]
-        values = [self._values[n] for n in own]
-        return frozenset(value.name for value in values if isinstance(value, Activation) and value.name)
 
     def _place(self, node: fx.Node) -> str:
         """The module's name; with the operator's where the module is made of others, and calls it itself."""

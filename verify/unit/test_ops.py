@@ -201,12 +201,12 @@ def test_autocast_of_a_gpu_rounds_activations_and_no_gradient_of_weights(monkeyp
     monkeypatch.setattr(activations, "autocasts", lambda _: True)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: torch.bfloat16)
     x, u, bias = (torch.empty(size, device="meta") for size in (1, 2, 3))
-    cast = dispatch._autocast(x, u, bias, x)
-    assert [t.dtype for t in cast if t is not None] == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
-    assert cast[1] is u
-    half, wide, *_ = dispatch._autocast(x, u.half(), bias.double(), None)
+    narrow, (kept,), *cast = dispatch._autocast(x, [u], bias, x)
+    assert [t.dtype for t in (narrow, *cast) if t is not None] == [torch.bfloat16, torch.float32, torch.bfloat16]
+    assert kept is u
+    half, (wide,), *_ = dispatch._autocast(x, [u.half()], bias.double(), None)
     assert (half.dtype, wide.dtype) == (torch.bfloat16, torch.bfloat16)
-    assert dispatch._autocast(x.double(), u, None, None)[0].dtype == torch.float64
+    assert dispatch._autocast(x.double(), [u], None, None)[0].dtype == torch.float64
 
 
 @pytest.mark.parametrize("autocast", [False, True], ids=["plain", "autocast"])

@@ -30,7 +30,7 @@ def applied(target: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, 
     expected = expected[0] if isinstance(expected, tuple) else expected
     nodes, site = Nodes(), Activation(INPUT, tuple(x.shape))
     arguments = _arguments(target, (site, *args), kwargs)
-    TABLE[target._schema.name](Site(nodes, "it", tuple(expected.shape), "auto", frozenset()), **arguments)
+    TABLE[target._schema.name](Site(nodes, "it", tuple(expected.shape), "auto"), **arguments)
     n, c, d, h, w = x.shape
     network = Network("net", (n, d, h, w, c), tuple(nodes))
     size = network.output.size
