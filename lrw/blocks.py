@@ -6,6 +6,7 @@ Its gradients are made of the three, block by block, so that they are right to a
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ def forward(
     run = backends.backend(backend, x.device, x.dtype)
     whole, blocks = _geometry(tile, padding, channels, counts, kept)
     shape = check_forward(x, weights, bias, whole, blocks)
-    checks.check_memory(input=x, bias=bias, **{_name(i): u for i, u in enumerate(weights)})
+    checks.check_memory(input=x, bias=bias, **dict(zip(_names(len(weights)), weights, strict=True)))
     if x.shape[0] == 0:
         return unwritten(x, shape)
     with without_autocast(x.device):
@@ -55,11 +56,12 @@ def check_forward(
     dtypes = (x.dtype, compute_dtype(x.dtype))
     if len(weights) != len(blocks):
         raise ValueError(f"weights: {len(weights)} tensors; accepted is one for each of {len(blocks)} blocks")
-    for i, (u, (channels, kept)) in enumerate(zip(weights, blocks, strict=True)):
-        if u.dim() != 3 or (u.shape[0], u.shape[2]) != (len(kept), channels):
-            raise ValueError(f"{_name(i)}: shape {tuple(u.shape)}; accepted is [{len(kept)}, Cin, {channels}]")
-        checks.check_activation(x, u.shape[1])
-        checks.check_pair(x, u, _name(i), dtypes)
+    checks.check_activation(x, weights[0].shape[1] if weights[0].dim() == 3 else None)
+    inputs = x.shape[1]
+    for name, u, (channels, kept) in zip(_names(len(blocks)), weights, blocks, strict=True):
+        if u.shape != (len(kept), inputs, channels):
+            raise ValueError(f"{name}: shape {tuple(u.shape)}; accepted is {[len(kept), inputs, channels]}")
+        checks.check_pair(x, u, name, dtypes)
     outputs = sum(channels for channels, _ in blocks)
     checks.check_bias(x, bias, outputs, dtypes)
     size = whole.arguments.output_size(x.shape[2:])
@@ -67,8 +69,9 @@ def check_forward(
     return (x.shape[0], outputs, *size)
 
 
-def _name(block: int) -> str:
-    return f"weights[{block}]"
+@cache
+def _names(blocks: int) -> tuple[str, ...]:
+    return tuple(f"weights[{i}]" for i in range(blocks))
 
 
 def _geometry(

@@ -196,6 +196,8 @@ def held_by(tensor: Tensor) -> bytes | None:
 
 def reach(tensor: Tensor) -> int:
     """Numbers from the first to the last that a tensor refers to."""
+    if tensor.is_contiguous():
+        return tensor.numel()
     return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 

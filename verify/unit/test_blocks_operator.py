@@ -171,10 +171,11 @@ def test_vmap_over_any_of_the_tensors(over: tuple[int | None, ...]) -> None:
 X, *U, B = arguments(torch.float32)
 WRONG: dict[str, Callable[[torch.device], object]] = {
     "weights: 2 tensors; accepted is one for each of 3": lambda d: call(d, weights=U[:2]),
-    "weights[2]: shape (3, 2, 1); accepted is [4, Cin, 1]": lambda d: call(d, weights=[*U[:2], U[2][:3]]),
-    "weights[0]: shape (3, 2, 1); accepted is [3, Cin, 2]": lambda d: call(d, weights=[U[0][..., :1], *U[1:]]),
+    "weights[2]: shape (3, 2, 1); accepted is [4, 2, 1]": lambda d: call(d, weights=[*U[:2], U[2][:3]]),
+    "weights[0]: shape (3, 2, 1); accepted is [3, 2, 2]": lambda d: call(d, weights=[U[0][..., :1], *U[1:]]),
     "weights[0]: shape (3, 2)": lambda d: call(d, weights=[U[0][..., 0], *U[1:]]),
-    "input: 2 channels; the weights take 1": lambda d: call(d, weights=[*U[:2], U[2][:, :1]]),
+    "weights[2]: shape (4, 1, 1)": lambda d: call(d, weights=[*U[:2], U[2][:, :1]]),
+    "input: 2 channels; the weights take 1": lambda d: call(d, weights=[U[0][:, :1], *U[1:]]),
     "input: no channels": lambda d: call(d, x=X[:, :0], weights=[u[:, :0] for u in U]),
     "input: shape (2, 3, 4, 3)": lambda d: call(d, x=X[0]),
     "weights[1]: dtype torch.float64": lambda d: call(d, weights=[U[0], U[1].double(), U[2]]),
