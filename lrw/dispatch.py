@@ -17,7 +17,7 @@ from lrw.activations import compute_dtype
 from lrw.backends import Prepared
 from lrw.geometry import GroupedLayer, Layer
 from lrw.operators import check_forward
-from lrw.unchanged import PLAIN, Derived, is_plain
+from lrw.unchanged import PLAIN, Derived, listened
 
 
 class Call(NamedTuple):
@@ -94,15 +94,19 @@ def convolve_blocks(
     return torch.ops.lrw.winograd_blocks_forward(x, weights, bias, *arguments)
 
 
-def _is_quiet(given: Sequence[Tensor | None]) -> bool:
+def _is_quiet(tensors: Sequence[Tensor | None]) -> bool:
     """Whether numbers in host memory are all there is: nothing differentiates, traces, transforms or casts."""
-    tensors = [t for t in given if t is not None]
     watched = torch.is_grad_enabled()
     for t in tensors:
-        if type(t) not in PLAIN or not t.is_cpu or t.layout is not torch.strided or (watched and t.requires_grad):
+        if t is None:
+            continue
+        if type(t) not in PLAIN or not t.is_cpu or t.layout is not torch.strided or t.is_neg():
             return False
-    differentiating = forward_ad._current_level >= 0 or eager_transforms.JVP_NESTING > 0
-    return is_plain(*tensors) and not differentiating and not torch.is_autocast_enabled("cpu")
+        if watched and t.requires_grad:
+            return False
+    if forward_ad._current_level >= 0 or eager_transforms.JVP_NESTING > 0:
+        return False
+    return not (listened() or torch.is_autocast_enabled("cpu"))
 
 
 def _key(call: Call) -> Hashable | None:

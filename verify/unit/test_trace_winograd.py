@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 import lrw
-from lrw.export import trace
 from lrw.geometry import Geometry
 from lrw.ops import winograd_conv3d
 from lrw.pruning.granularity import Granularity
+from lrw.trace import trace
 from lrw_kernels.network.operators import Winograd
 from lrw_kernels.winograd import Tile
 from verify.unit.networks import assert_same

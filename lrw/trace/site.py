@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from lrw.ops import TileLike
-from lrw_kernels.network.graph import INPUT, Node, Size
+from lrw_kernels.network.graph import Node, Size
 from lrw_kernels.network.operators import Array, Operator
 from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 from lrw_kernels.winograd.tile import Triple
@@ -42,11 +42,11 @@ Value = Tensor | Activation | None | tuple["Value", ...]
 
 
 class Nodes:
-    """The exported network so far."""
+    """The network so far, whose `inputs` have names of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *inputs: str) -> None:
         self._nodes: list[Node] = []
-        self._names = {INPUT}
+        self._names = set(inputs)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
 from lrw.geometry import geometry, grouped_geometry
 from lrw.ops import transform_weight
+from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
 from lrw_kernels.network.operators import Direct, Transposed, Winograd
 from lrw_kernels.winograd import Tile, cheapest_tile, direct_cost, winograd_cost
 from lrw_kernels.winograd.tile import Triple, triple

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lrw.export import convolutions, windows
-from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, size_of
+from lrw.trace import convolutions, windows
+from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, size_of
 from lrw_kernels.network.operators import Add, Affine, Array, ChannelsFirst, Concat, Normalise, Pointwise, Softmax
 
 Function = Callable[..., Value]
