@@ -110,9 +110,9 @@ def grouped_geometry(
     parsed, ends = Tile.parse(tile), tuple(accumulate(counts))
     own = [kept[end - count : end] for count, end in zip(counts, ends, strict=True)]
     parts = [kept_positions(positions, parsed) if positions else () for positions in own]
-    return geometry(tile, padding, union(parts), True), tuple(zip(channels, parts, strict=True))
+    return geometry(tile, padding, union(parts, parsed), True), tuple(zip(channels, parts, strict=True))
 
 
-def union(parts: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    """The positions that stand in any of `parts`, in rising order."""
-    return tuple(sorted({position for part in parts for position in part}))
+def union(parts: Iterable[Sequence[int]], tile: Tile) -> tuple[int, ...]:
+    """The positions of `tile` that stand in any of `parts`. Raises ValueError where none do, or others do."""
+    return kept_positions(sorted({position for part in parts for position in part}), tile)

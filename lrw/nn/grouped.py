@@ -34,7 +34,7 @@ class GroupedConv3d(WinogradLayer):
     ) -> None:  # fmt: skip
         self._blocks = tuple((channels, tuple(kept)) for channels, kept in blocks)
         outputs = sum(channels for channels, _ in self._blocks)
-        geometry = replace(geometry, kept=union(kept for _, kept in self._blocks), fixed=True)
+        geometry = replace(geometry, kept=self._union(geometry), fixed=True)
         super().__init__(in_channels, outputs, geometry, bias=bias, backend=backend, **tensor)
         self.weight = nn.ParameterList(
             torch.zeros(len(kept), in_channels, channels, **tensor) for channels, kept in self._blocks
@@ -52,7 +52,10 @@ class GroupedConv3d(WinogradLayer):
     def take_kept(self) -> None:
         """Take each block's positions from `kept`. Raises ValueError where they are not the tile's, in rising order."""
         self._blocks = self._divided(self.kept)
-        self.geometry = replace(self._geometry, kept=union(kept for _, kept in self._blocks))
+        self.geometry = replace(self._geometry, kept=self._union(self._geometry))
+
+    def _union(self, geometry: Geometry) -> tuple[int, ...]:
+        return union((kept for _, kept in self._blocks), geometry.tile)
 
     def _set_geometry(self, value: Geometry) -> None:
         super()._set_geometry(value)

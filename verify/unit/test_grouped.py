@@ -200,3 +200,21 @@ def test_a_state_dict_that_is_refused_changes_nothing() -> None:
     with pytest.raises(ValueError, match="kept: positions must rise"):
         layer.load_state_dict(state)
     assert torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [([(16, ())], "kept: no position"), ([(16, (0, 64))], "kept: position 64 outside"), ([(16, (5, 3))], "must rise")],
+)
+def test_blocks_that_are_none_are_refused(blocks: list[Block], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GroupedConv3d(4, blocks, Geometry(Tile.of(2, 3), (1, 1, 1)), bias=True)
+
+
+def test_a_geometry_that_is_set_is_that_of_all_blocks() -> None:
+    layer = layer_of([(16, (0, 5, 9)), (24, (1, 5))], Tile.of(2), 8, 7)
+    x = torch.randn(1, 8, 6, 6, 6)
+    layer.backend, plain = "torch", layer(x)
+    layer.geometry = replace(layer.geometry, rectified=True)
+    assert not torch.allclose(layer(x), plain)
+    torch.testing.assert_close(layer(x), block_by_block(layer, x))
