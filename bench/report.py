@@ -11,8 +11,8 @@ from bench.arm import page as arm
 from bench.evidence import claims, latency, page
 from bench.evidence import rows as evidence
 from bench.on_gpu import page as gpu
-from lrw.export.operators import TABLE as OPERATORS
-from lrw.export.operators import Function
+from lrw.trace.table import TABLE as OPERATORS
+from lrw.trace.table import Function
 
 RESULTS = Path(__file__).parent / "results"
 EVIDENCE, LATENCY = RESULTS / "evidence.csv", RESULTS / "evidence_latency.csv"

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from lrw.activations import compute_dtype
 from lrw.backends import composed
 from lrw.backends.epilogue import Epilogue
 from lrw.layers import evaluating, winograd_layers
 from lrw.nn import WinogradLayer
-from lrw.operators import compute_dtype
 from lrw_kernels.triton.precision import matmuls_are_plain, of_convolutions
 from lrw_kernels.winograd import domain_error
 

@@ -45,8 +45,10 @@ def check_memory(**tensors: Tensor | None) -> None:
     """Tensors must have the memory their sizes say: sharded training and offloading take it away between passes."""
     for name, t in tensors.items():
         if t is not None and t.numel() > 0:
-            last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
-            if t.untyped_storage().nbytes() < (t.storage_offset() + last + 1) * t.element_size():
+            reach = t.numel()
+            if not t.is_contiguous():
+                reach = 1 + sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
+            if t.untyped_storage().nbytes() < (t.storage_offset() + reach) * t.element_size():
                 raise ValueError(f"{name}: its memory was given back; accepted are tensors that hold their numbers")
 
 

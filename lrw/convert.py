@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from lrw import checks
+from lrw.activations import compute_dtype
 from lrw.layers import check_replaceable, copied, named_layers, replace_layers, tied, winograd_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
-from lrw.operators import compute_dtype
 from lrw.ops import TileLike
 from lrw_kernels.winograd import output_gram, spatial_error
 

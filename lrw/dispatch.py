@@ -4,7 +4,7 @@ A call costs hundreds of microseconds where the one before has used all of the c
 is cold then. So what was checked, chosen and found for tensors of one form is kept with the weights, as one function.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor
 from torch._functorch import eager_transforms
 from torch.autograd import forward_ad
 
-from lrw import operators
+from lrw import activations, blocks, checks, operators
+from lrw.activations import compute_dtype
 from lrw.backends import Prepared
-from lrw.geometry import Layer
-from lrw.operators import check_forward, compute_dtype
-from lrw.unchanged import PLAIN, Derived, is_plain
-from lrw_kernels.winograd import Block
+from lrw.geometry import GroupedLayer, Layer
+from lrw.operators import check_forward
+from lrw.unchanged import PLAIN, Derived, listened
 
 
 class Call(NamedTuple):
@@ -41,7 +41,7 @@ _SHORT: Derived[_Short] = Derived()
 
 def again(call: Call) -> Tensor | None:
     """The result, if a call like this one has come before, with weights that are what they were."""
-    if torch.compiler.is_compiling() or not _is_quiet(call):
+    if torch.compiler.is_compiling() or not _is_quiet(call[:4]):
         return None
     key = _key(call)
     short = None if key is None else _SHORT.find(call.weights, key)
@@ -50,19 +50,19 @@ def again(call: Call) -> Tensor | None:
 
 def convolve(call: Call, u: Tensor, layer: Layer, *, relu: bool, backend: str, name: str) -> Tensor:
     """What `call` asks for: its weights, `name` to who passed them, are u [K, Cin, Cout] in the domain of `layer`."""
-    x, u, bias, residual = _autocast(call.x, u, call.bias, call.residual)
+    x, (u,), bias, residual = _autocast(call.x, [u], call.bias, call.residual)
     check_forward(x, u, bias, residual, layer, name)
     if layer.rectified:
         return _finish(operators.rectified_forward(x, u, bias, layer, backend), residual, relu)
     arguments = (layer.tile, layer.padding, layer.kept, layer.fixed, backend)
     tensors = [t for t in (x, u, bias, residual) if t is not None]
     if has_tangent(tensors):
-        y = _forward_mode(x, u, arguments)
-        return _finish(y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1), residual, relu)
+        y = _forward_mode(x, [u], lambda x, u: torch.ops.lrw.winograd_forward(x, u[0], None, None, False, *arguments))
+        return _finish(_biased(y, bias), residual, relu)
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         y = torch.ops.lrw.winograd_forward(x, u, bias, None, False, *arguments)
         return _finish(y, residual, relu)
-    if torch.compiler.is_compiling() or not _is_quiet(call):
+    if torch.compiler.is_compiling() or not _is_quiet(call[:4]):
         return torch.ops.lrw.winograd_forward(x, u, bias, residual, relu, *arguments)
 
     def shorten() -> _Short:
@@ -78,38 +78,35 @@ def convolve(call: Call, u: Tensor, layer: Layer, *, relu: bool, backend: str, n
 
 
 def convolve_blocks(
-    x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, layer: Layer, blocks: tuple[Block, ...], backend: str
-) -> Tensor | None:
-    """One pass over blocks of output channels, with kept positions among the layer's; None where there is no such way.
-
-    That is where gradients are wanted, too, and for arguments that are not as they should be: block by block they are
-    computed, or refused.
-    """
-    if torch.compiler.is_compiling() or layer.rectified:
-        return None
-    if not all(_is_quiet(Call(x, u, bias, None, None, ())) for u in weights):
-        return None
-    parameters, dtypes = [*weights, *([] if bias is None else [bias])], (x.dtype, compute_dtype(x.dtype))
-    if x.dim() != 5 or x.numel() == 0 or not all(t.dtype in dtypes for t in parameters):
-        return None
-    shapes = [(len(kept), x.shape[1], channels) for channels, kept in blocks]
-    outputs = sum(channels for channels, _ in blocks)
-    if [tuple(u.shape) for u in weights] != shapes or not (bias is None or tuple(bias.shape) == (outputs,)):
-        return None
-    some = min(layer.output_size(x.shape[2:])) > 0
-    return operators.forward_blocks(x, weights, bias, layer, blocks, backend) if some else None
+    x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, layer: GroupedLayer, backend: str
+) -> Tensor:
+    """What blocks of output channels with weights [K_i, Cin, channels_i] make of x, which may be anything."""
+    arguments = (layer.tile, layer.padding, layer.channels, layer.counts, layer.kept, backend)
+    if not layer.rectified and not torch.compiler.is_compiling() and _is_quiet([x, *weights, bias]):
+        return blocks.forward(x, weights, bias, *arguments)
+    checks.check_activation(x, None)
+    x, weights, bias, _ = _autocast(x, weights, bias, None)
+    if layer.rectified:
+        return blocks.rectified_forward(x, weights, bias, layer, backend)
+    if has_tangent([t for t in (x, *weights, bias) if t is not None]):
+        y = _forward_mode(x, weights, lambda x, u: torch.ops.lrw.winograd_blocks_forward(x, u, None, *arguments))
+        return _biased(y, bias)
+    return torch.ops.lrw.winograd_blocks_forward(x, weights, bias, *arguments)
 
 
-def _is_quiet(call: Call) -> bool:
+def _is_quiet(tensors: Sequence[Tensor | None]) -> bool:
     """Whether numbers in host memory are all there is: nothing differentiates, traces, transforms or casts."""
-    x, weights, bias, residual, *_ = call
-    tensors = [x, weights] + [t for t in (bias, residual) if t is not None]
     watched = torch.is_grad_enabled()
     for t in tensors:
-        if type(t) not in PLAIN or not t.is_cpu or t.layout is not torch.strided or (watched and t.requires_grad):
+        if t is None:
+            continue
+        if type(t) not in PLAIN or not t.is_cpu or t.layout is not torch.strided or t.is_neg():
             return False
-    differentiating = forward_ad._current_level >= 0 or eager_transforms.JVP_NESTING > 0
-    return is_plain(*tensors) and not differentiating and not torch.is_autocast_enabled("cpu")
+        if watched and t.requires_grad:
+            return False
+    if forward_ad._current_level >= 0 or eager_transforms.JVP_NESTING > 0:
+        return False
+    return not (listened() or torch.is_autocast_enabled("cpu"))
 
 
 def _key(call: Call) -> Hashable | None:
@@ -131,6 +128,10 @@ def _exactly(value: Any) -> Any:
     return tuple(map(_exactly, value)) if isinstance(value, list | tuple) else (type(value), value)
 
 
+def _biased(y: Tensor, bias: Tensor | None) -> Tensor:
+    return y if bias is None else y + bias.to(y.dtype).view(1, -1, 1, 1, 1)
+
+
 def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
     y = y if residual is None else y + residual
     return torch.relu(y) if relu else y
@@ -146,28 +147,28 @@ def has_tangent(tensors: Sequence[Tensor]) -> bool:
     return any(forward_ad.unpack_dual(t).tangent is not None for t in tensors)
 
 
-def _forward_mode(x: Tensor, u: Tensor, arguments: tuple[Any, ...]) -> Tensor:
+def _forward_mode(
+    x: Tensor, weights: Sequence[Tensor], product: Callable[[Tensor, Sequence[Tensor]], Tensor]
+) -> Tensor:
     """Dual numbers by the product rule; a registered operator alone would drop the tangents silently."""
-    (x, dx), (u, du) = forward_ad.unpack_dual(x), forward_ad.unpack_dual(u)
-
-    def forward(x: Tensor, u: Tensor) -> Tensor:
-        return torch.ops.lrw.winograd_forward(x, u, None, None, False, *arguments)
-
-    parts = [forward(dx, u)] if dx is not None else []
-    parts += [forward(x, du)] if du is not None else []
-    y = forward(x, u)
+    (x, dx), (weights, tangents) = forward_ad.unpack_dual(x), zip(*map(forward_ad.unpack_dual, weights), strict=True)
+    parts = [] if dx is None else [product(dx, weights)]
+    if any(du is not None for du in tangents):
+        moved = [torch.zeros_like(u) if du is None else du for u, du in zip(weights, tangents, strict=True)]
+        parts.append(product(x, moved))
+    y = product(x, weights)
     return forward_ad.make_dual(y, sum(parts[1:], start=parts[0])) if parts else y
 
 
 def _autocast(
-    x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, residual: Tensor | None
+) -> tuple[Tensor, Sequence[Tensor], Tensor | None, Tensor | None]:
     """Under autocast, bring activations to one dtype: the device's, but float32 on the CPU, where half saves no time
     here. Weights and bias of float32 stay that: a backend rounds them on its way, and their gradients never are."""
-    if not operators.autocasts(x.device) or x.dtype == torch.float64:
-        return x, u, bias, residual
+    if not activations.autocasts(x.device) or x.dtype == torch.float64:
+        return x, weights, bias, residual
     dtype = torch.float32 if x.is_cpu else torch.get_autocast_dtype(x.device.type)
     wide = (dtype, compute_dtype(dtype))
-    u = u if u.dtype in wide else u.to(dtype)
+    weights = [u if u.dtype in wide else u.to(dtype) for u in weights]
     bias = bias if bias is None or bias.dtype in wide else bias.to(dtype)
-    return x.to(dtype), u, bias, None if residual is None else residual.to(dtype)
+    return x.to(dtype), weights, bias, None if residual is None else residual.to(dtype)

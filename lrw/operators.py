@@ -6,101 +6,25 @@ forward operator also adds a bias, and for inference a residual, and applies ReL
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from itertools import accumulate, pairwise
-from operator import mul
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lrw import backends, checks
+from lrw.activations import compute_dtype, formatted, inner, is_channels_last, outer, owned, unwritten, without_autocast
 from lrw.backends import composed
 from lrw.backends.epilogue import Epilogue
 from lrw.geometry import Geometry, Layer, geometry
-from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
 _LAYER = "str tile, int[] padding, int[]? kept, bool fixed, str backend"
 
 
-def compute_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype products are formed in: float32 for half precision, else the tensor's own."""
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which tensor operations on `device` keep their dtypes."""
-    return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()
-
-
-def autocasts(device: torch.device) -> bool:
-    """Whether autocast is on for tensors on `device`; meta has none.
-
-    torch 2.11 compiles no function that asks `torch.amp.is_autocast_available`.
-    """
-    return device.type != "meta" and torch.is_autocast_enabled(device.type)
-
-
 def _geometry(tile: str, padding: Sequence[int], kept: Sequence[int] | None, fixed: bool) -> Geometry:
     d, h, w = padding
     return geometry(tile, (d, h, w), None if kept is None else tuple(kept), fixed)
-
-
-def memory_format(x: Tensor) -> torch.memory_format:
-    """The memory format of an activation, for what is computed of it."""
-    return torch.channels_last_3d if _channels_last(x) else torch.contiguous_format
-
-
-def _channels_last(x: Tensor) -> bool:
-    if not x.is_contiguous(memory_format=torch.channels_last_3d):
-        return False
-    return not x.is_contiguous() or _strides_are_channels_last(x)
-
-
-def _strides_are_channels_last(x: Tensor) -> bool:
-    """torch's own rule (c10's is_channels_last_strides_3d), which tells where one channel or one pixel lies both ways.
-
-    `x.to(memory_format=torch.channels_last_3d)` gives such strides, a contiguous tensor never has them.
-    """
-    sizes, strides = x.shape, x.stride()
-    if 0 in sizes or strides[1] == 0 or strides[2] * sizes[2] == strides[1]:
-        return False
-    return all(strides[outer] >= strides[inner] * sizes[inner] for inner, outer in pairwise((1, 4, 3, 2, 0)))
-
-
-def _inner(x: Tensor) -> Tensor:
-    """[N, C, D, H, W] as the backends' [N, D, H, W, C]."""
-    return x.permute(0, 2, 3, 4, 1)
-
-
-def _outer(y: Tensor, like: Tensor) -> Tensor:
-    """Back to [N, C, D, H, W], in the dtype and memory format of `like`."""
-    y = y if y.dtype == like.dtype else y.to(like.dtype)
-    if _channels_last(like):
-        return _plain(y.contiguous()).permute(0, 4, 1, 2, 3)
-    return _plain(y.permute(0, 4, 1, 2, 3).contiguous())
-
-
-def _plain(y: Tensor) -> Tensor:
-    """Contiguous `y` with the strides of its shape: on axes of length one others may do, but they tell the layout."""
-    if 1 not in y.shape:
-        return y
-    strides = tuple(accumulate(reversed(y.shape[1:]), mul, initial=1))[::-1]
-    return y if y.stride() == strides else y.reshape(-1).view(y.shape)
-
-
-def _owned(y: Tensor) -> Tensor:
-    """`y` as a tensor in its own right: in-place operations on what a module returns must not meet a view (FSDP)."""
-    if not y._is_view():
-        return y
-    form = (y.storage_offset(), y.size(), y.stride())
-    return torch.empty(0, dtype=y.dtype, device=y.device).set_(y.untyped_storage(), *form)
-
-
-def _empty(like: Tensor, shape: Sequence[Any]) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format(like))
 
 
 def check_forward(x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None, layer: Layer, name: str) -> None:
@@ -152,18 +76,9 @@ def forward(
     run, layer = backends.backend(backend, x.device, x.dtype), _geometry(tile, padding, kept, fixed)
     check_forward(x, u, bias, residual, layer.arguments, "u")
     checks.check_memory(input=x, u=u, bias=bias, residual=residual)
-    epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
+    epilogue = Epilogue(bias, None if residual is None else inner(residual), relu)
     with without_autocast(x.device):
-        return _owned(_outer(run.forward(_inner(x), u, layer, epilogue), x))
-
-
-def forward_blocks(
-    x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, layer: Layer, blocks: tuple[Block, ...], backend: str
-) -> Tensor | None:
-    """Blocks of output channels in one pass, for tensors that need no dispatch; None where a backend has none."""
-    run = backends.backend(backend, x.device, x.dtype)
-    y = run.forward_blocks(_inner(x), weights, bias, _geometry(layer.tile, layer.padding, layer.kept, True), blocks)
-    return None if y is None else _owned(_outer(y, x))
+        return owned(outer(run.forward(inner(x), u, layer, epilogue), x))
 
 
 def rectified_forward(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, backend: str) -> Tensor:
@@ -171,11 +86,16 @@ def rectified_forward(x: Tensor, u: Tensor, bias: Tensor | None, layer: Layer, b
 
     Raises ValueError for backends other than "auto" and "torch".
     """
-    if backend not in ("auto", "torch"):
-        raise ValueError(f"backend: {backend!r} computes no Winograd-ReLU layers; accepted are auto, torch")
+    check_rectifying(backend)
     rectified = replace(_geometry(layer.tile, layer.padding, layer.kept, layer.fixed), rectified=True)
     with without_autocast(x.device):
-        return _outer(composed.forward(_inner(x), u, rectified, Epilogue(bias)), x)
+        return outer(composed.forward(inner(x), u, rectified, Epilogue(bias)), x)
+
+
+def check_rectifying(backend: str) -> None:
+    """Raises ValueError for backends that compute no Winograd-ReLU layers."""
+    if backend not in ("auto", "torch"):
+        raise ValueError(f"backend: {backend!r} computes no Winograd-ReLU layers; accepted are auto, torch")
 
 
 def prepare(
@@ -184,10 +104,11 @@ def prepare(
 ) -> backends.Prepared:  # fmt: skip
     """`forward` as a function of the tensors, for those of these forms and for U as it is now."""
     layer = (tile, padding, kept, fixed, backend)
-    if _channels_last(x):
-        epilogue = Epilogue(bias, None if residual is None else _inner(residual), relu)
-        run = backends.backend(backend, x.device, x.dtype)
-        prepared = run.prepare(_inner(x), u, _geometry(tile, padding, kept, fixed), epilogue)
+    if is_channels_last(x):
+        epilogue = Epilogue(bias, None if residual is None else inner(residual), relu)
+        more = backends.further(backends.backend(backend, x.device, x.dtype))
+        known = _geometry(tile, padding, kept, fixed)
+        prepared = None if more is None else more.prepare(inner(x), u, known, epilogue)
         if prepared is not None:
             return prepared
     return lambda x, u, bias, residual: forward(x, u, bias, residual, relu, *layer)
@@ -201,7 +122,7 @@ def _input_grad_op(
     d, h, w = _check_input_grad(dy, u, input_size, layer.arguments)
     checks.check_memory(dy=dy, u=u)
     with without_autocast(dy.device):
-        return _owned(_outer(run.input_grad(_inner(dy), u, layer, (d, h, w)), dy))
+        return owned(outer(run.input_grad(inner(dy), u, layer, (d, h, w)), dy))
 
 
 def _weight_grad_op(
@@ -211,7 +132,7 @@ def _weight_grad_op(
     _check_weight_grad(x, dy, layer.arguments)
     checks.check_memory(x=x, dy=dy)
     with without_autocast(x.device):
-        return run.weight_grad(_inner(x), _inner(dy), layer).contiguous()  # wide; autograd brings it to u's dtype
+        return run.weight_grad(inner(x), inner(dy), layer).contiguous()  # wide; autograd brings it to u's dtype
 
 
 def _forward_fake(
@@ -220,7 +141,7 @@ def _forward_fake(
 ) -> Tensor:  # fmt: skip
     layer = _geometry(tile, padding, kept, fixed).arguments
     check_forward(x, u, bias, residual, layer, "u")
-    return _empty(x, (x.shape[0], u.shape[2], *layer.output_size(x.shape[2:])))
+    return unwritten(x, (x.shape[0], u.shape[2], *layer.output_size(x.shape[2:])))
 
 
 def _input_grad_fake(
@@ -228,7 +149,7 @@ def _input_grad_fake(
     tile: str, padding: list[int], kept: list[int] | None, fixed: bool, backend: str,
 ) -> Tensor:  # fmt: skip
     size = _check_input_grad(dy, u, input_size, _geometry(tile, padding, kept, fixed).arguments)
-    return _empty(dy, (dy.shape[0], u.shape[1], *size))
+    return unwritten(dy, (dy.shape[0], u.shape[1], *size))
 
 
 def _weight_grad_fake(
@@ -249,7 +170,7 @@ def _forward_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _forward_backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
     x, u = ctx.saved_tensors
-    dy = dy if _channels_last(dy) == _channels_last(x) else _outer(_inner(dy), x)  # and dx follows
+    dy = formatted(dy, x)  # and dx follows
     ops = torch.ops.lrw
     dx = ops.winograd_input_grad(dy, u, x.shape[2:], *ctx.layer) if ctx.needs_input_grad[0] else None
     du = ops.winograd_weight_grad(x, dy, *ctx.layer) if ctx.needs_input_grad[1] else None
@@ -283,13 +204,15 @@ def _weight_grad_backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return dx, d_dy, *(None,) * 5
 
 
-def _register(
+def register(
     signature: str,
     run: Callable[..., Tensor],
     fake: Callable[..., Tensor],
     context: Callable[..., None],
-    backward: Callable[..., tuple[Tensor | None, ...]],
+    backward: Callable[..., tuple[Any, ...]],
 ) -> None:
+    """Make the operator known to torch: `run` computes it on every device, `fake` gives its shape, and `backward` of
+    what `context` keeps its gradients."""
     name = "lrw::" + signature.partition("(")[0]
     torch.library.define(name, signature.removeprefix(name.removeprefix("lrw::")), tags=[torch.Tag.pt2_compliant_tag])
     torch.library.impl(name, "default", run)
@@ -297,9 +220,9 @@ def _register(
     torch.library.register_autograd(name, backward, setup_context=context)
 
 
-_register(f"winograd_forward(Tensor x, Tensor u, Tensor? bias, Tensor? residual, bool relu, {_LAYER}) -> Tensor",
+register(f"winograd_forward(Tensor x, Tensor u, Tensor? bias, Tensor? residual, bool relu, {_LAYER}) -> Tensor",
           forward, _forward_fake, _forward_context, _forward_backward)  # fmt: skip
-_register(f"winograd_input_grad(Tensor dy, Tensor u, SymInt[] input_size, {_LAYER}) -> Tensor",
+register(f"winograd_input_grad(Tensor dy, Tensor u, SymInt[] input_size, {_LAYER}) -> Tensor",
           _input_grad_op, _input_grad_fake, _input_grad_context, _input_grad_backward)  # fmt: skip
-_register(f"winograd_weight_grad(Tensor x, Tensor dy, {_LAYER}) -> Tensor",
+register(f"winograd_weight_grad(Tensor x, Tensor dy, {_LAYER}) -> Tensor",
           _weight_grad_op, _weight_grad_fake, _weight_grad_context, _weight_grad_backward)  # fmt: skip

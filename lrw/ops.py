@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrw import backends, checks
+from lrw.activations import autocasts, compute_dtype, memory_format, without_autocast
 from lrw.dispatch import Call, again, convolve, has_tangent
 from lrw.geometry import Geometry, Layer
-from lrw.operators import autocasts, compute_dtype, memory_format, without_autocast
 from lrw.unchanged import Derived, trust_tensor
 from lrw_kernels.triton.precision import of_convolutions
 from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions

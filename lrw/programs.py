@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lrw.backends.layouts import channels_first, channels_last, empty
-from lrw.export.trace import trace
 from lrw.layers import evaluating
+from lrw.trace import trace
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import Machine, host
 from lrw_kernels.program.assemble import assemble

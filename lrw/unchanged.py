@@ -23,6 +23,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 Value = TypeVar("Value")
 PLAIN = (Tensor, nn.Parameter)  # no subclasses, which may mean anything
+_EARLY = torch._C.DispatchKey.PreDispatch  # included while modes listen before autograd
 SMALL = 1 << 15  # bytes that are compared themselves
 MOST_VALUES, MOST_VIEWS = 256, 4096  # of a tensor, of a memory
 Place = tuple[int, Hashable]  # a storage's id, and the view of it
@@ -169,12 +170,15 @@ def _add(to: dict[Any, Any], key: Hashable, value: Any, most: int) -> None:
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Whether real tensors hold numbers and nothing listens to what is done with them: no tracer, no transform."""
+    """Whether real tensors hold numbers and nothing listens to what is done with them."""
+    return not listened() and all(type(t) in PLAIN and not (t.is_meta or t.is_neg()) for t in tensors)
+
+
+def listened() -> bool:
+    """Whether something listens to what is done with tensors: a mode, a tracer, a transform."""
     if _get_current_dispatch_mode() is not None or torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    if torch._C._get_tracing_state() is not None:
-        return False
-    return all(type(t) in PLAIN and not (t.is_meta or t.is_neg()) for t in tensors)
+        return True
+    return torch._C._get_tracing_state() is not None or torch._C._dispatch_tls_is_dispatch_key_included(_EARLY)
 
 
 def digest_of(tensor: Tensor) -> bytes:
@@ -196,6 +200,8 @@ def held_by(tensor: Tensor) -> bytes | None:
 
 def reach(tensor: Tensor) -> int:
     """Numbers from the first to the last that a tensor refers to."""
+    if tensor.is_contiguous():
+        return tensor.numel()
     return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 

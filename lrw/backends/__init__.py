@@ -1,7 +1,8 @@
 """The table of backends: who computes the three products of a Winograd layer.
 
-A backend is a module with `forward`, `input_grad`, `weight_grad` and `refusal` (see `Backend`). One asked for by name
-never falls back: it computes or raises. `"auto"` picks by device and dtype and `choose` says what and why.
+A backend is a module with four functions, `forward`, `input_grad`, `weight_grad` and `refusal` (see `Backend`); it may
+have two more (see `Further`). One asked for by name never falls back: it computes or raises. `"auto"` picks by device
+and dtype and `choose` says what and why.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor
 
+from lrw.backends.blocks import block_by_block
 from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
 from lrw_kernels.triton.precision import of_convolutions
@@ -28,16 +30,6 @@ class Backend(Protocol):
     def forward(self, x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Tensor:
         """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout], finished by the epilogue."""
 
-    def prepare(self, x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Prepared | None:
-        """`forward` for tensors of these forms and this U as it is now, but on [N, C, D, H, W]; None where that would
-        save nothing. It must not keep U alive."""
-
-    def forward_blocks(
-        self, x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, geometry: Geometry, blocks: tuple[Block, ...]
-    ) -> Tensor | None:
-        """`forward` for blocks of output channels that keep positions of their own, among the geometry's, with weights
-        of their own [K_i, Cin, channels_i]; None where that is no better than block by block."""
-
     def input_grad(self, dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
         """dX [N, D, H, W, Cin]."""
 
@@ -46,6 +38,20 @@ class Backend(Protocol):
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why this backend does not compute with tensors of `dtype` on `device`; None where it does."""
+
+
+class Further(Protocol):
+    """What a backend may have beside the four functions: both of these or neither."""
+
+    def prepare(self, x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Prepared | None:
+        """`forward` for tensors of these forms and this U as it is now, but on [N, C, D, H, W]; None where that would
+        save nothing. It must not keep U alive."""
+
+    def forward_blocks(
+        self, x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, geometry: Geometry, blocks: tuple[Block, ...]
+    ) -> Tensor:
+        """`forward` for blocks of output channels that keep positions of their own, among the geometry's, with weights
+        of their own [K_i, Cin, channels_i], in one pass over x that holds a sample at least."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,28 @@ def backend(name: str, device: torch.device, dtype: torch.dtype = torch.float32)
     if reason is not None:
         raise ValueError(f"backend: {name!r} {reason}")
     return module
+
+
+def further(run: Backend) -> Further | None:
+    """What `run` has beside the four functions of a backend; None where it has no more."""
+    return cast(Further, run) if hasattr(run, "forward_blocks") else None
+
+
+def forward_blocks(
+    run: Backend,
+    x: Tensor,
+    weights: Sequence[Tensor],
+    bias: Tensor | None,
+    geometry: Geometry,
+    blocks: tuple[Block, ...],
+) -> Tensor:
+    """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin], of one sample at least, and weights [K_i, Cin, channels_i] for
+    blocks of output channels that keep positions of their own, among the geometry's: in one pass where `run` has one.
+    """
+    more = further(run)
+    if more is not None:
+        return more.forward_blocks(x, weights, bias, geometry, blocks)
+    return block_by_block(run.forward, x, weights, bias, geometry, blocks)
 
 
 def _module(name: str) -> Backend:

@@ -45,14 +45,6 @@ def domain_input(x: Tensor, geometry: Geometry) -> Tensor:
     return torch.relu(v) if geometry.rectified else v
 
 
-def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> None:
-    """Nothing a later call could be spared."""
-
-
-def forward_blocks(x: Tensor, weights: object, bias: object, geometry: Geometry, blocks: object) -> None:
-    """Block by block is as good."""
-
-
 def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
     """dX [N, D, H, W, Cin]."""
     dy, u = widened(dy, u)

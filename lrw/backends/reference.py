@@ -24,14 +24,6 @@ def forward(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN
     return epilogue.apply(torch.from_numpy(y))
 
 
-def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> None:
-    """Nothing a later call could be spared."""
-
-
-def forward_blocks(x: Tensor, weights: object, bias: object, geometry: Geometry, blocks: object) -> None:
-    """Block by block is as good."""
-
-
 def input_grad(dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
     """dX [N, D, H, W, Cin]."""
     tile, padding, kept = _layer(geometry)

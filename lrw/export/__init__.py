@@ -3,6 +3,6 @@ compiles that, `compare` runs the outcome beside torch."""
 
 from lrw.export.check import compare
 from lrw.export.library import export
-from lrw.export.trace import trace
+from lrw.trace import trace
 
 __all__ = ["compare", "export", "trace"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lrw.export.trace import trace
 from lrw.ops import TileLike
+from lrw.trace import trace
 from lrw.version import __version__
 from lrw_kernels.aot.targets import find_target
 from lrw_kernels.winograd.cost import AUTO_OUTPUTS

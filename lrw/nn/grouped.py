@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from lrw.dispatch import convolve_blocks
-from lrw.geometry import Geometry
+from lrw.geometry import Geometry, GroupedLayer, union
 from lrw.nn.compressed import CompressedConv3d
 from lrw.nn.layer import WinogradLayer
 from lrw.nn.winograd import WinogradConv3d
-from lrw.ops import domain_conv3d
 from lrw_kernels.winograd import Block, kept_positions
 
 LEAST = 16  # output channels of a block worth products of its own: a vector
@@ -22,9 +21,8 @@ class GroupedConv3d(WinogradLayer):
     """Kept columns for each block of output channels: `blocks` (channels, kept), `weight[i]` [K_i, Cin, channels_i].
 
     The positions stand in `kept` [K_0 + K_1 + ...] (int64), those of the first block first. Made by `lrw.compress` of
-    layers pruned in blocks. Inference on a CPU is one pass with one input transform; else each block is computed as a
-    compressed layer of its own on the same input. A block without columns is its bias alone. The weights can be trained
-    further.
+    layers pruned in blocks. On a CPU the forward pass transforms its input once for all blocks. A block without columns
+    is its bias alone. The weights can be trained further.
     """
 
     kept_in = "kept"
@@ -36,7 +34,7 @@ class GroupedConv3d(WinogradLayer):
     ) -> None:  # fmt: skip
         self._blocks = tuple((channels, tuple(kept)) for channels, kept in blocks)
         outputs = sum(channels for channels, _ in self._blocks)
-        geometry = replace(geometry, kept=_union(self._blocks, geometry), fixed=True)
+        geometry = replace(geometry, kept=self._union(geometry), fixed=True)
         super().__init__(in_channels, outputs, geometry, bias=bias, backend=backend, **tensor)
         self.weight = nn.ParameterList(
             torch.zeros(len(kept), in_channels, channels, **tensor) for channels, kept in self._blocks
@@ -54,9 +52,14 @@ class GroupedConv3d(WinogradLayer):
     def take_kept(self) -> None:
         """Take each block's positions from `kept`. Raises ValueError where they are not the tile's, in rising order."""
         self._blocks = self._divided(self.kept)
-        self.geometry = replace(self._geometry, kept=_union(self._blocks, self._geometry))
-        parts = [replace(self._geometry, kept=kept) if kept else None for _, kept in self._blocks]
-        self._parts = [None if part is None else part.arguments for part in parts]
+        self.geometry = replace(self._geometry, kept=self._union(self._geometry))
+
+    def _union(self, geometry: Geometry) -> tuple[int, ...]:
+        return union((kept for _, kept in self._blocks), geometry.tile)
+
+    def _set_geometry(self, value: Geometry) -> None:
+        super()._set_geometry(value)
+        self._grouped = GroupedLayer.of(value, self._blocks)
 
     def _divided(self, kept: Tensor) -> tuple[Block, ...]:
         """`kept` by block. Raises ValueError as `take_kept` does."""
@@ -101,26 +104,8 @@ class GroupedConv3d(WinogradLayer):
     def forward(self, input: Tensor) -> Tensor:
         """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
         self._follow()
-        y = convolve_blocks(input, tuple(self.weight), self.bias, self._layer, self._blocks, self.backend)
-        return self._block_by_block(input) if y is None else y
-
-    def _block_by_block(self, input: Tensor) -> Tensor:
-        whole = self._checked_bias(self.weight[0])
-        biases = [None] * len(self._blocks) if whole is None else whole.split([n for n, _ in self._blocks])
-        parts = []
-        for part, u, bias in zip(self._parts, self.weight, biases, strict=True):
-            if part is not None:
-                parts.append(domain_conv3d(input, u, bias, part, self.backend))
-                continue
-            size = self._geometry.output_size(input.shape[2:])
-            empty = input.new_zeros(input.shape[0], u.shape[2], *size)
-            parts.append(empty if bias is None else empty + bias.to(empty.dtype).view(1, -1, 1, 1, 1))
-        return torch.cat(parts, dim=1)
-
-
-def _union(blocks: Sequence[Block], geometry: Geometry) -> tuple[int, ...]:
-    """The positions any block keeps."""
-    return kept_positions(sorted({p for _, kept in blocks for p in kept}), geometry.tile)
+        weights = tuple(self.weight)
+        return convolve_blocks(input, weights, self._checked_bias(weights[0]), self._grouped, self.backend)
 
 
 def compressed(layer: WinogradLayer) -> WinogradLayer:

@@ -55,6 +55,9 @@ class WinogradLayer(nn.Module):
 
     @geometry.setter
     def geometry(self, value: Geometry) -> None:
+        self._set_geometry(value)
+
+    def _set_geometry(self, value: Geometry) -> None:
         self._geometry = value
         self._layer = value.arguments
 

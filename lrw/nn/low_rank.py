@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from lrw import checks
+from lrw.activations import without_autocast
 from lrw.nn.winograd import WinogradConv3d
-from lrw.operators import without_autocast
 
 INITS = ("gc_zero", "gr_zero", "principal")
 

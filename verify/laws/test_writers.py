@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lrw
 from lrw import unchanged
-from lrw.export.trace import trace
 from lrw.nn import GroupedConv3d, WinogradConv3d, WinogradLayer
 from lrw.ops import winograd_conv3d, winograd_domain_conv3d
+from lrw.trace import trace
 from verify.unit.networks import assert_same
 
 CIN, COUT = 8, 32

@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 import lrw
-from lrw.export import trace
 from lrw.geometry import Geometry
 from lrw.nets import C3D, R3D18, UNet3D
+from lrw.trace import trace
 from lrw_kernels.aot import Artifacts, abi, build_network, missing_tools
 from lrw_kernels.aot.emulate import COMPILER, EMULATOR
 from lrw_kernels.network.graph import INPUT, Network, Node

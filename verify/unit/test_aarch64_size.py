@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrw.export import convolutions, trace
 from lrw.nets import C3D
+from lrw.trace import convolutions, trace
 from lrw_kernels.aot.abi import exported_symbols
 from lrw_kernels.aot.archive import archive
 from lrw_kernels.aot.code import Code

@@ -16,7 +16,9 @@ from torch.overrides import TorchFunctionMode
 
 import lrw
 from lrw.accelerate import PROGRAM
+from lrw.geometry import Geometry
 from lrw.nets import C3D, R3D18, UNet3D
+from lrw_kernels.winograd import Tile
 from verify.unit.traced_nets import settled
 
 accelerated = import_module("lrw.accelerate")  # the package has the function under that name
@@ -441,6 +443,21 @@ def test_pruned_networks_run_with_the_columns_they_have() -> None:
     net[3].mask[:8] = False
     assert same(fast, net) == PROGRAM
     assert same(lrw.accelerate(lrw.compress(net), X), net) == PROGRAM
+
+
+def test_blocks_of_output_channels_are_one_part_and_followed() -> None:
+    blocks = ((16, tuple(range(0, 64, 2))), (5, ()), (17, (1, 5, 9)))
+    net = nn.Sequential(lrw.GroupedConv3d(X.shape[1], blocks, Geometry(Tile.of(2), (1, 1, 1)), bias=True), nn.ReLU())
+    with torch.no_grad():
+        for p in net.parameters():
+            p.normal_()
+    fast = lrw.accelerate(net.eval(), X)
+    assert same(fast, net) == PROGRAM
+    assert [part.name for part in fast.report.parts] == ["0"]
+    with torch.no_grad():
+        fast[0].weight[2].mul_(2)
+        net[0].weight[2].mul_(2)
+    assert same(fast, net) == PROGRAM
 
 
 @pytest.mark.parametrize(

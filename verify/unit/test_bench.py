@@ -5,7 +5,7 @@ import torch
 
 from bench import report, run, training
 from bench.layers import Layer
-from lrw.export.operators import TABLE
+from lrw.trace.table import TABLE
 from lrw_kernels.winograd import Tile
 
 SMALL = Layer("small", 4, 4, (6, 6, 6))

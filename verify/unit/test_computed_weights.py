@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
 
 import lrw
-from lrw.export import trace
 from lrw.pruning import NativePruner, SpatialPruner, keep_nonzero, prune_weights
+from lrw.trace import trace
 from verify.unit.networks import computed
 from verify.unit.small_nets import X, small_net
 

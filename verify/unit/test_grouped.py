@@ -1,5 +1,8 @@
 """Blocks of output channels in one pass: what block by block gives, on every path, and who takes which way."""
 
+from dataclasses import replace
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from lrw import backends
 from lrw.backends import cpu
 from lrw.geometry import Geometry
-from lrw.nn import GroupedConv3d, grouped
+from lrw.nn import GroupedConv3d
+from lrw.ops import domain_conv3d
 from lrw_kernels.cpu import conv, problem
 from lrw_kernels.program.layer import dense
 from lrw_kernels.program.layer import layer as program_of
@@ -48,20 +53,31 @@ def layer_of(blocks: list[Block], tile: Tile, cin: int, seed: int, *, bias: bool
 
 
 def in_one_pass(layer: GroupedConv3d, x: Tensor) -> Tensor:
-    """By the one pass, or not at all: with panels made for the call, made to be kept, and kept."""
-    weights = tuple(layer.weight)
-    first, second, third = (
-        grouped.convolve_blocks(x, weights, layer.bias, layer.geometry.arguments, layer.blocks, "cpu") for _ in range(3)
-    )
-    assert first is not None
+    """With panels made for the call, made to be kept, and kept."""
+    with patch.object(backends, "block_by_block", side_effect=AssertionError("not in one pass")):
+        first, second, third = (layer(x) for _ in range(3))
     assert torch.equal(first, second)
     assert torch.equal(first, third)
     return first
 
 
+def block_by_block(layer: GroupedConv3d, x: Tensor) -> Tensor:
+    """By compressed layers on the same input."""
+    parts, geometry = [], layer.geometry
+    biases = [None] * len(layer.blocks) if layer.bias is None else layer.bias.split([n for n, _ in layer.blocks])
+    for u, bias, (channels, kept) in zip(layer.weight, biases, layer.blocks, strict=True):
+        if kept:
+            parts.append(domain_conv3d(x, u, bias, replace(geometry, kept=kept).arguments, layer.backend))
+        else:
+            level = x.new_zeros(channels) if bias is None else bias
+            size = (len(x), channels, *geometry.output_size(x.shape[2:]))
+            parts.append(level.view(1, -1, 1, 1, 1).expand(size))
+    return torch.cat(parts, dim=1)
+
+
 def assert_right(layer: GroupedConv3d, y: Tensor, x: Tensor) -> None:
     """Against float64 block by block, within the bound of each block."""
-    exact = layer.double()._block_by_block(x.double())
+    exact = block_by_block(layer.double(), x.double())
     layer.to(x.dtype)
     at = 0
     for u, (channels, kept) in zip(layer.weight, layer.blocks, strict=True):
@@ -117,7 +133,7 @@ def test_other_dtypes_are_computed_too(dtype: torch.dtype) -> None:
     layer = layer_of([(16, (0, 5, 9)), (24, tuple(range(64)))], Tile.of(2), 8, 2).to(dtype)
     x = torch.randn(1, 8, 6, 6, 6).to(dtype)
     assert in_one_pass(layer, x).dtype == dtype
-    torch.testing.assert_close(in_one_pass(layer, x), layer._block_by_block(x))
+    torch.testing.assert_close(in_one_pass(layer, x), block_by_block(layer, x))
 
 
 def test_changed_weights_are_seen_in_any_block() -> None:
@@ -127,12 +143,12 @@ def test_changed_weights_are_seen_in_any_block() -> None:
     for u in layer.weight:
         u.mul_(2)
         after = layer(x)
-        torch.testing.assert_close(after, layer._block_by_block(x))
+        torch.testing.assert_close(after, block_by_block(layer, x))
         assert not torch.equal(after, before)
         before = after
 
 
-def test_gradients_and_other_backends_go_block_by_block() -> None:
+def test_gradients_other_backends_and_compiled_layers_give_the_same() -> None:
     layer = layer_of([(16, (0, 5, 9)), (24, (1, 5))], Tile.of(2), 8, 4)
     x = torch.randn(1, 8, 6, 6, 6)
     for _ in range(3):
@@ -186,3 +202,21 @@ def test_a_state_dict_that_is_refused_changes_nothing() -> None:
     with pytest.raises(ValueError, match="kept: positions must rise"):
         layer.load_state_dict(state)
     assert torch.equal(layer(x), before)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [([(16, ())], "kept: no position"), ([(16, (0, 64))], "kept: position 64 outside"), ([(16, (5, 3))], "must rise")],
+)
+def test_blocks_that_are_none_are_refused(blocks: list[Block], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GroupedConv3d(4, blocks, Geometry(Tile.of(2, 3), (1, 1, 1)), bias=True)
+
+
+def test_a_geometry_that_is_set_is_that_of_all_blocks() -> None:
+    layer = layer_of([(16, (0, 5, 9)), (24, (1, 5))], Tile.of(2), 8, 7)
+    x = torch.randn(1, 8, 6, 6, 6)
+    layer.backend, plain = "torch", layer(x)
+    layer.geometry = replace(layer.geometry, rectified=True)
+    assert not torch.allclose(layer(x), plain)
+    torch.testing.assert_close(layer(x), block_by_block(layer, x))

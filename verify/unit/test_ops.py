@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 from torch.library import opcheck
 
-from lrw import backends, dispatch, operators
+from lrw import activations, backends, dispatch
 from lrw.ops import transform_weight, winograd_conv3d, winograd_domain_conv3d
 from lrw_kernels.winograd import Tile, spatial_error
 
@@ -139,8 +139,8 @@ def test_what_lies_both_ways_is_what_torch_takes_it_for(shape: tuple[int, ...]) 
     for order in permutations(range(5)):
         x = torch.empty_permuted(shape, order)
         if x.is_contiguous() and x.is_contiguous(memory_format=last):
-            seen.add(operators.memory_format(x))
-            assert (operators.memory_format(x) == last) == (x.to(memory_format=last) is x)
+            seen.add(activations.memory_format(x))
+            assert (activations.memory_format(x) == last) == (x.to(memory_format=last) is x)
     assert torch.contiguous_format in seen
 
 
@@ -198,15 +198,15 @@ def test_autocast_brings_all_to_one_dtype() -> None:
 
 
 def test_autocast_of_a_gpu_rounds_activations_and_no_gradient_of_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operators, "autocasts", lambda _: True)
+    monkeypatch.setattr(activations, "autocasts", lambda _: True)
     monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: torch.bfloat16)
     x, u, bias = (torch.empty(size, device="meta") for size in (1, 2, 3))
-    cast = dispatch._autocast(x, u, bias, x)
-    assert [t.dtype for t in cast if t is not None] == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
-    assert cast[1] is u
-    half, wide, *_ = dispatch._autocast(x, u.half(), bias.double(), None)
+    narrow, (kept,), *cast = dispatch._autocast(x, [u], bias, x)
+    assert [t.dtype for t in (narrow, *cast) if t is not None] == [torch.bfloat16, torch.float32, torch.bfloat16]
+    assert kept is u
+    half, (wide,), *_ = dispatch._autocast(x, [u.half()], bias.double(), None)
     assert (half.dtype, wide.dtype) == (torch.bfloat16, torch.bfloat16)
-    assert dispatch._autocast(x.double(), u, None, None)[0].dtype == torch.float64
+    assert dispatch._autocast(x.double(), [u], None, None)[0].dtype == torch.float64
 
 
 @pytest.mark.parametrize("autocast", [False, True], ids=["plain", "autocast"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrw.export import fuse
+from lrw.trace import fuse
 from lrw_kernels.network.graph import INPUT, Network, Node
 from lrw_kernels.network.operators import (
     Add,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrw.export import trace
 from lrw.nets import C3D, R3D18, UNet3D
+from lrw.trace import trace
 from lrw_kernels.network.graph import Network
 from lrw_kernels.network.operators import Affine, Direct, Pointwise
 from lrw_kernels.winograd import Tile, cheapest_tile

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lrw.export import trace
-from lrw.export.operators import TABLE
-from lrw.export.site import Activation, Nodes, Site
-from lrw.export.trace import _arguments
+from lrw.trace import trace
+from lrw.trace.site import Activation, Nodes, Site
+from lrw.trace.table import TABLE
+from lrw.trace.walk import _arguments
 from lrw_kernels.network.graph import INPUT, Network
 from lrw_kernels.network.operators import FUNCTIONS as NAMES
 from lrw_kernels.network.operators import ChannelsFirst, Direct, Pool, Resample
@@ -28,9 +28,9 @@ def applied(target: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, 
     """What torch gives for one operator, [N, C, D, H, W], and the network of it alone."""
     expected = target(x, *args, **kwargs)
     expected = expected[0] if isinstance(expected, tuple) else expected
-    nodes, site = Nodes(), Activation(INPUT, tuple(x.shape))
+    nodes, site = Nodes(INPUT), Activation(INPUT, tuple(x.shape))
     arguments = _arguments(target, (site, *args), kwargs)
-    TABLE[target._schema.name](Site(nodes, "it", tuple(expected.shape), "auto", frozenset()), **arguments)
+    TABLE[target._schema.name](Site(nodes, "it", tuple(expected.shape), "auto"), **arguments)
     n, c, d, h, w = x.shape
     network = Network("net", (n, d, h, w, c), tuple(nodes))
     size = network.output.size

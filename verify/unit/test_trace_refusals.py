@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import lrw
-from lrw.export import trace
+from lrw.trace import trace
 from verify.unit.export_calls import ENVIRONMENT, ROOT
 
 X = torch.randn(2, 4, 4, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -238,7 +238,7 @@ def test_arguments_that_are_not_accepted(name: str) -> None:
 
 ALOUD = """
 import logging, sys, torch
-from lrw.export import trace
+from lrw.trace import trace
 from verify.unit.test_trace_refusals import Fn, X, data_dependent
 for net in (Fn(data_dependent), torch.nn.MaxPool3d(5)):
     try:

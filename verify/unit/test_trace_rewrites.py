@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lrw.export import trace
+from lrw.trace import trace
 from verify.tolerances import assert_close
 from verify.unit.networks import assert_same
 from verify.unit.traced_nets import volume

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from lrw.ops import TileLike
-from lrw_kernels.network.graph import INPUT, Node, Size
+from lrw_kernels.network.graph import Node, Size
 from lrw_kernels.network.operators import Array, Operator
 from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 from lrw_kernels.winograd.tile import Triple
@@ -42,22 +42,14 @@ Value = Tensor | Activation | None | tuple["Value", ...]
 
 
 class Nodes:
-    """The exported network so far."""
+    """The network so far, whose `inputs` have names of their own."""
 
-    def __init__(self) -> None:
-        self._nodes: dict[str, Node] = {}
-        self._names = {INPUT}
+    def __init__(self, *inputs: str) -> None:
+        self._nodes: list[Node] = []
+        self._names = set(inputs)
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(self._nodes.values())
-
-    def __getitem__(self, name: str) -> Node:
-        return self._nodes[name]
-
-    def take(self, name: str) -> Node:
-        """Remove the node called `name`, whose name is free again; returns it."""
-        self._names.remove(name)
-        return self._nodes.pop(name)
+        return iter(self._nodes)
 
     def name(self, wanted: str) -> str:
         """`wanted`, or what is nearest to it and not taken yet."""
@@ -70,20 +62,18 @@ class Nodes:
 
     def add(self, node: Node) -> None:
         """The next node."""
-        self._nodes[node.name] = node
+        self._nodes.append(node)
 
 
 @dataclass(frozen=True)
 class Site:
     """One call of an operator: the `name` its node gets, the `shape` torch gives its result, the `tile` convolutions
-    are to have, which nodes (`its_own`) nobody but this call reads, and how many outputs per axis (`most_outputs`) a
-    tile that is chosen here may have."""
+    are to have, and how many outputs per axis (`most_outputs`) a tile that is chosen here may have."""
 
     nodes: Nodes
     name: str
     shape: tuple[int, ...]
     tile: TileLike | str
-    its_own: frozenset[str]
     most_outputs: int = AUTO_OUTPUTS[-1]
 
     def add(self, operator: Operator, *inputs: Activation) -> Activation:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from lrw.export.site import Activation, Refused, Site, Value, three, volume
+from lrw.trace.site import Activation, Refused, Site, Value, three, volume
 from lrw_kernels.network.operators import Pool, Resample
 
 Kind = Literal["max", "mean"]

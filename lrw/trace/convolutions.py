@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
-from lrw.geometry import geometry
+from lrw.geometry import geometry, grouped_geometry
 from lrw.ops import transform_weight
-from lrw_kernels.network.operators import Array, Direct, Transposed, Winograd
+from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
+from lrw_kernels.network.operators import Direct, Transposed, Winograd
 from lrw_kernels.winograd import Tile, cheapest_tile, direct_cost, winograd_cost
 from lrw_kernels.winograd.tile import Triple, triple
 from lrw_kernels.winograd.transform import MAX_TAPS
@@ -86,39 +86,15 @@ def winograd_forward(
     return at.add(operator, source, *([] if residual is None else [activation(residual)]))
 
 
-def side_by_side(at: Site, parts: Sequence[Any]) -> Activation | None:
-    """One Winograd node for outputs of several that read the same and are read here only; None where they are not such.
-
-    A part that is the same number everywhere in a channel is a block without columns: that is how blocks of a grouped
-    layer come that keep none.
-    """
-    own = [p.name for p in parts if isinstance(p, Activation) and p.name in at.its_own]
-    nodes = [at.nodes[name] for name in own]
-    operators = [node.operator for node in nodes if isinstance(node.operator, Winograd)]
-    others = [p for p in parts if isinstance(p, Tensor)]
-    if not operators or len(operators) + len(others) != len(parts) or not all(is_level(t) for t in others):
-        return None
-    first = operators[0]
-    for node, operator in zip(nodes, operators, strict=True):
-        same = (operator.tile, operator.padding) == (first.tile, first.padding) and node.inputs == nodes[0].inputs
-        if not same or len(node.inputs) > 1 or operator.relu:
-            return None
-    pieces = [at.nodes.take(p.name).operator if isinstance(p, Activation) else _level(p, first) for p in parts]
-    whole = [piece for piece in pieces if isinstance(piece, Winograd)]
-    bias = np.concatenate([_bias(piece) for piece in whole])
-    merged = Winograd(
-        first.tile,
-        first.padding,
-        tuple(block for piece in whole for block in piece.blocks),
-        tuple(u for piece in whole for u in piece.weights),
-        bias if bias.any() else None,
-    )
-    return at.add(merged, Activation(nodes[0].inputs[0], at.shape))
-
-
-def _bias(operator: Winograd) -> Array:
-    channels = sum(n for n, _ in operator.blocks)
-    return np.zeros(channels, np.float32) if operator.bias is None else operator.bias
+def winograd_blocks_forward(
+    at: Site, x: Value, weights: Sequence[Value], bias: Value, tile: str, padding: Sequence[int],
+    channels: Sequence[int], counts: Sequence[int], kept: Sequence[int], backend: str,
+) -> Activation:  # fmt: skip
+    """As `lrw.winograd_forward`, for blocks of output channels with kept columns of their own: one node."""
+    source, _ = volume(x)
+    layer, blocks = grouped_geometry(tile, three(padding), tuple(channels), tuple(counts), tuple(kept))
+    own = tuple(array(constant(u, "weight")) for u in weights)
+    return at.add(Winograd(layer.tile, layer.padding, blocks, own, vector(bias, "bias")), source)
 
 
 def is_level(t: Tensor) -> bool:
@@ -134,18 +110,7 @@ def level(at: Site, t: Tensor, like: Activation) -> Activation:
     groups = gcd(inputs, outputs)
     zeros = np.zeros((1, 1, 1, inputs // groups, outputs), np.float32)
     here = replace(at, name=f"{at.name}.constant", shape=tuple(t.shape))
-    return here.add(Direct(zeros, _numbers(t), groups=groups), like)
-
-
-def _numbers(t: Tensor) -> Array:
-    return array(t.movedim(1, -1).flatten(0, -2)[0])
-
-
-def _level(t: Tensor, like: Winograd) -> Winograd:
-    """As a block without columns: its bias alone."""
-    values = _numbers(t)
-    none = np.zeros((0, like.weights[0].shape[1], len(values)), np.float32)
-    return Winograd(like.tile, like.padding, ((len(values), ()),), (none,), values)
+    return here.add(Direct(zeros, array(t.movedim(1, -1).flatten(0, -2)[0]), groups=groups), like)
 
 
 def linear(at: Site, x: Value, weight: Value, bias: Value) -> Activation:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lrw.export import convolutions, windows
-from lrw.export.site import Activation, Refused, Site, Value, activation, array, constant, size_of
+from lrw.trace import convolutions, windows
+from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, size_of
 from lrw_kernels.network.operators import Add, Affine, Array, ChannelsFirst, Concat, Normalise, Pointwise, Softmax
 
 Function = Callable[..., Value]
@@ -118,13 +118,12 @@ def _by_channel(source: object, values: object) -> Array:
 
 
 def cat(at: Site, tensors: Sequence[Value], dim: int) -> Activation:
-    """Along the channels, constants of one number a channel too; blocks of one Winograd layer become one node."""
+    """Along the channels, constants of one number a channel too."""
     if len(tensors) == 1:
         return activation(tensors[0])
     if dim % len(at.shape) != 1:
         raise Refused(f"dim {dim}; accepted is 1, the channels")
-    merged = convolutions.side_by_side(at, tensors)
-    return at.add(Concat(), *_parts(at, tensors)) if merged is None else merged
+    return at.add(Concat(), *_parts(at, tensors))
 
 
 def _parts(at: Site, tensors: Sequence[Value]) -> list[Activation]:
@@ -229,6 +228,7 @@ TABLE: dict[str, Function] = {
     "aten::conv3d": convolutions.conv3d,
     "aten::conv_transpose3d": convolutions.conv_transpose3d,
     "lrw::winograd_forward": convolutions.winograd_forward,
+    "lrw::winograd_blocks_forward": convolutions.winograd_blocks_forward,
     "aten::linear": convolutions.linear,
     "aten::addmm": convolutions.addmm,
     "aten::matmul": convolutions.matmul,

@@ -1,0 +1,5 @@
+"""From a torch network to the network of operators that kernels compute, as a library or in this process."""
+
+from lrw.trace.network import trace
+
+__all__ = ["trace"]

@@ -1,0 +1,75 @@
+"""What is walked: a graph of torch's operators with its constants, and the one that torch.export makes of a network."""
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind, OutputKind
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """A graph of operators that change none of their inputs, each node's `meta["val"]` the form of what it gives.
+
+    `constants` holds what nodes without an operator stand for (placeholders, attributes); the other placeholders are
+    the inputs. `outputs` are those of the graph that count: nodes, or values that depend on none. `modules` by path,
+    where the graph's nodes say which of them called the operator.
+    """
+
+    graph: fx.Graph
+    constants: Mapping[fx.Node, Tensor | None]
+    outputs: tuple[object, ...]
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[fx.Node, ...]:
+        """The placeholders that are no constants, in order."""
+        return tuple(node for node in self.graph.find_nodes(op="placeholder") if node not in self.constants)
+
+
+def exported(net: nn.Module, x: Tensor) -> Captured:
+    """`net`, called with x, as torch.export follows it: composite operators (linear, conv3d) whole.
+
+    Raises ValueError for what torch.export refuses, and for a network that changes its buffers.
+    """
+    with _silence():
+        try:
+            program = torch.export.export(net, (x.detach().clone(),), strict=False).run_decompositions({})
+        except Exception as error:  # of many classes, some private, or whatever the network raises
+            reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+            raise ValueError(f"net: torch.export cannot follow it: {type(error).__name__}: {reason.strip()}") from error
+    program.graph.eliminate_dead_code()
+    return _captured(program, net)
+
+
+def _captured(program: torch.export.ExportedProgram, net: nn.Module) -> Captured:
+    signature, graph = program.graph_signature, program.graph
+    changed = [str(spec.target) for spec in signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION]
+    if changed:
+        raise ValueError(f"net: changes its buffer {changed[0]} when called; accepted is a function of its input")
+    held: dict[Any, Any] = {**program.state_dict, **program.constants}
+    given = zip(graph.find_nodes(op="placeholder"), signature.input_specs, strict=True)
+    constants = {node: held.get(spec.target) for node, spec in given if spec.kind is not InputKind.USER_INPUT}
+    (returned,) = graph.find_nodes(op="output")
+    found = zip(returned.args[0], signature.output_specs, strict=True)
+    outputs = tuple(value for value, spec in found if spec.kind is OutputKind.USER_OUTPUT)
+    return Captured(graph, constants, outputs, dict(net.named_modules()))
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without what torch says of its own doings: warnings, lines of its loggers, graphs on stderr."""
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,99 @@
+"""From a torch network to the data structure of the kernels' one."""
+
+from dataclasses import fields
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrw import checks
+from lrw.layers import evaluating, named_layers
+from lrw.nn import WinogradLayer
+from lrw.ops import TileLike
+from lrw.trace.captured import Captured, exported
+from lrw.trace.fuse import fused, needed
+from lrw.trace.site import Activation
+from lrw.trace.walk import Walk, leaves
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.operators import Copy
+from lrw_kernels.winograd.cost import AUTO_OUTPUTS
+
+
+def trace(
+    net: nn.Module,
+    example_input: Tensor,
+    name: str = "net",
+    *,
+    tile: TileLike | str = "auto",
+    most_outputs: int = AUTO_OUTPUTS[-1],
+) -> Network:
+    """`net` in eval mode as a Network of `name` (a C identifier) for inputs of `example_input`'s sizes.
+
+    example_input [N, C, D, H, W] or [N, C], float32 on the CPU like the network; one tensor goes in, one comes out.
+    Convolutions that Winograd takes get the tile lrw itself would choose, of those with up to `most_outputs` per axis,
+    or `tile`; Winograd layers keep theirs. Batch norm, additions and ReLU are fused into the convolutions before them.
+    Nodes have the names of the modules they come from. `net` is not changed. Raises ValueError for arguments that are
+    not accepted, for what torch.export refuses (with its reason), and for operators that cannot be exported: all of
+    them, each with its place and shape.
+    """
+    _check(net, example_input)
+    if isinstance(tile, str) and tile != "auto":
+        raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
+    with torch.no_grad(), evaluating(net):
+        return network(exported(net, example_input), name, tile=tile, most_outputs=most_outputs)
+
+
+def network(
+    captured: Captured, name: str = "net", *, tile: TileLike | str = "auto", most_outputs: int = AUTO_OUTPUTS[-1]
+) -> Network:
+    """`captured`, of one input and one output, as a Network; the rest as in `trace`.
+
+    Raises ValueError for other numbers of inputs and outputs, and for operators that cannot be exported.
+    """
+    with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite is refused below
+        walk = Walk(captured, tile, most_outputs)
+        nodes = walk.nodes()
+        _check_single(walk.inputs, "go in")
+        _check_single(captured.outputs, "come out")
+        (given,), (output,) = walk.inputs, walk.outputs()
+        if output.name == INPUT:
+            output = Activation("output", output.shape)
+            nodes = (Node(output.name, Copy(), (INPUT,), output.size),)
+        nodes = fused(needed(nodes, output.name), given.size)
+    made = Network(name, given.size, nodes)
+    _check_finite(made)
+    return made
+
+
+def _check_single(tensors: tuple[object, ...], what: str) -> None:
+    if len(tensors) != 1:
+        raise ValueError(f"net: {len(tensors)} tensors {what}; accepted is one")
+
+
+def _check(net: nn.Module, x: Tensor) -> None:
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"net: a {type(net).__name__}; accepted is a torch network (nn.Module)")
+    checks.check_unwrapped(net)
+    if not isinstance(x, Tensor):
+        raise ValueError(f"example_input: a {type(x).__name__}; accepted is one tensor [N, C, D, H, W]")
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise ValueError(f"example_input: {x.dtype} on {x.device}; accepted is torch.float32 on the CPU")
+    if x.dim() not in (2, 5) or x.numel() == 0:
+        raise ValueError(f"example_input: shape {tuple(x.shape)}; accepted are [N, C, D, H, W] and [N, C], not empty")
+    for name, t in (*net.named_parameters(), *net.named_buffers()):
+        if t.is_floating_point() and (t.dtype != torch.float32 or t.device.type != "cpu"):
+            raise ValueError(f"net: {name} is {t.dtype} on {t.device}; accepted is torch.float32 on the CPU")
+        if not bool(torch.isfinite(t).all()):
+            raise ValueError(f"{name}: weights hold NaN or infinity; accepted are finite weights")
+    for name, layer in named_layers(net, WinogradLayer).items():
+        if layer.geometry.rectified:
+            raise ValueError(f"net: {name!r} is a Winograd-ReLU layer; this version exports layers without")
+
+
+def _check_finite(network: Network) -> None:
+    """Folding may have gone out of float32's range."""
+    for node in network.nodes:
+        for field in fields(node.operator):
+            for value in leaves(getattr(node.operator, field.name)):
+                if isinstance(value, np.ndarray) and not np.isfinite(value).all():
+                    raise ValueError(f"{node.name}: its folded {field.name} holds NaN or infinity")
