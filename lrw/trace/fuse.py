@@ -16,6 +16,7 @@ from lrw_kernels.network.operators import (
     Array,
     ChannelsFirst,
     Direct,
+    Normalise,
     Operator,
     Pointwise,
     Transposed,
@@ -28,7 +29,7 @@ Merge = Callable[[Node, Node], Operator | None]
 
 def fused(nodes: Nodes, input_size: Size) -> Nodes:
     """All passes, in the order in which one makes way for the next."""
-    return fold_flatten(fold_relu(fold_addition(fold_affine(nodes))), input_size)
+    return fold_flatten(fold_functions(fold_addition(fold_affine(nodes))), input_size)
 
 
 def needed(nodes: Nodes, output: str) -> Nodes:
@@ -51,9 +52,9 @@ def fold_addition(nodes: Nodes) -> Nodes:
     return _merged(nodes, _with_residual)
 
 
-def fold_relu(nodes: Nodes) -> Nodes:
-    """ReLU into convolutions, additions and affine maps."""
-    return _merged(nodes, _rectified)
+def fold_functions(nodes: Nodes) -> Nodes:
+    """ReLU into convolutions, additions and affine maps, any function into the norm before it."""
+    return _merged(nodes, _followed)
 
 
 def fold_flatten(nodes: Nodes, input_size: Size) -> Nodes:
@@ -129,8 +130,10 @@ def _with_residual(read: Node, node: Node) -> Operator | None:
     return None if first.relu or len(read.inputs) > 1 else replace(first, relu=addition.relu)
 
 
-def _rectified(read: Node, node: Node) -> Operator | None:
-    first = read.operator
+def _followed(read: Node, node: Node) -> Operator | None:
+    first, then = read.operator, node.operator
+    if isinstance(first, Normalise) and isinstance(then, Pointwise):
+        return None if first.after else replace(first, after=then)
     if node.operator != Pointwise("relu") or not isinstance(first, Winograd | Direct | Transposed | Add | Affine):
         return None
     return replace(first, relu=True)

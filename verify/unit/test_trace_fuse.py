@@ -15,6 +15,7 @@ from lrw_kernels.network.operators import (
     Array,
     ChannelsFirst,
     Direct,
+    Normalise,
     Operator,
     Pointwise,
     Pool,
@@ -116,15 +117,25 @@ def test_an_addition_stays_where_no_convolution_can_take_it() -> None:
 @pytest.mark.parametrize("make", [winograd, direct, transposed, affine, Add])
 def test_relu_folds_into_what_it_alone_reads(make: Callable[[], Operator]) -> None:
     inputs = (INPUT, INPUT) if make is Add else (INPUT,)
-    (node,) = assert_fused(fuse.fold_relu, chain(("a", make(), inputs), ("b", RELU, ("a",))), ["a"])
+    (node,) = assert_fused(fuse.fold_functions, chain(("a", make(), inputs), ("b", RELU, ("a",))), ["a"])
     assert node.operator.relu
 
 
 def test_relu_stays_elsewhere() -> None:
     shared = chain(("a", direct(), (INPUT,)), ("b", RELU, ("a",)), ("c", Add(), ("a", "b")))
-    assert_fused(fuse.fold_relu, shared, ["a", "b", "c"])
-    assert_fused(fuse.fold_relu, chain(("a", Pointwise("tanh"), (INPUT,)), ("b", RELU, ("a",))), ["a", "b"])
-    assert_fused(fuse.fold_relu, chain(("a", direct(), (INPUT,)), ("b", Pointwise("silu"), ("a",))), ["a", "b"])
+    assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
+    assert_fused(fuse.fold_functions, chain(("a", Pointwise("tanh"), (INPUT,)), ("b", RELU, ("a",))), ["a", "b"])
+    assert_fused(fuse.fold_functions, chain(("a", direct(), (INPUT,)), ("b", Pointwise("silu"), ("a",))), ["a", "b"])
+
+
+def test_a_function_folds_into_the_norm_it_alone_reads_and_only_one_does() -> None:
+    norm, leaky = Normalise(1, 1e-5, normal(4), normal(4)), Pointwise("leaky_relu", 0.1)
+    after = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Pointwise("tanh"), ("b",)))
+    first, last = assert_fused(fuse.fold_functions, after, ["a", "c"])
+    assert first.operator.after == leaky
+    assert last.inputs == ("a",)
+    shared = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Add(), ("a", "b")))
+    assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
 
 
 def linear(inputs: int, outputs: int) -> Direct:

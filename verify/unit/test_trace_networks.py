@@ -44,17 +44,17 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, int]]]
     "U-Net, instance norm": (
         instance_norm_unet,
         (1, 1, 8, 8, 12),
-        {"Winograd": 6, "Direct": 3, "Transposed": 2, "Normalise": 8, "Pointwise": 8, "Concat": 2, "Softmax": 1},
+        {"Winograd": 6, "Direct": 3, "Transposed": 2, "Normalise": 8, "Concat": 2, "Softmax": 1},
     ),
     "U-Net, GELU": (
         lambda: group_norm_unet(nn.GELU),
         (2, 1, 8, 8, 8),
-        {"Winograd": 6, "Direct": 5, "Resample": 2, "Normalise": 8, "Pointwise": 8, "Concat": 2, "Softmax": 1},
+        {"Winograd": 6, "Direct": 5, "Resample": 2, "Normalise": 8, "Concat": 2, "Softmax": 1},
     ),
     "U-Net, SiLU": (
         lambda: group_norm_unet(lambda: nn.SiLU(inplace=True)),
         (1, 1, 8, 8, 8),
-        {"Winograd": 6, "Direct": 5, "Resample": 2, "Normalise": 8, "Pointwise": 8, "Concat": 2, "Softmax": 1},
+        {"Winograd": 6, "Direct": 5, "Resample": 2, "Normalise": 8, "Concat": 2, "Softmax": 1},
     ),
 }
 
