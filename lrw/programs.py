@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from lrw.backends.layouts import channels_first, channels_last, empty
 from lrw.export.trace import trace
 from lrw.layers import evaluating
+from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import Machine, host
-from lrw_kernels.program.assemble import Program, assemble
+from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
+from lrw_kernels.program.program import Program
 
 BUILDING = threading.RLock()  # torch.export follows one network at a time
 
@@ -45,7 +47,7 @@ class NetworkProgram:
             raise ValueError("net: writes to its input; accepted is a network that leaves it as it was")
         self.program: Program = assemble(network, self._machine, threads)
         self._weights = placed(self.program)
-        self._idle = deque([Bound(self.program, self._weights)])
+        self._idle = deque([self._ready()])
 
     def run(self, x: Tensor, times: list[float] | None = None) -> Tensor:
         """The network's output for x, contiguous where x is, else channels last; appends to `times` the seconds of
@@ -55,14 +57,18 @@ class NetworkProgram:
         source = inner.contiguous()  # by name: an address keeps no tensor alive
         y = empty(self.program.output_size, torch.float32)
         try:
-            bound = self._idle.pop()
+            bound, buffers = ready = self._idle.pop()
         except IndexError:  # all are at work
-            bound = Bound(self.program, self._weights)
-        bound.run(source.data_ptr(), y.data_ptr(), threads, times)
-        self._idle.append(bound)
+            bound, buffers = ready = self._ready()
+        bound.run(buffers.address, (source.data_ptr(), y.data_ptr()), threads, times)
+        self._idle.append(ready)
         if len(self._shape) == 2:
             return y.view(self._shape)
         return channels_first(y, self._machine, threads) if x.is_contiguous() else y.permute(0, 4, 1, 2, 3)
+
+    def _ready(self) -> tuple[Bound, Memory]:
+        """What a run needs for itself."""
+        return Bound(self.program, self._weights), Memory.of(max(1, self.program.buffer_bytes))
 
     def seconds(self, x: Tensor, rounds: int) -> list[float]:
         """The least each operator of the program took, in their order."""

@@ -17,33 +17,45 @@ from lrw_kernels.cpu import conv, layout, library
 from lrw_kernels.cpu import problem as problems
 from lrw_kernels.cpu.digest import digest
 from lrw_kernels.cpu.micro import PEAK_STEPS
-from lrw_kernels.cpu.problem import Activations
+from lrw_kernels.cpu.records import Products
+from lrw_kernels.cpu.step import Job, Steps
+from lrw_kernels.program import layer as program
 
 PEAK_ITEMS = 64
 
 
 def problem(case: Layer, geometry: Geometry) -> problems.Problem:
-    """A problem of its own, not the one calls share: `stages` changes one."""
-    channels, workers = (case.cin, case.cout), torch.get_num_threads()
-    of = str(geometry.tile), geometry.padding, geometry.kept, geometry.fixed, 1, case.size, channels
-    return replace(problems.of(*of, "float32", host(), workers))
+    """What calls of the layer ask for."""
+    of = str(geometry.tile), geometry.padding, geometry.kept, geometry.fixed, 1, case.size, (case.cin, case.cout)
+    return problems.of(*of, "float32", host(), torch.get_num_threads())
 
 
 def stages(case: Layer, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, Callable[[], object]]:
     """The whole pass and the transforms alone, on ready buffers, and the digest of U by which panels are judged; x is
     channels_last_3d [1, C, D, H, W]."""
     y = torch.empty(1, case.cout, *case.size).to(memory_format=torch.channels_last_3d)
-    source, target = (_activations(t) for t in (x, y))
-    runs: dict[str, Callable[[], object]] = {}
-    for name in ("whole", "transforms"):
-        p = problem(case, geometry)
-        if name == "transforms":
-            conv.prepared(p, conv.FORWARD).products[0].positions = 0
-        panels = Memory.of(p.weight_bytes)
-        layout.pack(u.data_ptr(), panels.address, tuple(u.shape), p.machine, "float32", transposed=False, workers=1)
-        runs[name] = _run(p, source, panels, target, (x, y))
-    size, workers = u.numel() * u.element_size(), torch.get_num_threads()
-    return {**runs, "digest": lambda: digest(u.data_ptr(), size, workers)}
+    p = problem(case, geometry)
+    panels, size = Memory.of(p.weight_bytes), u.numel() * u.element_size()
+    layout.pack(u.data_ptr(), panels.address, tuple(u.shape), p.machine, "float32", transposed=False, workers=1)
+    made = program.steps(p, program.dense(p, conv.FORWARD))
+    whole, transforms = (program.Layer(of, p.threads) for of in (made, _without_products(made)))
+
+    def run(layer: program.Layer) -> Callable[[], None]:
+        return lambda: layer.run(x.data_ptr(), y.data_ptr(), 0, 0, panels.address)
+
+    digested = lambda: digest(u.data_ptr(), size, torch.get_num_threads())  # noqa: E731
+    return {"whole": run(whole), "transforms": run(transforms), "digest": digested}
+
+
+def _without_products(made: Steps) -> Steps:
+    """Only the transforms: of a pass by positions those steps, in one by tiles no positions to multiply at."""
+    left = [step for step in made.steps if not isinstance(step.job.record, Products)]
+    return replace(made, steps=tuple(step._replace(job=_multiplying_nothing(step.job)) for step in left))
+
+
+def _multiplying_nothing(job: Job) -> Job:
+    products: Any = job.refers.get("products")
+    return job.but(products=[each.but(positions=0) for each in products]) if products else job
 
 
 def peak() -> Callable[[], None]:
@@ -65,29 +77,15 @@ def figures(case: Layer, geometry: Geometry, times: Mapping[str, float], share: 
     whole, transforms, digesting = (times[f"{part} {share}"] for part in ("whole", "transforms", "digest"))
     flops = 2 * geometry.columns * prod(geometry.tile.grid(case.size)) * case.cin * case.cout
     rate, most = flops / (whole - transforms), _peak_flops() / times["peak"]
-    done = conv.prepared(problem(case, geometry), conv.FORWARD)
+    p = problem(case, geometry)
+    done = program.layer(p, program.dense(p, conv.FORWARD))
     return {
-        "path": done.plan.path,
+        "path": done.path,
         "kernels_ms": whole,
         "digest_ms": digesting,
         "transforms_ms": transforms,
         "gemm_gflops": rate / 1e6,
         "peak_gflops": most / 1e6,
         "of_peak": rate / most,
-        "scratch_mib": done.scratch / 2**20,
+        "scratch_mib": done.program.buffer_bytes / 2**20,
     }
-
-
-def _run(
-    p: problems.Problem, source: Activations, panels: Memory, target: Activations, alive: tuple[Tensor, Tensor]
-) -> Callable[[], None]:
-    def run() -> None:
-        conv.forward(p, source, panels.address, target)
-        assert alive
-
-    return run
-
-
-def _activations(t: Tensor) -> Activations:
-    n, _, d, h, w = (step * t.element_size() for step in t.stride())
-    return Activations(t.data_ptr(), (n, d, h, w))

@@ -6,7 +6,6 @@ transposed on the way in and out, by kernels too. Half precision is widened and 
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from math import prod
 
 import torch
 from torch import Tensor
@@ -19,6 +18,9 @@ from lrw.unchanged import Derived
 from lrw_kernels.codegen.arena import ARENA, Memory
 from lrw_kernels.codegen.machine import Machine, host, supported
 from lrw_kernels.cpu import conv, layout, problem
+from lrw_kernels.cpu.problem import Problem
+from lrw_kernels.cpu.step import Strides
+from lrw_kernels.program.layer import Form, dense, layer
 from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
@@ -45,9 +47,8 @@ def forward(
             None if epilogue.residual is None else channels_last(epilogue.residual, p.machine, p.threads).contiguous()
         )
         bias = None if epilogue.bias is None else _padded_bias(epilogue.bias, p)
-        added = problem.Epilogue(_address(bias), _address(residual), epilogue.relu)
         with _panels(u, p) as panels:
-            conv.forward(p, _activations(last), panels, _activations(y), added)
+            _run(p, conv.FORWARD, last, y, panels, bias=bias, residual=residual, relu=epilogue.relu)
     return _like(y, x, p)
 
 
@@ -56,26 +57,30 @@ def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN
     fitting = all(t is None or t.is_contiguous() for t in (x, epilogue.residual)) and x.numel() > 0
     p = _problem(x, _sizes(x), u.shape[1], u.shape[2], geometry, None)
     panels = _kept_panels(u, p, adjoint=False) if fitting else None
-    return None if panels is None else PreparedForward(p, panels, x.dtype, relu=epilogue.relu)
+    if panels is None:
+        return None
+    bias, residual = epilogue.bias is not None, epilogue.residual is not None
+    return PreparedForward(p, panels, x.dtype, bias=bias, residual=residual, relu=epilogue.relu)
 
 
 class PreparedForward:
     """The forward pass for channels-last activations of one form and one U: nothing is left to find but addresses."""
 
-    def __init__(self, p: problem.Problem, panels: Memory, dtype: torch.dtype, *, relu: bool) -> None:
-        self._pass, self._panels, self._dtype, self._relu = conv.prepared(p, conv.FORWARD), panels, dtype, relu
+    def __init__(
+        self, p: Problem, panels: Memory, dtype: torch.dtype, *, bias: bool, residual: bool, relu: bool
+    ) -> None:
+        self._problem, self._panels, self._dtype = p, panels, dtype
         self._shape = (p.batch, p.cout, *p.output_size)
-        self._strides, self._target = _last_strides(p.cout, p.output_size, dtype)
-        _, self._source = _last_strides(p.cin, p.input_size, dtype)
+        d, h, w = p.output_size
+        self._strides = (d * h * w * p.cout, 1, h * w * p.cout, w * p.cout, p.cout)
+        self._layer = layer(p, dense(p, conv.FORWARD, bias=bias, residual=residual, relu=relu))
 
     def __call__(self, x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
         """Y [N, Cout, D', H', W'] of x [N, Cin, D, H, W], both channels last; u is in panels already."""
         y = empty(self._shape, self._dtype, self._strides)
-        padded = None if bias is None else _padded_bias(bias, self._pass.problem)  # by name: addresses keep nothing
-        source = problem.Activations(x.data_ptr(), self._source)
-        target = problem.Activations(y.data_ptr(), self._target)
-        epilogue = problem.Epilogue(_address(padded), _address(residual), self._relu)
-        self._pass.run(source, target, (self._panels.address,), epilogue)
+        padded = None if bias is None else _padded_bias(bias, self._problem)  # by name: addresses keep nothing
+        addresses = x.data_ptr(), y.data_ptr(), _address(padded), _address(residual)
+        self._layer.run(*addresses, self._panels.address)
         return y
 
 
@@ -91,7 +96,7 @@ def forward_blocks(
     parts = zip(weights, p.parts, strict=True)
     with ExitStack() as stack:
         panels = [stack.enter_context(_panels(u, q)) if q.kept else 0 for u, (q, _) in parts]
-        conv.forward(p, _activations(last), panels, _activations(y), problem.Epilogue(_address(padded)))
+        _run(p, conv.FORWARD, last, y, *panels, bias=padded)
     return _like(y, x, p)
 
 
@@ -105,7 +110,7 @@ def input_grad(
     if dy.numel() > 0:
         last = channels_last(dy, p.machine, p.threads)  # by name: an address keeps no tensor alive
         with _panels(u, p, adjoint=True) as panels:
-            conv.input_grad(p, _activations(last), panels, _activations(dx))
+            _run(p, conv.INPUT_GRAD, last, dx, panels)
     return _like(dx, dy, p)
 
 
@@ -118,18 +123,15 @@ def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine |
     if x.shape[0] == 0:
         du.zero_()
     else:
-        last, d_last = (
-            channels_last(x, p.machine, p.threads),
-            channels_last(dy, p.machine, p.threads),
-        )  # by name: an address keeps no tensor alive
-        conv.weight_grad(p, _activations(last), _activations(d_last), du.data_ptr())
+        last, d_last = (channels_last(t, p.machine, p.threads) for t in (x, dy))  # by name: addresses keep nothing
+        _run(p, conv.WEIGHT_GRAD, last, d_last, du.data_ptr())
     return du[:, : p.cin, : p.cout]
 
 
 def _problem(
     activations: Tensor, input_size: Triple, cin: int, cout: int, geometry: Geometry, machine: Machine | None,
     blocks: tuple[Block, ...] | None = None,
-) -> problem.Problem:  # fmt: skip
+) -> Problem:  # fmt: skip
     return problem.of(
         str(geometry.tile),
         geometry.padding,
@@ -149,7 +151,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _element(p: problem.Problem) -> torch.dtype:
+def _element(p: Problem) -> torch.dtype:
     return torch.float64 if p.element == "float64" else torch.float32
 
 
@@ -158,7 +160,7 @@ def _sizes(x: Tensor) -> Triple:
 
 
 @contextmanager
-def _panels(u: Tensor, p: problem.Problem, *, adjoint: bool = False) -> Iterator[int]:
+def _panels(u: Tensor, p: Problem, *, adjoint: bool = False) -> Iterator[int]:
     """The address of U, or of U^T, in panels: in those that are kept, or in some for now."""
     kept = _kept_panels(u, p, adjoint=adjoint)
     if kept is not None:
@@ -171,18 +173,18 @@ def _panels(u: Tensor, p: problem.Problem, *, adjoint: bool = False) -> Iterator
         yield _pack(u, p, panels, adjoint=adjoint).address
 
 
-def _kept_panels(u: Tensor, p: problem.Problem, *, adjoint: bool) -> Memory | None:
+def _kept_panels(u: Tensor, p: Problem, *, adjoint: bool) -> Memory | None:
     size = p.adjoint_weight_bytes if adjoint else p.weight_bytes
     return PANELS.get(u, (p.machine, p.element, adjoint), lambda: _pack(u, p, Memory.of(size), adjoint=adjoint))
 
 
-def _pack(u: Tensor, p: problem.Problem, panels: Memory, *, adjoint: bool) -> Memory:
+def _pack(u: Tensor, p: Problem, panels: Memory, *, adjoint: bool) -> Memory:
     wide, shape = u.detach().to(_element(p)).contiguous(), (u.shape[0], u.shape[1], u.shape[2])
     layout.pack(wide.data_ptr(), panels.address, shape, p.machine, p.element, transposed=adjoint, workers=p.threads)
     return panels
 
 
-def _like(y: Tensor, x: Tensor, p: problem.Problem) -> Tensor:
+def _like(y: Tensor, x: Tensor, p: Problem) -> Tensor:
     """y [N, D, H, W, C], in memory with channels first where those of x came so."""
     came_first = x.permute(0, 4, 1, 2, 3).is_contiguous()  # as one channel does that also lies last
     if (has_last(x) and not came_first) or KINDS[x.dtype] != p.element or y.numel() == 0:
@@ -190,14 +192,7 @@ def _like(y: Tensor, x: Tensor, p: problem.Problem) -> Tensor:
     return channels_first(y, p.machine, p.threads).permute(0, 2, 3, 4, 1)
 
 
-def _last_strides(channels: int, size: Triple, dtype: torch.dtype) -> tuple[Sequence[int], tuple[int, int, int, int]]:
-    """The strides of channels-last [N, C, D, H, W], and those of N, D, H and W in bytes."""
-    _, h, w = size
-    n, d, h, w = prod(size) * channels, h * w * channels, w * channels, channels
-    return (n, 1, d, h, w), (n * dtype.itemsize, d * dtype.itemsize, h * dtype.itemsize, w * dtype.itemsize)
-
-
-def _padded_bias(bias: Tensor, p: problem.Problem, more: int = 0) -> Tensor:
+def _padded_bias(bias: Tensor, p: Problem, more: int = 0) -> Tensor:
     """[Cout] rounded up to whole vectors and `more`, in the arithmetic's dtype."""
     missing = -p.cout % p.machine.lanes(p.element) + more
     if missing == 0 and bias.dtype == _element(p) and bias.is_contiguous():
@@ -205,12 +200,20 @@ def _padded_bias(bias: Tensor, p: problem.Problem, more: int = 0) -> Tensor:
     return pad(bias.detach().to(_element(p)), (0, missing))
 
 
-def _activations(x: Tensor) -> problem.Activations:
-    size = x.element_size()
-    n, d, h, w, _ = x.stride()
-    if x.shape[3] == 1:  # torch lets the stride of a single pixel be anything
-        w = x.shape[4]
-    return problem.Activations(x.data_ptr(), (n * size, d * size, h * size, w * size))
+def _run(
+    p: Problem, way: str, first: Tensor, second: Tensor, *weights: int,
+    bias: Tensor | None = None, residual: Tensor | None = None, relu: bool = False,
+) -> None:  # fmt: skip
+    """Compute on activations [N, D, H, W, C], with a bias in whole vectors and a residual that lies as `second`."""
+    strides = _byte_strides(first), _byte_strides(second)
+    form = Form(way, *strides, bias=bias is not None, residual=residual is not None, relu=relu)
+    layer(p, form).run(first.data_ptr(), second.data_ptr(), _address(bias), _address(residual), *weights)
+
+
+def _byte_strides(x: Tensor) -> Strides:
+    n, d, h, w, _ = (stride * x.element_size() for stride in x.stride())
+    # torch lets the stride of a single pixel be anything.
+    return n, d, h, x.shape[4] * x.element_size() if x.shape[3] == 1 else w
 
 
 def _address(tensor: Tensor | None) -> int:

@@ -6,9 +6,11 @@ Kernels are generic LLVM code: a configuration for other processors compiles her
 import numpy as np
 import pytest
 
+from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import AVX2, AVX512, MACHINES, Machine, host
-from lrw_kernels.program.assemble import Program, assemble
+from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
+from lrw_kernels.program.program import Program
 from verify.strategies import Array
 from verify.tolerances import USELESS, assert_close
 from verify.unit.exported_networks import NAMES, case
@@ -22,9 +24,13 @@ def bound(name: str, machine: Machine) -> tuple[Program, Bound]:
     return program, Bound(program, placed(program))
 
 
-def computed(program: Program, run: Bound, x: Array, workers: int) -> Array:
-    y = np.full(program.output_size, np.nan, np.float32)
-    run.run(np.ascontiguousarray(x).ctypes.data, y.ctypes.data, workers)
+def computed(program: Program, run: Bound, x: Array, workers: int, times: list[float] | None = None) -> Array:
+    x, y, buffers = (
+        np.ascontiguousarray(x),
+        np.full(program.output_size, np.nan, np.float32),
+        Memory.of(max(1, program.buffer_bytes)),
+    )
+    run.run(buffers.address, (x.ctypes.data, y.ctypes.data), workers, times)
     return y
 
 
@@ -53,8 +59,7 @@ def test_programs_share_their_weights() -> None:
 
 def test_the_seconds_of_all_steps_are_told() -> None:
     program, run = bound("med", host())
-    x, y = np.ascontiguousarray(case("med").x), np.empty(program.output_size, np.float32)
     times: list[float] = []
-    run.run(x.ctypes.data, y.ctypes.data, 1, times)
+    computed(program, run, case("med").x, 1, times)
     assert len(times) == program.step_count == sum(layer.details["steps"] for layer in program.layers)
     assert min(times) > 0

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,10 @@ import pytest
 import torch
 from hypothesis import strategies as st
 
-from lrw_kernels.codegen import threads
-from lrw_kernels.codegen.kernel import Kernel
 from lrw_kernels.codegen.machine import NEON, host
-from lrw_kernels.cpu.operators.step import Size, Step, View, view
+from lrw_kernels.cpu.step import Size, Steps, View, view
+from lrw_kernels.program.bind import Bound, placed
+from lrw_kernels.program.collect import Collector
 from verify.strategies import Array
 
 EPS = float(np.finfo(np.float32).eps)
@@ -114,17 +114,22 @@ class _Fenced:
         self._unmap(ctypes.c_void_p(self.address), ctypes.c_size_t(self._size))
 
 
-def run(steps: Sequence[Step], chunk: int = 1, workers: int = 1) -> None:
+def run(made: Steps, chunk: int = 1, workers: int = 1) -> None:
     """Do the steps in order; a thread takes `chunk` items at a time, scratch starts as NaN."""
-    for step in steps:
-        scratch = np.full(workers * step.scratch_bytes // 4 + 16, np.nan, np.float32)
-        address = -(-scratch.ctypes.data // 64) * 64
-        kernel = step.kernel.address
-        threads.run(kernel, step.record.address, step.items, chunk, address, step.scratch_bytes, workers)
+    to = Collector(workers)
+    to.add(0, made)
+    program = to.program("", ())
+    bound = Bound(program, placed(program))
+    for region in bound.regions:
+        region.chunk = chunk
+    scratch = np.full(program.buffer_bytes // 4 + 16, np.nan, np.float32)
+    bound.run(-(-scratch.ctypes.data // 64) * 64, (), workers)
 
 
-def assert_lowers(kernels: Collection[Kernel]) -> None:
-    """Each is lowered to an aarch64 object that needs nothing; in a process of its own, as `aarch64.lower` does it."""
+def assert_lowers(made: Iterable[Steps]) -> None:
+    """Each kernel of the steps is lowered to an aarch64 object that needs nothing; in a process of its own, as
+    `aot.lower` does it."""
+    kernels = {step.kernel for of in made for step in of.steps}
     texts = json.dumps(sorted((kernel.text, kernel.count) for kernel in kernels))
     environment = {**os.environ, "NUMBA_OPT": "0", "NUMBA_LOOP_VECTORIZE": "0"}
     environment |= {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -1,17 +1,20 @@
 """The plan of the workspace, where activations lie, and the image."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lrw_kernels.aot.abi import ALIGNMENT
+from lrw_kernels.codegen.kernel import RANGE, Kernel
 from lrw_kernels.codegen.records import Region
-from lrw_kernels.cpu.operators.step import View
+from lrw_kernels.codegen.references import Section, section_of, symbolic
+from lrw_kernels.cpu.records import Blocks, Clear, Side
+from lrw_kernels.cpu.step import Step, Steps, View, Zeros, job
 from lrw_kernels.network.graph import INPUT, Network, Node, Size
 from lrw_kernels.network.operators import Add, Concat, Copy, Direct, Operator, Pointwise
-from lrw_kernels.program.image import Image, Section, symbolic
+from lrw_kernels.program.collect import Collector
 from lrw_kernels.program.memory import Buffer, plan
+from lrw_kernels.program.program import Program
 from lrw_kernels.program.storage import Storage
 
 buffers = st.lists(
@@ -70,8 +73,8 @@ def stored(*nodes: tuple[str, Operator, tuple[str, ...], Size]) -> tuple[Storage
 
 def test_input_and_output_are_the_callers() -> None:
     storage, views = stored(("a", RELU, (INPUT,), SIZE), ("b", RELU, ("a",), SIZE))
-    assert views[INPUT].address == symbolic(Section.INPUT)
-    assert views["b"].address == symbolic(Section.OUTPUT)
+    assert views[INPUT].address == symbolic(Section.OUTSIDE)
+    assert views["b"].address == symbolic(Section.OUTSIDE + 1)
     assert [root.buffer for root in storage.roots] == [Buffer(4 * 144, 0, 1)]
 
 
@@ -91,7 +94,7 @@ def test_the_input_and_what_is_needed_later_are_not_taken_over() -> None:
         ("c", Add(), ("a", "b"), SIZE),
         ("d", RELU, ("c",), SIZE),
     )
-    assert views["a"].address not in (views["b"].address, symbolic(Section.INPUT))
+    assert views["a"].address not in (views["b"].address, symbolic(Section.OUTSIDE))
 
 
 def test_a_residual_gives_its_place_to_the_sum_and_a_convolutions_input_does_not() -> None:
@@ -127,47 +130,73 @@ def test_a_concatenation_that_is_the_output_is_computed_in_the_output() -> None:
         ("a", one(6, 3), (INPUT,), HALF), ("b", RELU, ("a",), HALF), ("both", Concat(), ("a", "b"), SIZE)
     )
     assert storage.roots == []
-    assert [views[name].address - symbolic(Section.OUTPUT) for name in ("a", "b", "both")] == [0, 12, 0]
+    assert [views[name].address - symbolic(Section.OUTSIDE + 1) for name in ("a", "b", "both")] == [0, 12, 0]
 
 
-def image_of(**fields: int) -> tuple[Image, Region]:
-    image, region = Image(), Region(**fields)
-    image.add_records([region])
-    return image, region
+SIDE = Zeros(72)
+KERNEL = Kernel("cpu.ranges.clear_range", (), RANGE)
 
 
-def test_an_address_of_nothing_that_was_added_is_refused() -> None:
-    numbers = np.zeros(4, np.int64)
-    image, _ = image_of(job=numbers.ctypes.data + 32)
-    image.add_table(numbers)
-    with pytest.raises(RuntimeError, match=r"^image: Region\.job is the address 0x[0-9a-f]+ of nothing that was added"):
-        image.freeze([])
+def frozen_of(*made: Steps, threads: int = 1) -> Program:
+    to = Collector(threads, [Buffer(640, 0, 1)])
+    for index, steps in enumerate(made):
+        to.add(index, steps)
+    return to.program("net", ())
 
 
-def test_addresses_become_sections_and_offsets() -> None:
-    numbers, weights, zeros = np.arange(4), np.zeros(5, np.float32), np.zeros(9, np.uint8)
-    for address, expected in [
-        (numbers.ctypes.data + 8, symbolic(Section.IMAGE, 128 + 8)),
-        (weights.ctypes.data + 4, symbolic(Section.WEIGHTS, 196)),
-        (zeros.ctypes.data, symbolic(Section.ZEROS)),
-        (symbolic(Section.OUTPUT, 40), symbolic(Section.OUTPUT, 40)),
-        (symbolic(Section.BUFFER + 1, 12), symbolic(Section.BUFFERS, 640 + 12)),
-    ]:
-        image, region = image_of(job=address)
-        assert padded(len(bytes(region))) == 128
-        image.add_table(numbers)
-        image.add_elsewhere(weights.ctypes.data, weights.nbytes, symbolic(Section.WEIGHTS, 192))
-        image.add_zeros(zeros.ctypes.data, zeros.nbytes)
-        frozen = image.freeze([0, 640])
-        at = Region.job.offset
-        assert frozen.relocations == (at,)
-        assert int.from_bytes(frozen.data[at : at + 8], "little") == expected
-        assert frozen.zeros == 9
-        assert frozen.data[128 : 128 + 32] == numbers.tobytes()
+def number(program: Program, at: int) -> int:
+    return int.from_bytes(program.image.data[at : at + 8], "little")
+
+
+def test_what_records_refer_to_becomes_sections_and_offsets() -> None:
+    numbers, weights, inner = np.arange(4), np.arange(5, dtype=np.float32), job(Clear, data=9, size=3)
+    first, second = np.zeros(3, np.float32), symbolic(Section.OUTSIDE + 1, 40)
+    made = job(Side, table=numbers, constants=weights, domain=first, zeros=SIDE, data=second, kernel=KERNEL)
+    outer = job(Blocks, gather=[made], products=[inner, inner.but(size=4)], scatter=symbolic(Section.BUFFER, 12))
+    program = frozen_of(Steps.of(Step(KERNEL, outer, 7)))
+    image, regions = program.image, program.regions_at
+    assert set(image.relocations) >= {regions + Region.kernel.offset, regions + Region.job.offset}
+    assert number(program, regions + Region.items.offset) == 7
+    blocks = number(program, regions + Region.job.offset)
+    assert section_of(blocks) == Section.IMAGE
+    at = blocks - symbolic(Section.IMAGE)
+    assert number(program, at + Blocks.scatter.offset) == symbolic(Section.BUFFERS, 12)
+    gather = number(program, at + Blocks.gather.offset) - symbolic(Section.IMAGE)
+    products = number(program, at + Blocks.products.offset) - symbolic(Section.IMAGE)
+    size = len(bytes(Clear()))
+    sizes = [number(program, products + i * size + Clear.size.offset) for i in range(2)]
+    assert sizes == [3, 4], "records lie one after the other"
+    table = number(program, gather + Side.table.offset) - symbolic(Section.IMAGE)
+    assert image.data[table : table + 32] == numbers.tobytes()
+    for name, numbers_of in (("constants", weights), ("domain", first)):
+        of = number(program, gather + getattr(Side, name).offset) - symbolic(Section.WEIGHTS)
+        assert program.weights[of : of + numbers_of.nbytes] == numbers_of.tobytes()
+    assert number(program, gather + Side.zeros.offset) == symbolic(Section.ZEROS)
+    assert image.zeros == SIDE.size
+    assert number(program, gather + Side.data.offset) == second
+    assert number(program, gather + Side.kernel.offset) == symbolic(Section.CODE, 0)
+    assert program.kernels == (KERNEL,)
+    assert number(program, gather + Side.bias.offset) == 0
+    assert gather + Side.bias.offset not in image.relocations, "there is none"
+
+
+def test_a_table_that_several_records_share_is_there_once() -> None:
+    weights = np.ones(100, np.float32)
+    steps = [Step(KERNEL, job(Side, constants=weights), 1) for _ in range(3)]
+    assert len(frozen_of(Steps(tuple(steps))).weights) == 448
+
+
+def test_steps_share_scratch_behind_the_slices_of_all_threads() -> None:
+    reads = job(Clear, data=symbolic(Section.SHARED, 8), size=8)
+    made = Steps((Step(KERNEL, reads, 1, 64), Step(KERNEL, reads, 1, 128)), shared=256)
+    program = frozen_of(made, threads=3)
+    assert program.buffer_bytes == 640 + 3 * 128 + 256
+    at = number(program, program.regions_at + Region.job.offset) - symbolic(Section.IMAGE)
+    scratch = number(program, program.regions_at + Region.scratch.offset)
+    assert number(program, at + Clear.data.offset) == scratch + 3 * 128 + 8
 
 
 def test_an_empty_table_has_an_address() -> None:
-    nothing = np.zeros(0, np.int64)
-    image, _ = image_of(job=nothing.ctypes.data)
-    image.add_table(nothing)
-    assert image.freeze([]).relocations == (Region.job.offset,)
+    program = frozen_of(Steps.of(Step(KERNEL, job(Side, table=np.zeros(0, np.int64)), 1)))
+    at = number(program, program.regions_at + Region.job.offset) - symbolic(Section.IMAGE)
+    assert at + Side.table.offset in program.image.relocations

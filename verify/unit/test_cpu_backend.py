@@ -16,6 +16,8 @@ from lrw.ops import winograd_conv3d
 from lrw.unchanged import Derived
 from lrw_kernels.codegen.machine import AVX512
 from lrw_kernels.cpu import conv, problem
+from lrw_kernels.program.layer import dense
+from lrw_kernels.program.layer import layer as program_of
 from lrw_kernels.winograd import Tile
 
 MIB = 1 << 20
@@ -214,7 +216,7 @@ def test_scratch_stays_within_64_mib(case: Layer) -> None:
         arguments = ("F(4x4x4,3x3x3)", (1, 1, 1), columns, True, 1, case.size, (case.cin, case.cout), "float32")
         layer = problem.of(*arguments, AVX512, 2)
         for way in (conv.FORWARD, conv.INPUT_GRAD, conv.WEIGHT_GRAD):
-            assert conv.prepared(layer, way).scratch <= 64 * MIB
+            assert program_of(layer, dense(layer, way)).program.buffer_bytes <= 64 * MIB
 
 
 def test_compressed_layers_agree_with_their_masked_ones() -> None:

@@ -12,8 +12,8 @@ from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators import taps
 from lrw_kernels.cpu.operators.direct import Epilogue, direct
-from lrw_kernels.cpu.operators.step import Step
 from lrw_kernels.cpu.operators.transposed import transposed
+from lrw_kernels.cpu.step import Steps
 from verify.strategies import Array
 from verify.tolerances import assert_close
 from verify.unit.operators import EPS, Buffer, Triple, assert_lowers, every_machine, from_torch, run, to_torch, triples
@@ -173,13 +173,13 @@ def test_numbers_beside_the_channels_do_not_matter_nor_does_what_padding_meets()
 
 
 def test_a_linear_layer_shares_out_its_weights() -> None:
-    step = linear_step(256, 1200)
+    (step,) = linear_steps(256, 1200).steps
     assert step.items > 8
 
 
-def linear_step(cin: int, cout: int) -> Step:
+def linear_steps(cin: int, cout: int) -> Steps:
     source, target = Buffer((1, 1, 1, 1, cin), 0, 0), Buffer((1, 1, 1, 1, cout), 0, 0)
-    return direct(source.view, target.view, np.zeros((1, 1, 1, cin, cout), np.float32), NEON)[0]
+    return direct(source.view, target.view, np.zeros((1, 1, 1, cin, cout), np.float32), NEON)
 
 
 def test_how_items_are_shared_out_does_not_matter() -> None:
@@ -188,9 +188,9 @@ def test_how_items_are_shared_out_does_not_matter() -> None:
     results = []
     for split in ((1, 1), (1000, 1), (3, 2)):
         source, target = Buffer(x.shape, 0, 1, x), Buffer((2, 13, 13, 7, 20), 0, 0)
-        steps = direct(source.view, target.view, layer.weight, NEON, **layer.options)
-        assert steps[0].items > 16
-        run(steps, *split)
+        made = direct(source.view, target.view, layer.weight, NEON, **layer.options)
+        assert made.steps[0].items > 16
+        run(made, *split)
         results.append(target.check())
     np.testing.assert_array_equal(results[1], results[0])
     np.testing.assert_array_equal(results[2], results[0])
@@ -198,9 +198,9 @@ def test_how_items_are_shared_out_does_not_matter() -> None:
 
 def test_kernels_lower_to_another_machine() -> None:
     source, target = Buffer((1, 2, 2, 2, 6), 0, 0), Buffer((1, 2, 2, 2, 6), 0, 0)
-    steps = [
-        linear_step(3, 5),
-        *direct(source.view, target.view, np.zeros((1, 1, 1, 6, 6), np.float32), NEON),
-        *direct(source.view, target.view, np.zeros((1, 1, 1, 1, 6), np.float32), NEON, groups=6),
+    made = [
+        linear_steps(3, 5),
+        direct(source.view, target.view, np.zeros((1, 1, 1, 6, 6), np.float32), NEON),
+        direct(source.view, target.view, np.zeros((1, 1, 1, 1, 6), np.float32), NEON, groups=6),
     ]
-    assert_lowers({step.kernel for step in steps})
+    assert_lowers(made)

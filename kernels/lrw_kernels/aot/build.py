@@ -16,7 +16,8 @@ from lrw_kernels.aot.lower import lower
 from lrw_kernels.aot.manifest import Artifacts, manifest_text
 from lrw_kernels.aot.targets import Target, find_target
 from lrw_kernels.network.graph import Network
-from lrw_kernels.program.assemble import Program, assemble
+from lrw_kernels.program.assemble import assemble
+from lrw_kernels.program.program import Program
 
 PathLike = str | os.PathLike[str]
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from lrw_kernels.aot.weights import HEADER_BYTES, header_of
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.program.assemble import Program
-from lrw_kernels.program.image import SECTION_BITS, Frozen, Section
+from lrw_kernels.codegen.references import Section, section_of
+from lrw_kernels.program.image import Frozen
+from lrw_kernels.program.program import Program
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Code:
 
     @staticmethod
     def of(program: Program) -> "Code":
-        """The code of an program."""
+        """The code of a program."""
         a = program
         return Code(
             a.name, a.kernels, _behind_header(a.image), a.image.relocations, a.buffers_at - len(a.image.data),
@@ -61,6 +62,6 @@ def _behind_header(image: Frozen) -> bytes:
     data = bytearray(image.data)
     for at in image.relocations:
         address = int.from_bytes(data[at : at + 8], "little")
-        if address >> SECTION_BITS == Section.WEIGHTS:
+        if section_of(address) == Section.WEIGHTS:
             data[at : at + 8] = (address + HEADER_BYTES).to_bytes(8, "little")
     return bytes(data)

@@ -6,7 +6,7 @@ from lrw_kernels.aot import abi
 from lrw_kernels.aot.abi import MEANINGS, Status
 from lrw_kernels.aot.targets import Target
 from lrw_kernels.aot.weights import HEADER_BYTES
-from lrw_kernels.program.assemble import Program
+from lrw_kernels.program.program import Program
 from lrw_kernels.program.storage import FLOAT_BYTES
 
 

@@ -6,6 +6,7 @@ Pure text work: no Numba, no LLVM, so that every rule here can be tested on a fe
 import re
 
 from lrw_kernels.aot.targets import Target
+from lrw_kernels.codegen.compile import caller
 
 _VECTOR = re.compile(r"<(?:vscale x )?(\d+) x (half|float|double|ptr|i(\d+))>")
 _LINKAGE = (
@@ -75,18 +76,7 @@ def wrapped(text: str, function: str, name: str, arguments: int, target: Target)
     """
     if not re.search(rf'^define internal .*@"?{re.escape(function)}"?\(', text, flags=re.M):
         raise RuntimeError(f"IR guard: Numba's module does not define {function}")
-    letters = ", ".join(f"i64 %a{i}" for i in range(arguments))
-    return (
-        text
-        + f"""
-define void @{name}({letters}) {attributes(target)} {{
-  %result = alloca ptr
-  %exception = alloca ptr
-  %status = call i32 @"{function}"(ptr %result, ptr %exception, {letters})
-  ret void
-}}
-"""
-    )
+    return text + caller(name, function, ["i64"] * arguments, attributes(target))
 
 
 def _check(text: str, forbidden: dict[str, str]) -> None:

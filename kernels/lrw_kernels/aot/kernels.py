@@ -7,9 +7,9 @@ from collections.abc import Callable
 from math import isqrt
 
 from lrw_kernels.codegen.intrinsics import get, get_byte, put
+from lrw_kernels.codegen.references import SECTION_BITS, Section
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.kernels import clear
-from lrw_kernels.program.image import SECTION_BITS, Section
 
 WORD = 0xFFFFFFFF
 BLOCK_BYTES = 64
@@ -22,7 +22,7 @@ def begin_function(sizes: tuple[int, int, int, int]) -> Callable[..., None]:
     where the buffers begin.
     """
     image_bytes, relocation_count, zero_bytes, buffers_at = sizes
-    of_input, of_output, of_weights = int(Section.INPUT), int(Section.OUTPUT), int(Section.WEIGHTS)
+    of_input, of_output, of_weights = int(Section.OUTSIDE), int(Section.OUTSIDE) + 1, int(Section.WEIGHTS)
     of_image, of_zeros, of_code = int(Section.IMAGE), int(Section.ZEROS), int(Section.CODE)
     bits, low = SECTION_BITS, (1 << SECTION_BITS) - 1
 

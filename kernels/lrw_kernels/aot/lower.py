@@ -21,7 +21,7 @@ from lrw_kernels.aot.guard import check_object
 from lrw_kernels.aot.targets import Target, find_target
 from lrw_kernels.aot.weighed import DIGEST, DIGEST_ARGUMENTS
 from lrw_kernels.codegen.compile import numba_ir
-from lrw_kernels.codegen.kernel import WORK_KERNEL
+from lrw_kernels.codegen.kernel import WORK_KERNEL, Kernel
 
 _MESSAGE_LINES = 8
 
@@ -117,6 +117,28 @@ def _leave_at_end_of_input() -> None:
 
 def emit_object(code: Code, target: Target) -> bytes:
     """The guarded object of all kernels and the C functions, optimised for `target` as one closed module."""
+    binding, machine = _machine(target)
+    layout = str(machine.target_data)
+    keep_from_this_machine()
+    module = binding.parse_assembly(entry.entry_module(code, target, layout))
+    for name, function, arguments in _functions(code):
+        text = _closed(name, function, arguments, target, layout)
+        module.link_in(binding.parse_assembly(text))
+        module.get_function(name).linkage = "internal"
+    data = _emitted(binding, module, machine)
+    check_object(data, code.name, target)
+    return data
+
+
+def emit_kernel(kernel: Kernel, target: Target) -> bytes:
+    """The object of one kernel as its only function, named as that of number 0; guarded in what it is made of."""
+    binding, machine = _machine(target)
+    text = _closed(entry.kernel_symbol(0), kernel.function(), kernel.count, target, str(machine.target_data))
+    return _emitted(binding, binding.parse_assembly(text), machine)
+
+
+def _machine(target: Target) -> tuple[Any, Any]:
+    """llvmlite's binding, and the machine it compiles for."""
     binding: Any = import_module("llvmlite.binding")
     # Loop strength reduction counts addresses from the end of what a loop reads, out of NEON offsets' reach.
     binding.set_option("lrw", "-disable-lsr")
@@ -127,18 +149,14 @@ def emit_object(code: Code, target: Target) -> bytes:
     # llvmlite's own code model is the JIT's, whose large addresses are no use in a shared library.
     features = target.features
     machine = llvm.create_target_machine(cpu=target.cpu, features=features, opt=3, reloc="pic", codemodel="default")
-    layout = str(machine.target_data)
-    keep_from_this_machine()
-    module = binding.parse_assembly(entry.entry_module(code, target, layout))
-    for name, function, arguments in _functions(code):
-        text = _closed(name, function, arguments, target, layout)
-        module.link_in(binding.parse_assembly(text))
-        module.get_function(name).linkage = "internal"
+    return binding, machine
+
+
+def _emitted(binding: Any, module: Any, machine: Any) -> bytes:
     module.verify()
     _optimise(binding, module, machine)
     ir.check_final(str(module))
     data: bytes = machine.emit_object(module)
-    check_object(data, code.name, target)
     return data
 
 

@@ -13,7 +13,7 @@ from lrw_kernels.aot.targets import Target, find_target
 from lrw_kernels.codegen.versions import package_version
 from lrw_kernels.network.described import described
 from lrw_kernels.network.graph import Size
-from lrw_kernels.program.assemble import Program
+from lrw_kernels.program.program import Program
 from lrw_kernels.program.storage import FLOAT_BYTES
 from lrw_kernels.untrusted import Entries, read_json, shown
 from lrw_kernels.winograd import Tile, kept_positions

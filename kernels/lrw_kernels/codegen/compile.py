@@ -19,7 +19,9 @@ def compile_object(make: Callable[[], Callable[..., None]], arguments: Sequence[
     binding, machine = llvm()
     with own_settings():
         name, text = numba_ir(make(), arguments)
-    module = binding.parse_assembly(text.replace(" {\n", ' "no-builtins" {\n') + _entry(name, arguments))
+    kinds = [kind for argument in arguments for kind in _kinds(argument)]
+    entry = caller(ENTRY, name, kinds, 'nounwind "no-builtins"')
+    module = binding.parse_assembly(text.replace(" {\n", ' "no-builtins" {\n') + entry)
     module.verify()
     _hide_others(module)
     data: bytes = machine.emit_object(module)
@@ -69,16 +71,19 @@ def _numba_type(types: Any, text: str) -> Any:
     return types.Array(number, int(array[0]), array[1]) if array else number
 
 
-def _entry(name: str, arguments: Sequence[str]) -> str:
-    kinds = [kind for text in arguments for kind in _kinds(text)]
+def caller(name: str, function: str, kinds: Sequence[str], attributes: str) -> str:
+    """The IR of a function `name` of int64s that calls Numba's `function`, with pointers where `kinds` says "ptr".
+
+    Numba's own status is dropped: what is compiled here cannot raise.
+    """
     taken = ", ".join(f"i64 %a{i}" for i in range(len(kinds)))
     pointers = [f"  %p{i} = inttoptr i64 %a{i} to ptr\n" for i, kind in enumerate(kinds) if kind == "ptr"]
     passed = ", ".join(f"ptr %p{i}" if kind == "ptr" else f"i64 %a{i}" for i, kind in enumerate(kinds))
     return f"""
-define void @{ENTRY}({taken}) nounwind "no-builtins" {{
+define void @{name}({taken}) {attributes} {{
   %result = alloca ptr
   %exception = alloca ptr
-{"".join(pointers)}  call i32 @"{name}"(ptr %result, ptr %exception, {passed})
+{"".join(pointers)}  call i32 @"{function}"(ptr %result, ptr %exception, {passed})
   ret void
 }}
 """

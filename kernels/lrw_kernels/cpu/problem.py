@@ -1,4 +1,4 @@
-"""What is computed: a layer on activations of one size, the buffers it reads and writes, what follows it."""
+"""What is computed: a Winograd layer on activations of one size."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -16,9 +16,8 @@ class Problem:
     """A layer on activations of one size. `kind` is their dtype, `element` that of the arithmetic and the weights;
     `fixed` says that the kept set will not change, so that code for just this set pays, and `sized` the same of the
     sizes: ahead of time it does. `blocks` of output channels, where given, keep positions of their own, all of them
-    among `kept`; only the forward pass knows them. `pixels`, where given, are the numbers from pixel to pixel of
-    inputs and outputs, which then may be some of wider activations' channels, and at any address. `most_scratch`
-    bounds V and M in bytes."""
+    among `kept`; only the forward pass knows them. `aligned` says that outputs lie at addresses of whole cache lines,
+    so that they can be written past the caches. `most_scratch` bounds V and M in bytes."""
 
     tile: str
     padding: Triple
@@ -34,9 +33,9 @@ class Problem:
     threads: int
     sized: bool = False
     blocks: tuple[Block, ...] | None = None
-    pixels: tuple[int, int] | None = None
+    aligned: bool = True
     most_scratch: int = MOST_SCRATCH
-    passes: dict[str, Any] = field(default_factory=dict, init=False, repr=False)  # by `conv.prepared`
+    passes: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)  # by `program.layer`
 
     @cached_property
     def columns(self) -> int:
@@ -99,21 +98,3 @@ def of(
     return Problem(
         tile, padding, kept, fixed, batch, input_size, *channels, kind, element, machine, threads, blocks=blocks
     )
-
-
-class Activations(NamedTuple):
-    """A buffer [N, D, H, W, C] with contiguous channels: its address and the strides of N, D, H and W in bytes."""
-
-    address: int
-    strides: tuple[int, int, int, int]
-
-
-class Epilogue(NamedTuple):
-    """What an output transform adds: bias (padded to whole vectors) and a residual laid out as y; then ReLU."""
-
-    bias: int = 0
-    residual: int = 0
-    relu: bool = False
-
-
-NOTHING = Epilogue()

@@ -1,17 +1,15 @@
 """One transform of a problem as kernels see it: which recipe, the record of its sizes, how much scratch."""
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from lrw_kernels.codegen.arena import Memory
-from lrw_kernels.codegen.kernel import Kernel
 from lrw_kernels.codegen.machine import BYTES, LINE
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
 from lrw_kernels.cpu.problem import Problem
 from lrw_kernels.cpu.recipe import REACH, Recipe
+from lrw_kernels.cpu.step import Zeros, axes, job
 from lrw_kernels.winograd import Tile
 
 MACHINE_OPTIONS = ("spare_adders", "prefetch", "native_maximum", "by_element")
@@ -19,13 +17,12 @@ MACHINE_OPTIONS = ("spare_adders", "prefetch", "native_maximum", "by_element")
 
 class Side:
     """Between activations and the domain. `way` and `table` are the recipe's; `vectors` of channels lie in a panel of
-    the domain, `split` of them a work item takes; `pixel` is the bytes from one activation to the next where that is
-    more than the problem's channels, `outside` the zeros it reads beyond the edges."""
+    the domain, `split` of them a work item takes; `pixel` is the bytes from one activation to the next. `job` lacks
+    only where activations and the domain lie, and which tiles."""
 
     def __init__(
-        self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, place: Callable[[Kernel], int], *,
-        pixel: int = 0, **options: Any,
-    ) -> None:  # fmt: skip
+        self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, *, pixel: int, **options: Any
+    ) -> None:
         tile, of_input = Tile.parse(p.tile), table == "B"
         channels, size = (p.cin, p.input_size) if of_input else (p.cout, p.output_size)
         start = tile.starts(p.padding) if of_input else tile.starts()
@@ -39,26 +36,28 @@ class Side:
             options["plane"] = self.plane
         self.recipe = Recipe(way, table, p.tile, p.element, lanes, p.kind, kept, **options)
         self._place(p, tile)
-        self.constants = np.array([float(c) for c in self.recipe.constants], p.element)
-        self.constants.resize(-(-self.constants.size // lanes) * lanes or lanes)
-        pixel = max(pixel, channels * BYTES[p.kind])
-        self.outside = Memory.of(max(LINE, self.recipe.patch[2] * (pixel + self.recipe.kind_bytes)))
-        self.scratch = self.recipe.scratch_bytes(split) + self.outside.size
-        self.record = records.Side(
-            **_axes("size", size),
-            **_axes("grid", tile.grid(p.output_size)),
-            **_axes("start", start),
-            **_axes("step", tile.outputs),
+        constants = np.array([float(c) for c in self.recipe.constants], p.element)
+        constants.resize(-(-constants.size // lanes) * lanes or lanes)
+        # A row of zeros for rows outside, and one of scratch for what falls there: pixels lie apart as in others.
+        row = max(LINE, self.recipe.patch[2] * (max(pixel, channels * BYTES[p.kind]) + self.recipe.kind_bytes))
+        self.scratch = self.recipe.scratch_bytes(split) + row
+        self.panel = vectors * plan.rows * p.machine.vector_bytes
+        self.job = job(
+            records.Side,
+            **axes("size", size),
+            **axes("grid", tile.grid(p.output_size)),
+            **axes("start", start),
+            **axes("step", tile.outputs),
             channels=channels,
             vectors=lane_count(channels, p.machine, p.element),
             split=split,
             shift=plan.rows * p.machine.vector_bytes if way == "scatter" else 0,
             rows=plan.rows,
-            panel=vectors * plan.rows * p.machine.vector_bytes,
-            table=self.table.ctypes.data,
-            zeros=self.outside.address,
-            constants=self.constants.ctypes.data,
-            kernel=place(library.transform(self.recipe)),
+            panel=self.panel,
+            table=self.table,
+            zeros=Zeros(row),
+            constants=constants,
+            kernel=library.transform(self.recipe),
         )
 
     def _place(self, p: Problem, tile: Tile) -> None:
@@ -71,7 +70,3 @@ class Side:
         elif self.spare:
             self.table = np.zeros(tile.positions, np.int64)
             self.table[list(p.kept or ())] = self.planes
-
-
-def _axes(name: str, values: Sequence[int]) -> dict[str, int]:
-    return {f"{name}_{axis}": value for axis, value in zip("dhw", values, strict=True)}

@@ -1,6 +1,6 @@
 """A program bound to addresses of this process: its image with addresses where symbols were, ready to run.
 
-What a library does at each start (`aot.kernels.begin_function`) is done once here, but for input and output.
+What a library does at each start (`aot.kernels.begin_function`) is done once here, but for the caller's buffers.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from lrw_kernels.codegen import threads
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.kernel import Kernel
 from lrw_kernels.codegen.records import Region
-from lrw_kernels.program.assemble import Program
-from lrw_kernels.program.image import SECTION_BITS, Section
+from lrw_kernels.codegen.references import SECTION_BITS, Section
+from lrw_kernels.program.program import Program
 
 Numbers = npt.NDArray[np.int64]
 
@@ -32,38 +32,49 @@ def placed(program: Program) -> Memory:
 
 
 class Bound:
-    """A program with a workspace of its own: for one run at a time, on any number of threads up to the program's.
+    """A program with an image of its own: for one run at a time, on any number of threads up to the program's.
 
-    `weights` is what `placed` gave; `place` gives kernels their addresses.
+    `weights` is what `placed` gave; `place` gives kernels their addresses. `regions` are its steps.
     """
 
     def __init__(self, program: Program, weights: Memory, place: Callable[[Kernel], int] = here) -> None:
-        image = program.image
-        self._program, self._weights = program, weights
-        self._workspace = Memory.of(program.workspace_bytes)
-        held = self._workspace.view(len(image.data))
-        held[:] = np.frombuffer(image.data, np.uint8)
+        data = np.frombuffer(program.image.data, np.uint8)
+        self._weights, self._memory = weights, Memory.of(program.buffers_at)  # the image, and zeros behind it
+        held = self._memory.view(len(data))
+        held[:] = data
         self._image: Numbers = held.view(np.int64)
-        at = np.array(image.relocations, np.int64) // 8
+        at = np.array(program.image.relocations, np.int64) // 8
         sections, offsets = self._image[at] >> SECTION_BITS, self._image[at] & ((1 << SECTION_BITS) - 1)
-        bases = np.zeros(len(Section) + 1, np.int64)
-        bases[Section.WEIGHTS], bases[Section.IMAGE] = weights.address, self._workspace.address
-        bases[Section.ZEROS] = self._workspace.address + len(image.data)
-        bases[Section.BUFFERS] = self._workspace.address + program.buffers_at
-        self._image[at] = bases[sections] + offsets
+        start = self._memory.address
+        for section, base in (
+            (Section.IMAGE, start),
+            (Section.ZEROS, start + len(data)),
+            (Section.WEIGHTS, weights.address),
+        ):
+            self._image[at[sections == section]] = base + offsets[sections == section]
         code = sections == Section.CODE
         self._image[at[code]] = np.array([place(kernel) for kernel in program.kernels], np.int64)[offsets[code]]
-        self._outside = [(at[sections == s], offsets[sections == s]) for s in (Section.INPUT, Section.OUTPUT)]
-        first, size = self._workspace.address + program.regions_at, len(bytes(Region()))
-        self._regions: Sequence[Region] = [Region.from_address(first + i * size) for i in range(program.step_count)]
+        later = (sections == Section.BUFFERS) | (sections >= Section.OUTSIDE)
+        self._at, self._offsets = at[later], offsets[later]
+        self._which = np.maximum(sections[later] - Section.OUTSIDE + 1, 0)  # the buffers, then those of the caller
+        self._bases: tuple[int, ...] = ()
+        first, size = start + program.regions_at, len(bytes(Region()))
+        self.regions = [Region.from_address(first + i * size) for i in range(program.step_count)]
+        self._threads = program.threads
 
-    def run(self, input: int, output: int, workers: int, times: list[float] | None = None) -> None:
-        """Compute from the address of `input` [N, D, H, W, C] to that of `output`, both float32 and contiguous, on up
-        to `workers` threads; more than the program's are not used. `times` gets the seconds of each step."""
-        for (at, offsets), address in zip(self._outside, (input, output), strict=True):
-            self._image[at] = offsets + address
-        most = min(workers, self._program.threads)
-        for region in self._regions:
+    def run(self, buffers: int, outside: Sequence[int], workers: int, times: list[float] | None = None) -> None:
+        """Compute on up to `workers` threads; more than the program's are not used.
+
+        `buffers` is the address of the program's `buffer_bytes`, a multiple of 64, `outside` those of the caller's
+        buffers in their order: for a network input and output, [N, D, H, W, C] float32 and contiguous. `times` gets the
+        seconds of each step.
+        """
+        bases = (buffers, *outside)
+        if bases != self._bases:
+            self._image[self._at] = self._offsets + np.array(bases, np.int64)[self._which]
+            self._bases = bases
+        most = min(workers, self._threads)
+        for region in self.regions:
             began = perf_counter() if times is not None else 0.0
             threads.start(region, most)
             if times is not None:

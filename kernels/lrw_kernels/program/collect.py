@@ -1,90 +1,92 @@
 """What a program is put together from: kernels, weights, tables, records, regions and buffers, as steps come in."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.codegen.machine import LINE, Machine
+from lrw_kernels.codegen.machine import LINE
 from lrw_kernels.codegen.records import Record, Region
-from lrw_kernels.cpu.operators.step import Step
-from lrw_kernels.program.image import Image, Section, symbolic
+from lrw_kernels.codegen.references import SECTION_BITS, Section, section_of, symbolic
+from lrw_kernels.cpu.step import Job, Reference, Size, Steps, Table, Zeros
+from lrw_kernels.program import memory
+from lrw_kernels.program.image import Image
 from lrw_kernels.program.memory import Buffer
+from lrw_kernels.program.program import Layer, Program
 
 
 class Collector:
-    """Gives everything that is put in the symbolic address it has in a program for up to `threads` threads.
+    """Gives everything that steps refer to the symbolic address it has in a program for up to `threads` threads.
 
-    element: the numbers of the Winograd domain. spare: for each node the bytes of scratch it may have without the
-    workspace growing. `buffers` begins with those of the activations.
+    `buffers` begins with those of the activations.
     """
 
-    def __init__(
-        self, machine: Machine, threads: int, element: str, buffers: Sequence[Buffer], spare: Sequence[int]
-    ) -> None:
-        self.machine, self.threads, self.element, self.spare = machine, threads, element, spare
-        self.buffers, self.regions, self.image = list(buffers), list[Region](), Image()
-        self.blob = bytearray()  # of weights
+    def __init__(self, threads: int, buffers: Sequence[Buffer] = ()) -> None:
+        self._threads, self._buffers = threads, list(buffers)
+        self._regions, self._image = list[Region](), Image()
+        self._weights = bytearray()
         self._kernels: dict[str, tuple[int, Kernel]] = {}
-        self._keep: list[Any] = []  # tables and records are found by their addresses: they must not move
+        self._tables: dict[int, tuple[int, Table]] = {}  # by identity; held, so that it stays theirs
 
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """In the order of their numbers."""
-        return tuple(kernel for _, kernel in self._kernels.values())
+    def add(self, index: int, made: Steps) -> dict[str, int]:
+        """The steps of node `index`, which follow one another and so may share scratch; returns what they take."""
+        before, weights = len(self._regions), len(self._weights)
+        slices = max((step.scratch_bytes for step in made.steps), default=0) * self._threads
+        scratch = 0
+        if slices + made.shared:
+            self._buffers.append(Buffer(slices + made.shared, index, index))
+            scratch = symbolic(Section.BUFFER + len(self._buffers) - 1)
+        for step in made.steps:
+            region = Region(kernel=self._code(step.kernel), job=self._records([step.job], scratch + slices))
+            region.set(items=step.items, chunk=1, scratch_bytes=step.scratch_bytes, workers=self._threads)
+            region.scratch = scratch if step.scratch_bytes else 0
+            self._regions.append(region)
+        return {"steps": len(self._regions) - before, "weights_bytes": len(self._weights) - weights}
 
-    def code(self, kernel: Kernel) -> int:
-        """The symbolic address of a kernel."""
+    def program(self, name: str, outside: tuple[Size, ...], layers: tuple[Layer, ...] = ()) -> Program:
+        """The program of all that was added; its regions come last in the image."""
+        regions_at = self._image.add_records(self._regions) & ((1 << SECTION_BITS) - 1)
+        places, size = memory.plan(self._buffers)
+        kernels = tuple(kernel for _, kernel in self._kernels.values())
+        image, count = self._image.freeze(places), len(self._regions)
+        return Program(
+            name, outside, kernels, image, regions_at, count, bytes(self._weights), size, self._threads, layers
+        )
+
+    def _code(self, kernel: Kernel) -> int:
         number, _ = self._kernels.setdefault(kernel.text, (len(self._kernels), kernel))
         return symbolic(Section.CODE, number)
 
-    def weights(self, data: npt.NDArray[Any]) -> int:
-        """The symbolic address of numbers that become part of the weights."""
-        at = len(self.blob)
-        self.blob += data.tobytes()
-        self.blob += bytes(-len(self.blob) % LINE)
+    def _records(self, jobs: Sequence[Job], shared: int) -> int:
+        """The symbolic address of jobs' records, one after the other; what steps share lies at `shared`."""
+        return self._image.add_records([self._resolved(job, shared) for job in jobs])
+
+    def _resolved(self, job: Job, shared: int) -> Record:
+        record: Record = job.record.copy()
+        record.set(**{name: self._address(to, shared) for name, to in job.refers.items()})
+        for name in record.addresses:
+            if section_of(getattr(record, name)) == Section.SHARED:
+                setattr(record, name, getattr(record, name) - symbolic(Section.SHARED) + shared)
+        return record
+
+    def _address(self, to: Reference, shared: int) -> int:
+        if isinstance(to, Kernel):
+            return self._code(to)
+        if isinstance(to, Zeros):
+            return self._image.add_zeros(to.size)
+        if isinstance(to, int):
+            return to
+        return self._table(to) if isinstance(to, np.ndarray) else self._records(to, shared)
+
+    def _table(self, table: Table) -> int:
+        """Integers become part of the image, other numbers of the weights."""
+        if id(table) not in self._tables:
+            integers = table.dtype.kind == "i"
+            self._tables[id(table)] = self._image.add_table(table.tobytes()) if integers else self._number(table), table
+        return self._tables[id(table)][0]
+
+    def _number(self, table: Table) -> int:
+        at = len(self._weights)
+        self._weights += table.tobytes()
+        self._weights += bytes(-len(self._weights) % LINE)
         return symbolic(Section.WEIGHTS, at)
-
-    def table(self, table: npt.NDArray[Any]) -> None:
-        """Numbers a record refers to by their address: integers become part of the image, floats of the weights."""
-        if self.image.knows(table.ctypes.data):
-            return
-        self._keep.append(table)
-        if table.dtype == np.float32:
-            self.image.add_elsewhere(table.ctypes.data, table.nbytes, self.weights(table))
-        else:
-            self.image.add_table(table)
-
-    def zeros(self, array: Any, address: int, size: int) -> None:
-        """Zeros a record refers to by their address."""
-        self._keep.append(array)
-        self.image.add_zeros(address, size)
-
-    def records(self, records: Sequence[Record]) -> None:
-        """Records that lie one after the other, for which others hold their addresses."""
-        if not self.image.knows(records[0].address):
-            self._keep.append(records)
-            self.image.add_records(records)
-
-    def step(self, region: Region) -> None:
-        """The next parallel region."""
-        self.regions.append(region)
-
-    def scratch(self, index: int, size: int) -> int:
-        """The symbolic address of `size` bytes for the steps of node `index` alone."""
-        self.buffers.append(Buffer(size, index, index))
-        return symbolic(Section.BUFFER + len(self.buffers) - 1)
-
-    def run(self, index: int, made: Sequence[Step]) -> None:
-        """Parallel regions of the steps of node `index`, which follow one another and so may share scratch."""
-        each = max((step.scratch_bytes for step in made), default=0)
-        scratch = self.scratch(index, each * self.threads) if each else 0
-        for step in made:
-            for table in step.tables:
-                self.table(table)
-            self.records([step.record])
-            region = Region(kernel=self.code(step.kernel), job=step.record.address, items=step.items, chunk=1)
-            region.set(scratch=scratch, scratch_bytes=step.scratch_bytes, workers=self.threads)
-            self.step(region)

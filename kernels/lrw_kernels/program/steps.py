@@ -1,12 +1,11 @@
-"""The steps of every operator: its kernels' records, their tables and weights, in a collector's hands."""
+"""The steps of every operator: what its kernels' builders make of it."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import direct, norm, order, rows, transposed, window
-from lrw_kernels.cpu.operators.step import Step, View
-from lrw_kernels.network.graph import Node
+from lrw_kernels.cpu.step import Step, Steps, View
 from lrw_kernels.network.operators import (
     Add,
     Affine,
@@ -24,61 +23,24 @@ from lrw_kernels.network.operators import (
     Winograd,
 )
 from lrw_kernels.program import winograd
-from lrw_kernels.program.collect import Collector
+from lrw_kernels.program.means import Means
 
 
-def add(to: Collector, index: int, node: Node, inputs: Sequence[View], output: View) -> dict[str, Any]:
-    """Give `to` the steps of `node`; returns what the manifest says of it beside its name and size."""
-    operator = node.operator
-    if isinstance(operator, Winograd):
-        return winograd.add(to, index, operator, inputs, output)
-    if isinstance(operator, Normalise):
-        workspace = to.scratch(index, norm.workspace_bytes(inputs[0]))
-        weights = (operator.groups, operator.epsilon, operator.scale, operator.shift)
-        made: Sequence[Step] = norm.normalise(inputs[0], output, *weights, to.machine, workspace)
-    elif isinstance(operator, Direct | Transposed):
-        made = _convolution(operator, inputs, output, to.machine)
-    elif isinstance(operator, Concat):
-        made = _side_by_side(inputs, output, to.machine)
-    else:
-        made = _plain(operator, inputs, output, to.machine)
-    to.run(index, made)
-    return {}
-
-
-def _convolution(
-    operator: Direct | Transposed, inputs: Sequence[View], output: View, machine: Machine
-) -> Sequence[Step]:
-    build = direct.direct if isinstance(operator, Direct) else transposed.transposed
-    residual = inputs[1] if len(inputs) > 1 else None
-    return build(
-        inputs[0],
-        output,
-        operator.weight,
-        machine,
-        stride=operator.stride,
-        padding=operator.padding,
-        dilation=operator.dilation,
-        groups=operator.groups,
-        epilogue=direct.Epilogue(operator.bias, residual, operator.relu),
-    )
-
-
-def _side_by_side(inputs: Sequence[View], output: View, machine: Machine) -> Sequence[Step]:
-    """Copies of those inputs that do not lie in their place already."""
-    made: list[Step] = []
-    first = 0
-    for source in inputs:
-        target = output.some(first, source.channels)
-        first += source.channels
-        if source.address != target.address:
-            made += rows.copy(source, target, machine)
-    return made
-
-
-def _plain(operator: Operator, inputs: Sequence[View], y: View, machine: Machine) -> Sequence[Step]:
-    x = inputs[0]
+def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Steps:
+    """The steps that compute `y` of `inputs`; their details are what the manifest says of them."""
+    x, machine = inputs[0], means.machine
     match operator:
+        case Winograd():
+            return winograd.steps(operator, inputs, y, means)
+        case Direct():
+            return direct.direct(x, y, operator.weight, machine, **_convolution(operator, inputs))
+        case Transposed():
+            return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
+        case Normalise():
+            weights = operator.groups, operator.epsilon, operator.scale, operator.shift
+            return norm.normalise(x, y, *weights, machine)
+        case Concat():
+            return _side_by_side(inputs, y, machine)
         case Pool():
             windows = {"starts": operator.starts, "ends": operator.ends, "counts": operator.counts}
             return window.pool(x, y, machine, operator.kind, **windows)
@@ -96,4 +58,26 @@ def _plain(operator: Operator, inputs: Sequence[View], y: View, machine: Machine
             return order.channels_first(x, y, machine)
         case Copy():
             return rows.copy(x, y, machine)
-    raise TypeError(f"no steps for {type(operator).__name__}")
+
+
+def _convolution(operator: Direct | Transposed, inputs: Sequence[View]) -> dict[str, Any]:
+    residual = inputs[1] if len(inputs) > 1 else None
+    return {
+        "stride": operator.stride,
+        "padding": operator.padding,
+        "dilation": operator.dilation,
+        "groups": operator.groups,
+        "epilogue": direct.Epilogue(operator.bias, residual, operator.relu),
+    }
+
+
+def _side_by_side(inputs: Sequence[View], output: View, machine: Machine) -> Steps:
+    """Copies of those inputs that do not lie in their place already."""
+    made: list[Step] = []
+    first = 0
+    for source in inputs:
+        target = output.some(first, source.channels)
+        first += source.channels
+        if source.address != target.address:
+            made += rows.copy(source, target, machine).steps
+    return Steps(tuple(made))

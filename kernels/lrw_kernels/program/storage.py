@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from math import prod
 
-from lrw_kernels.cpu.operators.step import View, view
+from lrw_kernels.codegen.references import Section, symbolic
+from lrw_kernels.cpu.step import View, view
 from lrw_kernels.network.graph import INPUT, Network, Node, Size
 from lrw_kernels.network.operators import Add, Affine, Concat, Direct, Normalise, Pointwise, Winograd
-from lrw_kernels.program.image import Section, symbolic
 from lrw_kernels.program.memory import Buffer
 
 FLOAT_BYTES = 4
@@ -40,7 +40,7 @@ class Storage:
         self._network, self._last = network, _last_readers(network)
         self._parents = _concatenated(network)
         self.roots: list[Root] = []  # in the workspace
-        self._places = {INPUT: (Root(network.input_size, 0, self._last[INPUT], Section.INPUT), 0)}
+        self._places = {INPUT: (Root(network.input_size, 0, self._last[INPUT], Section.OUTSIDE), 0)}
         tops: dict[str, Root] = {}
         for index, node in enumerate(network.nodes):
             top, channel = self._top(node.name)
@@ -75,7 +75,7 @@ class Storage:
 
     def _new(self, top: str, index: int) -> Root:
         if top == self._network.output.name:
-            return Root(self._network.size(top), index, index, Section.OUTPUT)
+            return Root(self._network.size(top), index, index, Section.OUTSIDE + 1)
         self.roots.append(Root(self._network.size(top), index, index, Section.BUFFER + len(self.roots)))
         return self.roots[-1]
 

@@ -1,53 +1,38 @@
-"""A Winograd layer as steps of a library: the fast kernels' own plan and records, with symbolic addresses."""
+"""A Winograd layer of a network as steps: its problem, and its weights as kernels read them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.references import Section, section_of
 from lrw_kernels.cpu import conv, layout
 from lrw_kernels.cpu.operators import rows
-from lrw_kernels.cpu.operators.records import FLOAT
-from lrw_kernels.cpu.operators.step import View
-from lrw_kernels.cpu.problem import Activations, Epilogue, Problem
+from lrw_kernels.cpu.problem import Problem
+from lrw_kernels.cpu.step import Steps, Table, View
 from lrw_kernels.network.operators import Array, Winograd
-from lrw_kernels.program.collect import Collector
+from lrw_kernels.program.means import Means
 
 
-def add(to: Collector, index: int, operator: Winograd, inputs: Sequence[View], output: View) -> dict[str, Any]:
-    """Its steps; returns what the manifest says of them."""
-    p = _problem(to, operator, inputs[0], output, to.spare[index])
-    whole = conv.Pass(p, conv.FORWARD, to.code)
-    for side in (whole.source, *whole.targets):
-        for table in (side.table, side.planes, side.constants):
-            to.table(table)
-        to.zeros(side, side.outside.address, side.outside.size)
-    for table in whole.v_tables:
-        to.table(table)
-    to.zeros(whole, whole.no_bias, whole.zeros.nbytes)
-    job = conv.Job(whole)
-    weights = [to.weights(_panels(u, part.problem)) for u, part in zip(operator.weights, p.parts, strict=True)]
-    bias = 0 if operator.bias is None else to.weights(_padded(operator.bias, p))
+def steps(operator: Winograd, inputs: Sequence[View], y: View, means: Means) -> Steps:
+    """Its steps, and what the manifest says of them."""
+    p = _problem(operator, inputs[0], y, means)
+    weights = [_panels(u, part.problem) for u, part in zip(operator.weights, p.parts, strict=True)]
+    bias = None if operator.bias is None else _padded(operator.bias, p)
     # Kernels find a residual as they find the output; one that lies otherwise is added behind them.
-    alike = len(inputs) > 1 and inputs[1].strides == output.strides
+    alike = len(inputs) > 1 and inputs[1].strides == y.strides
     late = inputs[1:] if not alike else ()
-    scratch = to.scratch(index, whole.scratch)
-    source, target = Activations(inputs[0].address, inputs[0].strides), Activations(output.address, output.strides)
-    epilogue = Epilogue(bias, inputs[1].address if alike else 0, operator.relu and not late)
-    job.point(source, target, weights, epilogue, scratch)
-    for row in job.rows:
-        to.records(row)
-    for region in job.regions:
-        to.step(region)
-    for residual in late:
-        to.run(index, rows.add(output, residual, output, to.machine, relu=operator.relu))
+    epilogue = conv.Epilogue(bias, inputs[1].address if alike else 0, operator.relu and not late)
+    made = conv.forward(p, inputs[0], y, weights, epilogue)
+    added = [step for z in late for step in rows.add(y, z, y, means.machine, relu=operator.relu).steps]
     kept = [{"channels": channels, "kept": list(kept)} for channels, kept in operator.blocks]
-    return {"blocks": kept, "path": whole.plan.path}
+    return Steps((*made.steps, *added), made.shared, {"blocks": kept, **made.details})
 
 
-def _problem(to: Collector, operator: Winograd, source: View, output: View, most_scratch: int) -> Problem:
+def _problem(operator: Winograd, source: View, output: View, means: Means) -> Problem:
     union = tuple(sorted({position for _, kept in operator.blocks for position in kept}))
     grouped, all_kept = len(operator.blocks) > 1, len(union) == operator.tile.positions
+    ours = section_of(output.address) >= Section.BUFFER  # a caller's output may lie anywhere
     return Problem(
         tile=str(operator.tile),
         padding=operator.padding,
@@ -55,20 +40,20 @@ def _problem(to: Collector, operator: Winograd, source: View, output: View, most
         fixed=not all_kept,
         batch=source.size[0],
         input_size=source.size[1:4],
-        cin=source.size[4],
-        cout=output.size[4],
+        cin=source.channels,
+        cout=output.channels,
         kind="float32",
-        element=to.element,
-        machine=to.machine,
-        threads=to.threads,
+        element=means.element,
+        machine=means.machine,
+        threads=means.threads,
         sized=True,
         blocks=operator.blocks if grouped else None,
-        pixels=(source.strides[3] // FLOAT, output.strides[3] // FLOAT),
-        most_scratch=most_scratch,
+        aligned=ours and all(at % LINE == 0 for at in (output.address, *output.strides)),
+        most_scratch=means.spare,
     )
 
 
-def _panels(u: Array, p: Problem) -> Any:
+def _panels(u: Array, p: Problem) -> Table:
     """U [K, Cin, Cout] in panels; of a block without columns nothing."""
     with np.errstate(over="ignore"):
         source = np.ascontiguousarray(u, p.element)
@@ -81,7 +66,7 @@ def _panels(u: Array, p: Problem) -> Any:
     return panels
 
 
-def _padded(bias: Array, p: Problem) -> Any:
+def _padded(bias: Array, p: Problem) -> Table:
     """[Cout] in whole vectors, and one more for blocks that begin inside one."""
     lanes = p.machine.lanes(p.element)
     return np.pad(bias.astype(np.float32), (0, -p.cout % lanes + lanes))

@@ -1,7 +1,7 @@
 """Builders of convolution: by products, one step a group, or channel by channel."""
 
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,10 +10,10 @@ from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.micro import CHUNK, forward_micro
 from lrw_kernels.cpu.operators import records, taps
 from lrw_kernels.cpu.operators.records import FLOAT
-from lrw_kernels.cpu.operators.step import ITEMS, Step, View, at, rounded, share_channels, strides
 from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.plan import lane_count, panel_count, with_rows
 from lrw_kernels.cpu.recipe import ADDRESS
+from lrw_kernels.cpu.step import ITEMS, Job, Reference, Step, Steps, View, axes, job, rounded, share_channels, strides
 
 Triple = tuple[int, int, int]
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
@@ -49,11 +49,11 @@ def direct(
     dilation: Triple = (1, 1, 1),
     groups: int = 1,
     epilogue: Epilogue = NOTHING,
-) -> tuple[Step, ...]:
+) -> Steps:
     """Convolution of x by weight [kd, kh, kw, Cin / groups, Cout]."""
-    axes = [tuple((k, k * by) for k in range(n)) for n, by in zip(weight.shape[:3], dilation, strict=True)]
+    met = [tuple((k, k * by) for k in range(n)) for n, by in zip(weight.shape[:3], dilation, strict=True)]
     start = (-padding[0], -padding[1], -padding[2])
-    return convolution(x, y, weight, Grid(start, stride, (axes[0], axes[1], axes[2])), groups, epilogue, machine)
+    return Steps(convolution(x, y, weight, Grid(start, stride, (met[0], met[1], met[2])), groups, epilogue, machine))
 
 
 def convolution(
@@ -74,41 +74,42 @@ def convolution(
 
 
 def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
-    """One group."""
+    """The step that convolves one group: gather patches, multiply by packed weights [terms, Cout], finish."""
     cin, lanes = weight.shape[3], machine.lanes("float32")
     pixel_floats = x.strides[3] // FLOAT
     machine = with_rows(machine, 1) if y.pixels == 1 else machine
     of = taps.runs(grid.taps, cin, pixel_floats)
     pieces, weights = taps.pieces(of, cin, lanes), taps.panels(taps.weight_rows(weight, of, lanes), machine)
-    bias, vectors = _padded(epilogue.bias, y.channels, lanes), lane_count(y.channels, machine, "float32")
-    record = records.Direct(
+    made = job(
+        records.Direct,
         **strides("x", x),
         **_grid(x, y, grid),
         **strides("y", y),
-        **_finish(epilogue, bias),
+        **_finish(epilogue, y.channels, lanes),
         row_floats=(x.size[3] - 1) * pixel_floats + cin,
         pixel_floats=pixel_floats,
-        chunk_table=at(pieces.chunks),
-        pieces=at(pieces.table),
+        chunk_table=pieces.chunks,
+        pieces=pieces.table,
         chunks=len(pieces.chunks) - 1,
         terms=pieces.terms,
         whole=pieces.whole,
-        weights=at(weights),
+        weights=weights,
         weights_panel=pieces.terms * machine.vectors * machine.vector_bytes,
-        vectors=vectors,
+        vectors=lane_count(y.channels, machine, "float32"),
         panel_vectors=machine.vectors,
         channels=y.channels,
         pixels=y.pixels,
     )
-    items, scratch = _share(record, machine)
+    made, items, scratch = _shared_out(made, machine)
     wide, narrow = (forward_micro(machine, "float32", count).text for count in (machine.vectors, 1))
     kernel = Kernel("cpu.operators.direct_kernels.direct_range", (wide, narrow), RANGE)
-    return Step(kernel, record, items, scratch, (pieces.chunks, pieces.table, weights, bias))
+    return Step(kernel, made, items, scratch)
 
 
-def _share(record: records.Direct, machine: Machine) -> tuple[int, int]:
-    """What a work item takes; how many there are, and their scratch. Where there are few pixels, weights are shared
-    out as well."""
+def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
+    """With what a work item takes; how many there are, and their scratch. Where there are few pixels, weights are
+    shared out as well."""
+    record: Any = made.record
     rows, line = machine.rows, machine.vector_bytes
     panels = panel_count(record.vectors, machine)
     heights = max(1, min(PIXELS // rows, ceil(ceil(record.pixels / rows) / ITEMS)))
@@ -118,25 +119,26 @@ def _share(record: records.Direct, machine: Machine) -> tuple[int, int]:
     vectors = min(record.vectors, split * machine.vectors)
     places = rounded(min(heights * rows, record.pixels) * records.PLACE_FIELDS * ADDRESS)
     patches = heights * rows * CHUNK * FLOAT
-    record.set(
+    m_panel = vectors * rows * line
+    made = made.but(
         panels=panels,
         split=split,
         block=heights * rows,
         a_at=places,
         m_at=places + patches,
-        m_panel=vectors * rows * line,
+        m_panel=m_panel,
     )
-    return blocks * ceil(panels / split), rounded(places + patches + heights * record.m_panel)
+    return made, blocks * ceil(panels / split), rounded(places + patches + heights * m_panel)
 
 
 def _grid(x: View, y: View, grid: Grid) -> dict[str, int]:
-    values = {"size": x.size[1:4], "start": grid.start, "step": grid.step, "out": y.size[1:4]}
-    return {f"{name}_{axis}": value for name, of in values.items() for axis, value in zip("dhw", of, strict=True)}
+    outputs = {**axes("step", grid.step), **axes("out", y.size[1:4])}
+    return {**axes("size", x.size[1:4]), **axes("start", grid.start), **outputs}
 
 
-def _finish(epilogue: Epilogue, bias: Array) -> dict[str, int]:
+def _finish(epilogue: Epilogue, channels: int, lanes: int) -> dict[str, Reference]:
     residual = strides("residual", epilogue.residual) if epilogue.residual else {}
-    return {"bias": at(bias), "relu": epilogue.relu, **residual}
+    return {"bias": _padded(epilogue.bias, channels, lanes), "relu": epilogue.relu, **residual}
 
 
 def _padded(bias: Array | None, channels: int, lanes: int) -> Array:
@@ -158,18 +160,18 @@ def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilog
     by = [of[1] - of[0] if len(of) > 1 else 1 for of in offsets]
     start = (grid.start[0] + first[0], grid.start[1] + first[1], grid.start[2] + first[2])
     rows, split = share_channels(y, machine)
-    bias = _padded(epilogue.bias, y.channels, lanes)
-    record = records.Depthwise(
+    made = job(
+        records.Depthwise,
         **strides("x", x),
         **_grid(x, y, grid._replace(start=start)),
         **strides("y", y),
-        **_finish(epilogue, bias),
-        **{f"by_{axis}": value for axis, value in zip("dhw", by, strict=True)},
-        **{f"taps_{axis}": len(of) for axis, of in zip("dhw", offsets, strict=True)},
-        weights=at(packed),
+        **_finish(epilogue, y.channels, lanes),
+        **axes("by", by),
+        **axes("taps", [*map(len, offsets)]),
+        weights=packed,
         weights_pixel=packed.shape[1] * FLOAT,
         channels=y.channels,
         split=split,
     )
     kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_range", (lanes,), RANGE)
-    return Step(kernel, record, rows * ceil(y.channels / split), 0, (packed, bias))
+    return Step(kernel, made, rows * ceil(y.channels / split))

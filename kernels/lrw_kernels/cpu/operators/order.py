@@ -6,12 +6,12 @@ from math import ceil
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.operators.records import FLOAT
-from lrw_kernels.cpu.operators.step import Step, View
+from lrw_kernels.cpu.step import Step, Steps, View, job
 
 CHUNK = 64  # pixels and channels of a work item
 
 
-def channels_first(x: View, y: View, machine: Machine) -> tuple[Step, ...]:
+def channels_first(x: View, y: View, machine: Machine) -> Steps:
     """y [N, 1, 1, 1, C * D * H * W] of x [N, D, H, W, C]: channels, then pixels. A step where all pixels of a sample
     are equally far apart; else one for each run of them that is."""
     sample = x._replace(size=(1, *x.size[1:]))
@@ -21,7 +21,8 @@ def channels_first(x: View, y: View, machine: Machine) -> tuple[Step, ...]:
     steps = []
     for n, d, h in [(0, 0, 0)] if together else product(range(x.size[0]), range(sizes[1]), range(sizes[2])):
         first = (d * sizes[2] + h) * sizes[3]
-        record = records.Matrix(
+        made = job(
+            records.Matrix,
             source=x.address + n * x.strides[0] + d * apart[1] + h * apart[2],
             source_outer=x.strides[0],
             target=y.address + n * y.strides[0] + first * FLOAT,
@@ -36,5 +37,5 @@ def channels_first(x: View, y: View, machine: Machine) -> tuple[Step, ...]:
             target_j=CHUNK * pixels * FLOAT,
         )
         items = ceil(sizes[3] / CHUNK) * ceil(x.channels / CHUNK) * (x.size[0] if together else 1)
-        steps.append(Step(kernel, record, items))
-    return tuple(steps)
+        steps.append(Step(kernel, made, items))
+    return Steps(tuple(steps))

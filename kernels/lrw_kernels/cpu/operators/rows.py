@@ -8,65 +8,59 @@ from lrw_kernels.codegen.kernel import RANGE, Kernel
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.records import FLOAT
-from lrw_kernels.cpu.operators.step import Step, View, at, strides
 from lrw_kernels.cpu.operators.taps import Array
+from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
 
 PIECE = 8192  # numbers of a work item where activations are one piece of memory
 
 
-def copy(x: View, y: View, machine: Machine) -> tuple[Step, ...]:
+def copy(x: View, y: View, machine: Machine) -> Steps:
     """The same numbers, elsewhere: also how inputs come side by side in a wider buffer."""
-    return (_everywhere("copy", x, x, y, machine),)
+    return Steps.of(_everywhere("copy", x, x, y, machine))
 
 
-def add(x: View, z: View, y: View, machine: Machine, *, relu: bool = False) -> tuple[Step, ...]:
+def add(x: View, z: View, y: View, machine: Machine, *, relu: bool = False) -> Steps:
     """x + z; then ReLU if asked for. y may be x or z."""
-    return (_everywhere("add_relu" if relu else "add", x, z, y, machine),)
+    return Steps.of(_everywhere("add_relu" if relu else "add", x, z, y, machine))
 
 
-def pointwise(x: View, y: View, machine: Machine, function: str, parameter: float = 0.0) -> tuple[Step, ...]:
+def pointwise(x: View, y: View, machine: Machine, function: str, parameter: float = 0.0) -> Steps:
     """A function of every number, by its name in `functions.POINTWISE`. y may be x."""
-    table = np.array([parameter], np.float32)
     step = _everywhere(function, x, x, y, machine)
-    step.record.set(parameter=at(table))
-    return (step._replace(tables=(table,)),)
+    return Steps.of(step._replace(job=step.job.but(parameter=np.array([parameter], np.float32))))
 
 
-def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, *, relu: bool = False) -> tuple[Step, ...]:
+def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, *, relu: bool = False) -> Steps:
     """x scale + shift, by channel [C]; then ReLU if asked for. y may be x."""
-    tables = tuple(np.ascontiguousarray(table, np.float32) for table in (scale, shift))
+    tables = {name: np.ascontiguousarray(table, np.float32) for name, table in (("scale", scale), ("shift", shift))}
     step = by_pixel("affine_relu" if relu else "affine", x, x, y, machine)
-    step.record.set(scale=at(tables[0]), shift=at(tables[1]))
-    return (step._replace(tables=tables),)
+    return Steps.of(step._replace(job=step.job.but(**tables)))
 
 
-def softmax(x: View, y: View, machine: Machine) -> tuple[Step, ...]:
+def softmax(x: View, y: View, machine: Machine) -> Steps:
     """exp(x) over its sum along the channels. y may be x."""
     kernel = Kernel("cpu.operators.row_kernels.softmax_range", (machine.lanes("float32"),), RANGE)
-    return (by_pixel("", x, x, y, machine)._replace(kernel=kernel),)
+    return Steps.of(by_pixel("", x, x, y, machine)._replace(kernel=kernel))
 
 
 def by_pixel(function: str, x: View, z: View, y: View, machine: Machine) -> Step:
     """A function of pixels: items are rows."""
-    out = {f"out_{axis}": size for axis, size in zip("dhw", y.size[1:4], strict=True)}
-    rows = prod(y.size[:3])
-    record = records.Rows(
-        **strides("x", x), **strides("z", z), **strides("y", y), **out, channels=y.channels, total=rows * y.channels
-    )
+    rows, views = prod(y.size[:3]), {**strides("x", x), **strides("z", z), **strides("y", y)}
+    sizes = {**axes("out", y.size[1:4]), "channels": y.channels, "total": rows * y.channels}
     kernel = Kernel("cpu.operators.row_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
-    return Step(kernel, record, rows)
+    return Step(kernel, job(records.Rows, **views, **sizes), rows)
 
 
 def _everywhere(function: str, x: View, z: View, y: View, machine: Machine) -> Step:
     """A function of numbers, whose channel does not matter: of pieces of memory where that is possible, else of rows as
     long as possible."""
     views, step = (x, z, y), by_pixel(function, x, z, y, machine)
-    record, total = step.record, prod(y.size)
+    total = prod(y.size)
     if all(view.dense for view in views):
         items = ceil(total / PIECE)
-        record.set(out_d=1, out_h=items, out_w=1, channels=PIECE, total=total)
-        record.set(x_h=PIECE * FLOAT, z_h=PIECE * FLOAT, y_h=PIECE * FLOAT)
-        return step._replace(items=items)
+        rows = {"x_h": PIECE * FLOAT, "z_h": PIECE * FLOAT, "y_h": PIECE * FLOAT}
+        pieces = step.job.but(out_d=1, out_h=items, out_w=1, channels=PIECE, total=total, **rows)
+        return step._replace(job=pieces, items=items)
     if all(view.strides[3] == view.channels * FLOAT for view in views):
-        record.set(out_w=1, channels=y.size[3] * y.channels, total=total)
+        return step._replace(job=step.job.but(out_w=1, channels=y.size[3] * y.channels, total=total))
     return step

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.micro import CHUNK
-from lrw_kernels.cpu.operators.step import integers
 from lrw_kernels.cpu.plan import lane_count
+from lrw_kernels.cpu.step import integers
 
 Taps = tuple[tuple[int, int], ...]
 Array = npt.NDArray[np.float32]

@@ -5,8 +5,8 @@ from itertools import product
 
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators.direct import NOTHING, Epilogue, Grid, Triple, convolution
-from lrw_kernels.cpu.operators.step import Size, Step, View
 from lrw_kernels.cpu.operators.taps import Array, Taps
+from lrw_kernels.cpu.step import Size, Step, Steps, View
 
 HERE: Triple = (0, 0, 0)
 EVERY: Triple = (1, 1, 1)
@@ -23,7 +23,7 @@ def transposed(
     dilation: Triple = (1, 1, 1),
     groups: int = 1,
     epilogue: Epilogue = NOTHING,
-) -> tuple[Step, ...]:
+) -> Steps:
     """torch's conv_transpose3d of x by weight [kd, kh, kw, Cin / groups, Cout]; a step a phase and group."""
     steps: list[Step] = []
     for phase in product(*map(range, stride)):
@@ -34,7 +34,7 @@ def transposed(
             grid = Grid(HERE, EVERY, (axes[0], axes[1], axes[2]))
             here = epilogue._replace(residual=residual)
             steps += convolution(x, target, weight, grid, groups, here, machine)
-    return tuple(steps)
+    return Steps(tuple(steps))
 
 
 def phase_taps(phase: int, size: int, stride: int, padding: int, dilation: int) -> Taps:
@@ -44,7 +44,7 @@ def phase_taps(phase: int, size: int, stride: int, padding: int, dilation: int) 
 
 
 def every(of: View, first: tuple[int, ...], by: Triple) -> View:
-    """Of d, h and w every so manieth, from `first` on."""
+    """The sub-grid from `first`, every `by`-th element along d, h and w."""
     n, *steps = of.strides
     sizes = [max(0, -(-(size - at) // step)) for size, at, step in zip(of.size[1:4], first, by, strict=True)]
     address = of.address + sum(at * stride for at, stride in zip(first, steps, strict=True))

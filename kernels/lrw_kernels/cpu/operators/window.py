@@ -2,34 +2,32 @@
 
 from collections.abc import Sequence
 from math import ceil, prod
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from lrw_kernels.codegen.kernel import RANGE, Kernel
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import records
-from lrw_kernels.cpu.operators.step import Step, View, at, integers, share_channels, strides
+from lrw_kernels.cpu.step import Step, Steps, Table, View, axes, integers, job, share_channels, strides
 
 Axes = tuple[Sequence[int], Sequence[int], Sequence[int]]
 Shares = tuple[Sequence[float], Sequence[float], Sequence[float]]
 MOST_PIXELS = 27  # of a window in straight code
-Tables = dict[str, npt.NDArray[Any]]
+Tables = dict[str, Table]
 
 
-def pool(x: View, y: View, machine: Machine, kind: str, *, starts: Axes, ends: Axes, counts: Axes) -> tuple[Step, ...]:
+def pool(x: View, y: View, machine: Machine, kind: str, *, starts: Axes, ends: Axes, counts: Axes) -> Steps:
     """The maximum ("max"; of nothing -inf) or the mean ("mean") over windows: output o of an axis takes inputs
     starts[o]..ends[o] (not included); a mean divides by the product of the axes' counts[o]."""
     tables = {**_by_axis("starts", starts), **_by_axis("ends", ends), **_by_axis("counts", counts)}
     rows, split = share_channels(y, machine)
-    record = records.Pool(**_views(x, y), **_addresses(tables), channels=y.channels, split=split)
+    made = job(records.Pool, **_views(x, y), **tables, channels=y.channels, split=split)
     arguments = (kind, _shape(starts, ends), machine.lanes("float32"))
     kernel = Kernel("cpu.operators.window_kernels.pool_range", arguments, RANGE)
-    return (Step(kernel, record, rows * ceil(y.channels / split), 0, tuple(tables.values())),)
+    return Steps.of(Step(kernel, made, rows * ceil(y.channels / split)))
 
 
-def resample(x: View, y: View, machine: Machine, *, low: Axes, high: Axes, share: Shares) -> tuple[Step, ...]:
+def resample(x: View, y: View, machine: Machine, *, low: Axes, high: Axes, share: Shares) -> Steps:
     """Output o of an axis is (1 - share[o]) x[low[o]] + share[o] x[high[o]]; where no share counts, x[low[o]]."""
     if not any(any(axis) for axis in share):
         after = tuple([index + 1 for index in axis] for axis in low)
@@ -37,9 +35,9 @@ def resample(x: View, y: View, machine: Machine, *, low: Axes, high: Axes, share
         return pool(x, y, machine, "max", starts=low, ends=after, counts=ones)  # type: ignore[arg-type]
     shares = {f"share_{axis}": np.array(values, np.float32) for axis, values in zip("dhw", share, strict=True)}
     tables = {**_by_axis("low", low), **_by_axis("high", high), **shares}
-    record = records.Resample(**_views(x, y), **_addresses(tables), channels=y.channels)
+    made = job(records.Resample, **_views(x, y), **tables, channels=y.channels)
     kernel = Kernel("cpu.operators.window_kernels.resample_range", (machine.lanes("float32"),), RANGE)
-    return (Step(kernel, record, share_channels(y, machine)[0], 0, tuple(tables.values())),)
+    return Steps.of(Step(kernel, made, share_channels(y, machine)[0]))
 
 
 def _shape(starts: Axes, ends: Axes) -> str:
@@ -49,14 +47,9 @@ def _shape(starts: Axes, ends: Axes) -> str:
     return "x".join(map(str, shape)) if len(shape) == 3 and prod(shape) <= MOST_PIXELS else ""
 
 
-def _by_axis(name: str, axes: Axes) -> Tables:
-    return {f"{name}_{axis}": integers(values) for axis, values in zip("dhw", axes, strict=True)}
-
-
-def _addresses(tables: Tables) -> dict[str, int]:
-    return {name: at(table) for name, table in tables.items()}
+def _by_axis(name: str, values: Axes) -> Tables:
+    return {f"{name}_{axis}": integers(of_axis) for axis, of_axis in zip("dhw", values, strict=True)}
 
 
 def _views(x: View, y: View) -> dict[str, int]:
-    out = {f"out_{axis}": size for axis, size in zip("dhw", y.size[1:4], strict=True)}
-    return {**strides("x", x), **strides("y", y), **out}
+    return {**strides("x", x), **strides("y", y), **axes("out", y.size[1:4])}

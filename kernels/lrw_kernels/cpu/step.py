@@ -1,6 +1,7 @@
 """What a builder takes and gives: views of activations, and steps to run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,12 +15,13 @@ from lrw_kernels.cpu.operators.records import FLOAT
 
 Size = tuple[int, int, int, int, int]
 Strides = tuple[int, int, int, int]
+Table = npt.NDArray[Any]
 ITEMS = 16  # work items at least, where there is enough to share out
 
 
 class View(NamedTuple):
-    """Activations [N, D, H, W, C], C contiguous, at an address; bytes from sample to sample, plane to plane, row to
-    row, pixel to pixel. They may be some channels of a wider buffer."""
+    """Activations [N, D, H, W, C], C contiguous, at an address, symbolic or not; bytes from sample to sample, plane to
+    plane, row to row, pixel to pixel. They may be some channels of a wider buffer."""
 
     address: int
     strides: Strides
@@ -63,27 +65,62 @@ def view(address: int, size: Size, channels: int | None = None) -> View:
     return View(address, (pixel * w * h * d, pixel * w * h, pixel * w, pixel), size)
 
 
-class Step(NamedTuple):
-    """One parallel region: a range kernel, its record, so many items, bytes of scratch for each thread.
+class Zeros(NamedTuple):
+    """So many bytes of zeros; those of all records may be the same ones."""
 
-    `tables` are the arrays whose addresses the record holds. Steps of one operator follow one another.
-    """
+    size: int
+
+
+Reference = int | Table | Kernel | Zeros | Sequence["Job"]
+"""What a record's address refers to: itself, an array, a kernel, zeros, or jobs that lie one after the other."""
+
+
+class Job(NamedTuple):
+    """A kernel's record, and by field what its addresses refer to where they are no addresses yet."""
+
+    record: Record
+    refers: Mapping[str, Reference] = {}
+
+    def but(self, **fields: Reference) -> "Job":
+        """A second one that differs in `fields`."""
+        record = self.record.copy()
+        record.set(**{name: value for name, value in fields.items() if isinstance(value, int | np.integer)})
+        others = {name: value for name, value in fields.items() if not isinstance(value, int | np.integer)}
+        return Job(record, {name: to for name, to in self.refers.items() if name not in fields} | others)
+
+
+def job(kind: type[Record], **fields: Reference) -> Job:
+    """The job of a record of `kind` with `fields`: numbers, addresses, or what addresses refer to."""
+    return Job(kind()).but(**fields)
+
+
+class Step(NamedTuple):
+    """One parallel region: a range kernel, its job, so many items, bytes of scratch for each thread."""
 
     kernel: Kernel
-    record: Record
+    job: Job
     items: int
     scratch_bytes: int = 0
-    tables: tuple[npt.NDArray[Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of one operator, which follow one another; `shared` bytes that all of them may use lie at
+    `Section.SHARED`. `details` are for people to read."""
+
+    steps: tuple[Step, ...]
+    shared: int = 0
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def of(*steps: Step) -> "Steps":
+        """Steps that share nothing."""
+        return Steps(steps)
 
 
 def integers(values: Sequence[int]) -> npt.NDArray[np.int64]:
     """A table of int64; never empty, so that it has an address."""
     return np.array(values if len(values) else [0], np.int64)
-
-
-def at(table: npt.NDArray[Any]) -> int:
-    """Where a table lies."""
-    return int(table.ctypes.data)
 
 
 def rounded(size: int) -> int:
@@ -95,6 +132,11 @@ def strides(prefix: str, of: View) -> dict[str, int]:
     """Address and strides as a record's fields: prefix, prefix_n, prefix_d, prefix_h, prefix_w."""
     names = [prefix, *(f"{prefix}_{axis}" for axis in "ndhw")]
     return dict(zip(names, (of.address, *of.strides), strict=True))
+
+
+def axes(name: str, values: Sequence[int]) -> dict[str, int]:
+    """Three numbers as a record's fields: name_d, name_h, name_w."""
+    return {f"{name}_{axis}": value for axis, value in zip("dhw", values, strict=True)}
 
 
 def share_channels(y: View, machine: Machine) -> tuple[int, int]:

@@ -1,0 +1,101 @@
+"""A Winograd layer or one of its gradients as a program of its own, bound to this process: what an eager call runs.
+
+Each form of a call has a program, which is kept with its problem: the strides of the activations, and what follows.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lrw_kernels.codegen.arena import ARENA
+from lrw_kernels.codegen.machine import BYTES
+from lrw_kernels.codegen.references import Section, symbolic
+from lrw_kernels.cpu import conv
+from lrw_kernels.cpu.problem import Problem
+from lrw_kernels.cpu.step import Size, Steps, Strides, View
+from lrw_kernels.program.bind import Bound, placed
+from lrw_kernels.program.collect import Collector
+
+_FIRST, _SECOND, _BIAS, _RESIDUAL, _WEIGHTS = range(5)  # the buffers of the caller, in their order
+
+
+class Form(NamedTuple):
+    """What calls have in common that one program computes: forward or a gradient, the strides in bytes of the two
+    activations, whether there is a bias (padded to whole vectors) and a residual that lies as the second, and ReLU."""
+
+    way: str
+    first: Strides
+    second: Strides
+    bias: bool = False
+    residual: bool = False
+    relu: bool = False
+
+
+def dense(p: Problem, way: str, *, bias: bool = False, residual: bool = False, relu: bool = False) -> Form:
+    """The form of calls whose activations are one piece of memory each."""
+    first, second = (_dense_strides(size, BYTES[p.kind]) for size in _sizes(p, way))
+    return Form(way, first, second, bias, residual, relu)
+
+
+class Layer:
+    """The steps of one operator as a program for so many threads: any number of Python threads may run it, each run has
+    an image of its own. `path` is the plan's."""
+
+    def __init__(self, made: Steps, threads: int) -> None:
+        to = Collector(threads)
+        to.add(0, made)
+        self.path: str = made.details["path"]
+        self.program = to.program("layer", ())
+        self._weights, self._threads = placed(self.program), threads
+        self._idle: deque[Bound] = deque()
+
+    def run(self, first: int, second: int, bias: int, residual: int, *weights: int) -> None:
+        """Compute on buffers at these addresses; 0 where there is none."""
+        try:
+            bound = self._idle.pop()
+        except IndexError:  # all are at work
+            bound = Bound(self.program, self._weights)
+        memory = ARENA.take(self.program.buffer_bytes)
+        try:
+            bound.run(memory.address, (first, second, bias, residual, *weights), self._threads)
+        finally:
+            ARENA.give_back(memory)
+        self._idle.append(bound)
+
+
+def layer(p: Problem, form: Form) -> Layer:
+    """The program of a problem in a form, one object for all calls."""
+    found: Layer | None = p.passes.get(form)
+    if found is None:
+        found = p.passes.setdefault(form, Layer(steps(p, form), p.threads))
+    return found
+
+
+def steps(p: Problem, form: Form) -> Steps:
+    """What a call of a problem in a form does, on the buffers of the caller."""
+    sizes = _sizes(p, form.way)
+    first, second = View(_outside(_FIRST), form.first, sizes[0]), View(_outside(_SECOND), form.second, sizes[1])
+    if form.way == conv.INPUT_GRAD:
+        return conv.input_grad(p, first, second, _outside(_WEIGHTS))
+    if form.way == conv.WEIGHT_GRAD:
+        return conv.weight_grad(p, first, second, _outside(_WEIGHTS))
+    bias, residual = _outside(_BIAS) if form.bias else None, _outside(_RESIDUAL) if form.residual else 0
+    weights: Sequence[int] = [_outside(_WEIGHTS + i) for i in range(len(p.parts))]
+    return conv.forward(p, first, second, weights, conv.Epilogue(bias, residual, form.relu))
+
+
+def _sizes(p: Problem, way: str) -> tuple[Size, Size]:
+    """Of the two activations."""
+    inner: Size = (p.batch, *p.input_size, p.cin)
+    outer: Size = (p.batch, *p.output_size, p.cout)
+    return (outer, inner) if way == conv.INPUT_GRAD else (inner, outer)
+
+
+def _dense_strides(size: Size, number: int) -> Strides:
+    """In bytes, of numbers of so many each."""
+    _, d, h, w, c = size
+    return d * h * w * c * number, h * w * c * number, w * c * number, c * number
+
+
+def _outside(buffer: int) -> int:
+    return symbolic(Section.OUTSIDE + buffer)

@@ -1,0 +1,15 @@
+"""What steps are made with."""
+
+from typing import NamedTuple
+
+from lrw_kernels.codegen.machine import Machine
+
+
+class Means(NamedTuple):
+    """A machine, how many threads at most, the numbers of the Winograd domain, and the bytes of scratch that V and M
+    may take without the workspace growing."""
+
+    machine: Machine
+    threads: int
+    element: str
+    spare: int

@@ -1,0 +1,58 @@
+"""A program: everything of a layer or a network that runs, but its machine code and where its buffers lie."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lrw_kernels.codegen.kernel import Kernel
+from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.cpu.step import Size
+from lrw_kernels.network.graph import Node
+from lrw_kernels.program.image import Frozen
+
+
+class Layer(NamedTuple):
+    """A node, and what became of it, for people to read."""
+
+    node: Node
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Kernels, records and weights, for up to `threads` threads at a time.
+
+    outside: the sizes of the caller's buffers, for a network of its input and its output. kernels: in the order of
+    their numbers. image: copied to where it runs; `regions_at` is the first record of `step_count`. weights: all
+    numbers kernels read as such. A workspace is image, zeros, then buffers; `layers` says what became of each node.
+    """
+
+    name: str
+    outside: tuple[Size, ...]
+    kernels: tuple[Kernel, ...]
+    image: Frozen
+    regions_at: int
+    step_count: int
+    weights: bytes
+    buffer_bytes: int
+    threads: int
+    layers: tuple[Layer, ...]
+
+    @property
+    def input_size(self) -> Size:
+        """Of a network, [N, D, H, W, C]."""
+        return self.outside[0]
+
+    @property
+    def output_size(self) -> Size:
+        """Of a network, [N, D, H, W, C]."""
+        return self.outside[1]
+
+    @property
+    def buffers_at(self) -> int:
+        """Where buffers begin in a workspace."""
+        return len(self.image.data) + -(-self.image.zeros // LINE) * LINE
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Image, zeros and buffers."""
+        return self.buffers_at + self.buffer_bytes
