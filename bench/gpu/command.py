@@ -16,7 +16,7 @@ import torch
 
 from bench.command import Parser, checked, count, file, names, positive
 from bench.gpu import speedups
-from bench.gpu.problem import PRECISIONS
+from bench.gpu.rows import PRECISIONS
 from bench.layers import GPU, Layer, select
 from lrw.backends import triton
 

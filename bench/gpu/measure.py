@@ -11,8 +11,8 @@ from bench.gate import Red
 from bench.gpu import direct, floors, gate
 from bench.gpu.clock import Call, Clock, Times
 from bench.gpu.direct import Fastest
-from bench.gpu.problem import DTYPES, PRECISIONS, Problem, settings
-from bench.gpu.rows import Row
+from bench.gpu.problem import DTYPES, Problem, settings
+from bench.gpu.rows import PRECISIONS, Row
 from bench.layers import PADDING
 from lrw.ops import domain_conv3d, winograd_conv3d
 from lrw_kernels.triton import conv

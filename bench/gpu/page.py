@@ -6,8 +6,7 @@ from itertools import product
 from bench import page
 from bench.gpu.bars import bars
 from bench.gpu.floors import ASSUMED, Pass, direct, least
-from bench.gpu.problem import PRECISIONS
-from bench.gpu.rows import Row
+from bench.gpu.rows import PRECISIONS, Row
 from bench.layers import GPU, SHARES, Layer
 from bench.page import number
 from bench.rows import CERTIFICATE, stamps

@@ -18,8 +18,6 @@ from lrw_kernels.triton.conv import Layer as Pass
 from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd import Tile
 
-PRECISIONS: tuple[Precision, ...] = ("half", "tf32", "ieee")
-"""bfloat16, float32 with TF32 products, float32."""
 DTYPES = {"half": torch.bfloat16, "tf32": torch.float32, "ieee": torch.float32}
 
 

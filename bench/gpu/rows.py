@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 from bench import rows
+from lrw_kernels.triton.precision import Precision
+
+PRECISIONS: tuple[Precision, ...] = ("half", "tf32", "ieee")
+"""bfloat16, float32 with TF32 products, float32."""
 
 
 @dataclass(frozen=True)

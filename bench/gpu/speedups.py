@@ -8,8 +8,7 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any, get_args
 
-from bench.gpu.problem import PRECISIONS
-from bench.gpu.rows import Row
+from bench.gpu.rows import PRECISIONS, Row
 from lrw import files
 from lrw_kernels.triton.speedups import Kind, Speedup, parse, table
 from lrw_kernels.winograd import Tile, cheapest_tile

@@ -17,8 +17,7 @@ pytest.importorskip("triton", reason="the bench measures Triton kernels")
 
 from bench.gpu import bars, clock, compiled, page, speedups
 from bench.gpu.plan import Job
-from bench.gpu.problem import PRECISIONS
-from bench.gpu.rows import Row
+from bench.gpu.rows import PRECISIONS, Row
 from bench.layers import GPU, Layer
 from lrw import ops
 from lrw_kernels.triton.precision import Precision

@@ -4,8 +4,7 @@ import pytest
 
 from bench.gpu import floors, page
 from bench.gpu.floors import ASSUMED, Kernel, Pass
-from bench.gpu.problem import PRECISIONS
-from bench.gpu.rows import Row
+from bench.gpu.rows import PRECISIONS, Row
 from bench.layers import GPU, SHARES, Layer
 from lrw_kernels.triton.precision import Precision
 from lrw_kernels.winograd import Tile

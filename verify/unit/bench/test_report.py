@@ -1,5 +1,7 @@
 """The tables of the pages are made of the committed results, all of them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 from bench import report
@@ -24,6 +26,12 @@ def test_every_operator_that_can_be_exported_is_in_the_documents_with_a_word_on_
     named = [name for names, _ in rows for name in names.removeprefix("| ").split(", ")]
     assert sorted(named) == sorted(f"`{name.replace('::', '.')}`" for name in TABLE)
     assert all(len(text) > 10 for _, text in rows)
+
+
+def test_pages_and_the_gpu_s_command_need_no_triton_to_be_imported() -> None:
+    script = "import sys; sys.modules['triton'] = None; import bench.report, bench.gpu.command"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_files_of_the_benches_import_in_no_circle() -> None:
