@@ -89,9 +89,9 @@ def compress(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the layers of real networks against torch, correctness first; arguments after -- go to `bench.run`."""
+    """Time the layers of real networks against torch, correctness first; arguments after -- go to `bench.cpu`."""
     install(session)
-    session.run("python", "-m", "bench.run", *session.posargs)
+    session.run("python", "-m", "bench.cpu", *session.posargs)
 
 
 @nox.session
@@ -103,7 +103,7 @@ def bench_arm(session: nox.Session) -> None:
 
 @nox.session
 def bench_gpu(session: nox.Session) -> None:
-    """Measure layers and a training step on an NVIDIA GPU beside cuDNN; arguments after -- go to `bench/gpu.py`."""
+    """Measure layers and a training step on an NVIDIA GPU beside cuDNN; arguments after -- go to `bench.gpu`."""
     install(session, extras="gpu")
     session.run("python", "-m", "bench.gpu", *session.posargs)
 

@@ -5,12 +5,22 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numba
 import torch
 
+from lrw.version import __version__
 
-def machine() -> str:
-    """Commit, processor, threads and torch, in a line."""
-    return f"commit {commit()} | {processor()}, {torch.get_num_threads()} threads | torch {torch.__version__}"
+
+def stamp(machine: str = "", versions: str = "") -> dict[str, str]:
+    """The columns that every row has; a bench may have a machine of its own, and versions beside those of Python."""
+    ours = machine or f"{processor()}, {torch.get_num_threads()} threads"
+    theirs = ", ".join(filter(None, (versions, python_versions())))
+    return {"commit": commit(), "machine": ours, "versions": theirs, "date": datetime.now(UTC).date().isoformat()}
+
+
+def line(values: dict[str, str]) -> str:
+    """A stamp as text."""
+    return " | ".join(filter(None, values.values()))
 
 
 def processor() -> str:
@@ -25,6 +35,12 @@ def processor() -> str:
     return ", ".join([platform.machine(), *([said["model name"]] if "model name" in said else []), *numbers])
 
 
+def python_versions() -> str:
+    """Python, torch, numba, lrw."""
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "numba": numba.__version__}
+    return ", ".join(f"{name} {version}" for name, version in {**versions, "lrw": __version__}.items())
+
+
 def commit() -> str:
     """The checkout's commit, "-dirty" behind it where files were changed."""
     command = ["git", "describe", "--always", "--dirty"]
@@ -33,8 +49,3 @@ def commit() -> str:
     except OSError:  # no git here
         return "unknown"
     return described.stdout.strip() or "unknown"
-
-
-def today() -> str:
-    """The date, UTC."""
-    return datetime.now(UTC).date().isoformat()

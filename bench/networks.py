@@ -3,92 +3,87 @@
 For each network a gate compares the accelerated one with the network in float64; only then do all candidates take turns
 in one process: torch eager contiguous and channels last, OpenVINO in float32 where it is installed, the accelerated
 network, and the same one trusted (`lrw.trust`). Networks come from this package, from torchvision and from MONAI; those
-whose package is missing are left out, and said. One row per network can go to a CSV with commit, date and machine.
+whose package is missing are left out, and said. One row per network can go to a CSV with commit, machine, versions and
+date. Exit codes: 0 done, 1 a gate is red, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
 
-import argparse
-import csv
 import importlib
 import sys
 import warnings
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
+from statistics import geometric_mean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import lrw
-from bench.certificate import machine, today
-from lrw.nets import C3D
+from bench import certificate, page, rows
+from bench.command import Parser, file, guarded, names, positive
+from bench.gate import Red, judged
+from bench.layers import NETWORKS, Network
+from bench.page import number
 from lrw.timing import interleaved
 
-BOUND = 1e-5  # of the largest error, over the largest output
+WITHIN = 1e-5  # of the largest output
+NOTHING = "No whole network was measured yet: `python -m bench.networks` does that."
 
 
 @dataclass(frozen=True)
-class Case:
-    """A network others use: how it is made, of which package, and the size of its input [N, C, D, H, W]."""
+class Row(rows.Row):
+    """A network: milliseconds of a pass, times as fast as the best of torch and OpenVINO, the error over the largest
+    output."""
 
-    name: str
+    network: str
     package: str
-    make: Callable[[], nn.Module]
-    shape: tuple[int, ...]
+    input: str
+    torch_form: str
+    torch_ms: float
+    openvino_ms: float | None
+    lrw_ms: float
+    trusted_ms: float
+    speedup: float
+    trusted_speedup: float
+    error: float
+
+    @property
+    def line(self) -> str:
+        """The row for people."""
+        peers = f"torch {self.torch_ms:7.1f} ms ({self.torch_form})" + number(self.openvino_ms, "7.1f", " ms OpenVINO")
+        ours = f"lrw {self.lrw_ms:7.1f} ms {self.speedup:5.2f}x  trusted {self.trusted_ms:7.1f} ms"
+        return (
+            f"{self.network:10s} {self.input:16s} {peers}  {ours} {self.trusted_speedup:5.2f}x  error {self.error:.1e}"
+        )
 
 
-def _r3d_18() -> nn.Module:
-    return _torchvision_video().r3d_18()  # type: ignore[no-any-return]
-
-
-def _segresnet() -> nn.Module:
-    options = {"init_filters": 16, "in_channels": 1, "out_channels": 2}
-    return _monai().SegResNet(3, **options, blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1))  # type: ignore[no-any-return]
-
-
-def _dynunet() -> nn.Module:
-    return _monai().DynUNet(3, 1, 2, [3] * 5, [1, 2, 2, 2, 2], [2] * 4)  # type: ignore[no-any-return]
-
-
-CASES = (
-    Case("r3d_18", "torchvision", _r3d_18, (1, 3, 16, 112, 112)),
-    Case("C3D", "lrw", lambda: C3D(3, 101, width=64), (1, 3, 16, 112, 112)),
-    Case("SegResNet", "monai", _segresnet, (1, 1, 64, 64, 64)),
-    Case("DynUNet", "monai", _dynunet, (1, 1, 64, 64, 64)),
-)
-
-
-def main() -> int:
-    """Run the chosen networks and print a line each; exit code 1 when a gate is red."""
-    arguments = _arguments()
-    chosen = [case for case in CASES if arguments.networks in case.name]
-    if not chosen:
-        names = ", ".join(case.name for case in CASES)
-        print(f"bench: no network holds {arguments.networks!r}; there are {names}", file=sys.stderr)
-        return 2
-    rows: list[dict[str, Any]] = []
-    print(machine())
-    for case in chosen:
-        if find_spec(case.package) is None:
-            print(f"{case.name}: left out, {case.package} is not installed", file=sys.stderr)
-            continue
-        try:
-            rows.append(measure(case, arguments.seconds))
-        except AssertionError as red:
-            print(f"gate: {red}", file=sys.stderr)
-            return 1
-        print(line(rows[-1]), flush=True)
-    if arguments.csv and rows:
-        _write(Path(arguments.csv), rows)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the chosen networks and print a line each."""
+    arguments = _arguments(argv)
+    stamp = certificate.stamp(versions=_peer_version())
+    print(certificate.line(stamp))
+    with rows.Writer(arguments.csv, stamp) as writer:
+        for network in (network for network in NETWORKS if network.name in arguments.networks):
+            if find_spec(network.package) is None:
+                print(f"{network.name}: left out, {network.package} is not installed", file=sys.stderr)
+                continue
+            try:
+                row = measure(network, arguments.seconds)
+            except Red as red:
+                print(red, file=sys.stderr)
+                return 1
+            writer.write(row)
+            print(row.line, flush=True)
     return 0
 
 
-def measure(case: Case, seconds: float) -> dict[str, Any]:
-    """The row of a network. Raises AssertionError, with no timing done, where the gate is red."""
+def measure(network: Network, seconds: float) -> Row:
+    """The row of a network. Raises Red, with no timing done, where the gate is red."""
     torch.manual_seed(0)
-    net, x = case.make().eval(), torch.randn(case.shape)
+    net, x = network.make().eval(), torch.randn(network.shape)
     fast, trusted = lrw.accelerate(net, x), lrw.accelerate(net, x)
     lrw.trust(trusted)
     last, x_last = deepcopy(net).to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
@@ -99,25 +94,16 @@ def measure(case: Case, seconds: float) -> dict[str, Any]:
         "trusted": lambda: trusted(x),
     }
     with torch.inference_mode():
-        error = _gate(case, fast(x), net, x)
+        exact = deepcopy(net).double()(x.double())
+        error = judged(network.name, fast(x), exact, WITHIN * float(exact.abs().max())).largest
         if find_spec("openvino") is not None:
             candidates["openvino"] = openvino(net, x)
         times = {name: 1e3 * t for name, t in interleaved(candidates, seconds=seconds, rounds=(5, 50)).items()}
     form = min(("contiguous", "channels_last"), key=times.__getitem__)
     peer = min(times[name] for name in (form, "openvino") if name in times)
-    return {
-        "network": case.name,
-        "package": case.package,
-        "input": "x".join(map(str, case.shape)),
-        "torch_form": form,
-        "torch_ms": round(times[form], 2),
-        "openvino_ms": round(times["openvino"], 2) if "openvino" in times else "",
-        "lrw_ms": round(times["lrw"], 2),
-        "trusted_ms": round(times["trusted"], 2),
-        "speedup": round(peer / times["lrw"], 3),
-        "trusted_speedup": round(peer / times["trusted"], 3),
-        "error": float(f"{error:.2e}"),
-    }
+    return Row(network.name, network.package, "x".join(map(str, network.shape)), form, times[form],
+               times.get("openvino"), times["lrw"], times["trusted"], peer / times["lrw"], peer / times["trusted"],
+               error)  # fmt: skip
 
 
 def openvino(net: nn.Module, x: Tensor) -> Callable[[], object]:
@@ -133,53 +119,35 @@ def openvino(net: nn.Module, x: Tensor) -> Callable[[], object]:
     return lambda: request.infer([numbers])
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row for people."""
-    peers = f"torch {row['torch_ms']:7.1f} ms ({row['torch_form']})"
-    if row["openvino_ms"] != "":
-        peers += f"  OpenVINO {row['openvino_ms']:7.1f} ms"
-    ours = f"lrw {row['lrw_ms']:7.1f} ms {row['speedup']:5.2f}x  trusted {row['trusted_ms']:7.1f} ms"
-    return (
-        f"{row['network']:10s} {row['input']:16s} {peers}  {ours} {row['trusted_speedup']:5.2f}x  error {row['error']}"
-    )
+def table(found: Sequence[Row]) -> list[str]:
+    """Whole networks beside torch and OpenVINO, or that there are none."""
+    if not found:
+        return [NOTHING]
+    head = ("network", "input", "torch ms", "OpenVINO ms", "lrw ms", "times as fast", "trusted ms", "times as fast")
+    lines = [
+        [row.network, row.input, f"{row.torch_ms:.1f}", number(row.openvino_ms, ".1f"), f"{row.lrw_ms:.1f}",
+         f"{row.speedup:.2f}x", f"{row.trusted_ms:.1f}", f"{row.trusted_speedup:.2f}x"]
+        for row in found
+    ]  # fmt: skip
+    ours, trusted = (geometric_mean([getattr(row, of) for row in found]) for of in ("speedup", "trusted_speedup"))
+    lines.append(["geometric mean", "", "", "", "", f"{ours:.2f}x", "", f"{trusted:.2f}x"])
+    return page.tight(page.table(head, lines))
 
 
-def _gate(case: Case, y: Tensor, net: nn.Module, x: Tensor) -> float:
-    """Largest error over largest output against the network in float64; asserts that it is within BOUND."""
-    exact = deepcopy(net).double()(x.double())
-    error = float((y.double() - exact).abs().max() / exact.abs().max())
-    assert error <= BOUND, f"{case.name}: error {error:.2e} above {BOUND:.0e}; nothing was timed"
-    return error
+def _peer_version() -> str:
+    if find_spec("openvino") is None:
+        return ""
+    return f"openvino {importlib.import_module('importlib.metadata').version('openvino')}"
 
 
-def _torchvision_video() -> Any:
-    """torchvision's video networks; its builds for CUDA need names of two operators beside torch for CPUs."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    if not hasattr(torch.ops.torchvision, "nms"):
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return importlib.import_module("torchvision.models.video")
-
-
-def _monai() -> Any:
-    return importlib.import_module("monai.networks.nets")
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    certificate = {"machine": machine(), "date": today()}
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*rows[0], *certificate])
-        writer.writeheader()
-        writer.writerows({**row, **certificate} for row in rows)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="bench.networks", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--networks", default="", metavar="TEXT", help="only networks whose name holds TEXT")
-    parser.add_argument("--seconds", type=float, default=15.0, help="time per network")
-    parser.add_argument("--csv", metavar="FILE", help="write the rows there too")
-    return parser.parse_args()
+def _arguments(argv: Sequence[str] | None) -> Namespace:
+    parser, known = Parser("bench.networks", __doc__), [network.name for network in NETWORKS]
+    some = f"some, by commas: {', '.join(known)}"
+    parser.add_argument("--networks", type=names(known), default=known, metavar="NAMES", help=some)
+    parser.add_argument("--seconds", type=positive, default=15.0, help="time per network")
+    parser.add_argument("--csv", type=file, metavar="FILE", help="write the rows there too")
+    return parser.parse_args(argv)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded("bench.networks", "bench.networks")

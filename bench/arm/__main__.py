@@ -1,13 +1,6 @@
-"""`python -m bench.arm`: the command, with Ctrl-C understood while its imports, torch among them, still run."""
+"""`python -m bench.arm`."""
 
-import sys
+from bench.command import guarded
 
 if __name__ == "__main__":
-    try:
-        from bench.arm.command import main
-
-        status = main()
-    except KeyboardInterrupt:
-        print("\nbench_arm: stopped", file=sys.stderr)
-        status = 130
-    sys.exit(status)
+    guarded("bench_arm", "bench.arm.command")

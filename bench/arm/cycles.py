@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.arm import words
 from bench.arm.emulator import Block
 from bench.arm.tools import call, require
 
@@ -80,7 +81,7 @@ def joined(blocks: Iterable[Block]) -> list[Block]:
     found: list[Block] = []
     for block in sorted(blocks, key=lambda b: b.address):
         last = found[-1] if found else None
-        if last and (last.end, last.count) == (block.address, block.count) and not _is_branch(last.words[-1]):
+        if last and (last.end, last.count) == (block.address, block.count) and not words.is_branch(last.words[-1]):
             found[-1] = Block(block.count, last.words + block.words, last.address)
         else:
             found.append(block)
@@ -89,12 +90,11 @@ def joined(blocks: Iterable[Block]) -> list[Block]:
 
 def hottest(blocks: Sequence[Block], model: str = "n1") -> Kernel:
     """The block that executes most vector FMAs, as `model` sees it. Raises RuntimeError where there is none."""
-    block = max(joined(blocks), key=lambda b: b.count * _fmas(b)[0], default=None)
-    if block is None or not _fmas(block)[0]:
+    block = max(joined(blocks), key=lambda b: b.count * _fmas(b), default=None)
+    if block is None or not _fmas(block):
         raise RuntimeError("no block holds a vector FMA")
-    fmas, by_element = _fmas(block)
-    spills = sum(_is_on_stack(word) for word in block.words)
-    return Kernel(fmas / cycles([block], model)[0], fmas, by_element, spills, len(block.words))
+    by_element, spills = (sum(map(of, block.words)) for of in (words.is_by_element, words.is_on_stack))
+    return Kernel(_fmas(block) / cycles([block], model)[0], _fmas(block), by_element, spills, len(block.words))
 
 
 def _hottest(blocks: Sequence[Block]) -> tuple[list[Block], float]:
@@ -137,20 +137,5 @@ def _floor(block: Block, model: str) -> float:
     return float(sum(word & 0x4E000000 == 0x4E000000 for word in block.words)) if model == "a55" else 0.0
 
 
-def _fmas(block: Block) -> tuple[int, int]:
-    """(vector FMAs of fp32 or fp64, those of them by element)."""
-    by_element = sum(word & 0xBF80B400 == 0x0F801000 for word in block.words)
-    whole = sum(word & 0xBF20FC00 == 0x0E20CC00 for word in block.words)
-    return by_element + whole, by_element
-
-
-def _is_branch(word: int) -> bool:
-    is_system = word >> 22 == 0x354  # nop, mrs and their like share the branches' group
-    return word >> 26 & 7 == 5 and not is_system
-
-
-def _is_on_stack(word: int) -> bool:
-    """A load or store whose base register is the stack pointer; a literal's address has no base."""
-    is_access = word >> 25 & 5 == 4
-    is_literal = word >> 27 & 7 == 3 and not word >> 24 & 1
-    return is_access and not is_literal and word >> 5 & 31 == 31
+def _fmas(block: Block) -> int:
+    return sum(map(words.is_fma, block.words))

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,8 +19,14 @@ _WORD = 4  # bytes of an instruction
 
 
 @dataclass(frozen=True)
-class _Numbers:
-    """Numbers that a plugin gives by name."""
+class Misses:
+    """Accesses and stores, one of 16 bytes being two to QEMU; lines of 64 bytes missed in each level, written back."""
+
+    accesses: int
+    stores: int
+    l1: int
+    l2: int
+    written_back: int
 
     @classmethod
     def parse(cls, words: Iterable[str]) -> Self:
@@ -29,45 +35,6 @@ class _Numbers:
 
     def __sub__(self, other: Self) -> Self:
         return type(self)(**{f.name: getattr(self, f.name) - getattr(other, f.name) for f in fields(self)})
-
-
-@dataclass(frozen=True)
-class Counts(_Numbers):
-    """Executed instructions of each class.
-
-    fma: vector fmla and fmls of fp32 or fp64, fma16: of halves, matrix: of bfloat16, dot: of integers; loads and stores
-    count instructions, vector ones included; *_bytes are bytes.
-    """
-
-    total: int
-    fma: int
-    fma16: int
-    multiply: int
-    add: int
-    scalar_fma: int
-    matrix: int
-    dot: int
-    sve: int
-    other_vector: int
-    loads: int
-    vector_loads: int
-    load_bytes: int
-    stores: int
-    vector_stores: int
-    store_bytes: int
-    prefetches: int
-    branches: int
-
-
-@dataclass(frozen=True)
-class Misses(_Numbers):
-    """Accesses and stores, one of 16 bytes being two to QEMU; lines of 64 bytes missed in each level, written back."""
-
-    accesses: int
-    stores: int
-    l1: int
-    l2: int
-    written_back: int
 
 
 @dataclass(frozen=True)
@@ -86,23 +53,37 @@ class Block:
 
 @dataclass(frozen=True)
 class Region:
-    """What ran between two marks."""
+    """What ran between two marks; in a difference of regions some blocks ran less often than never."""
 
-    counts: Counts
-    blocks: tuple[Block, ...]
+    all_blocks: tuple[Block, ...]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """Those that ran."""
+        return tuple(block for block in self.all_blocks if block.count > 0)
+
+    @property
+    def total(self) -> int:
+        """How many instructions."""
+        return sum(block.count * len(block.words) for block in self.all_blocks)
+
+    def count(self, is_counted: Callable[[int], bool]) -> int:
+        """How many of them are counted, by their words (see `words`)."""
+        return sum(block.count * sum(map(is_counted, block.words)) for block in self.all_blocks)
 
     def __sub__(self, other: Self) -> "Region":
         """What ran here more often than there."""
-        times = {(block.address, block.words): block.count for block in other.blocks}
-        more = [Block(b.count - times.get((b.address, b.words), 0), b.words, b.address) for b in self.blocks]
-        return Region(self.counts - other.counts, tuple(block for block in more if block.count > 0))
+        times = {(block.address, block.words): -block.count for block in other.all_blocks}
+        for block in self.all_blocks:
+            times[block.address, block.words] = times.get((block.address, block.words), 0) + block.count
+        return Region(tuple(Block(n, words, address) for (address, words), n in sorted(times.items()) if n))
 
 
 Numbers = TypeVar("Numbers", Region, Misses)
 
 
 def count(program: Program, *, cpu: str = CPU, limit: float | None = None) -> dict[int, Region]:
-    """Executed instructions by region: exact for one thread, and repeatable. `cpu` is QEMU's name, `limit` in seconds.
+    """Executed blocks by region: exact for one thread, and repeatable. `cpu` is QEMU's name, `limit` in seconds.
 
     Raises RuntimeError where a tool is missing or the program fails or takes longer.
     """
@@ -126,15 +107,14 @@ def one_run(regions: dict[int, Numbers]) -> Numbers:
 
 def parse_counts(text: str) -> dict[int, Region]:
     """The regions in what `counter.c` writes; blocks translated more than once are put together."""
-    counts, blocks = dict[int, Counts](), dict[int, dict[tuple[int, tuple[int, ...]], int]]()
+    blocks: dict[int, dict[tuple[int, tuple[int, ...]], int]] = {}
     for kind, tag, words in _records(text):
-        if kind == "region":
-            counts[tag], blocks[tag] = Counts.parse(words), {}
-        else:
+        own = blocks.setdefault(tag, {})
+        if kind == "block":
             key = int(words[0], 16), tuple(int(word, 16) for word in words[2:])
-            blocks[tag][key] = blocks[tag].get(key, 0) + int(words[1])
+            own[key] = own.get(key, 0) + int(words[1])
     return {
-        tag: Region(counts[tag], tuple(Block(n, words, address) for (address, words), n in sorted(found.items())))
+        tag: Region(tuple(Block(n, words, address) for (address, words), n in sorted(found.items())))
         for tag, found in blocks.items()
     }
 

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
+import torch
 
-from bench.arm import cycles, emulator, ours, peers
-from bench.arm.layers import Whole
+from bench.arm import cycles, emulator, ours, peers, words
 from bench.arm.program import Program
-from bench.arm.rows import Row
-from bench.layers import Layer
+from bench.arm.rows import Row, described, rates
+from bench.gate import Red, judged
+from bench.layers import Layer, Whole
 from lrw.export.check import LIMITS
 from lrw.version import __version__
 
@@ -53,22 +53,24 @@ def peer_contender(peer: str) -> Contender:
 
 def measure(contender: Contender, layer: Layer, limit: float, with_misses: bool = True) -> Row:
     """The row of `layer`, each of its two emulated runs given `limit` seconds; where one fails, the note says why."""
-    row = Row(layer, contender.library, contender.version, contender.share)
+    row = Row(**described(layer), library=contender.library, version=contender.version, share=contender.share)
     with TemporaryDirectory(prefix="lrw-bench-") as folder:
         try:
             program = contender.build(layer, Path(folder))
-            row = _counted(row, program, limit, contender.wrong)
+            row = _counted(row, layer, program, limit, contender.wrong)
             return _with_misses(row, program, limit) if with_misses else row
-        except RuntimeError as reason:
+        except (RuntimeError, Red) as reason:
             return replace(row, note=str(reason))
 
 
-def _counted(row: Row, program: Program, limit: float, wrong: float) -> Row:
+def _counted(row: Row, layer: Layer, program: Program, limit: float, wrong: float) -> Row:
     region = emulator.one_run(emulator.count(program, limit=limit))
-    error, counts = _error(program, wrong), region.counts
-    rates = {core: row.layer.macs / cycles.total_cycles(region.blocks, core) for core in cycles.MODELS}
-    executed = {"instructions": counts.total, "fma": counts.fma, "loads": counts.loads, "stores": counts.stores}
-    return replace(row, **executed, mac_per_cycle=rates, error=error)
+    error, fma = error_of(program, wrong), region.count(words.is_fma)
+    cycled = {core: cycles.total_cycles(region.blocks, core) for core in cycles.MODELS}
+    ratios = {"per_mac": region.total / layer.macs, "fma_per_mac": 4 * fma / layer.macs}
+    loads, stores = (region.count(partial(words.does, kind)) for kind in ("load", "store"))
+    executed = {"instructions": region.total, "fma": fma, "loads": loads, "stores": stores}
+    return replace(row, **executed, **ratios, **rates(layer, cycled), error=error)
 
 
 def _with_misses(row: Row, program: Program, limit: float) -> Row:
@@ -76,15 +78,10 @@ def _with_misses(row: Row, program: Program, limit: float) -> Row:
     return replace(row, l1=missed.l1, l2=missed.l2)
 
 
-def _error(program: Program, wrong: float) -> float:
-    """Largest error over largest output. Raises RuntimeError where it is beyond `wrong`, or not a number."""
-    y, exact = program.output(), program.expected()
-    if y.shape != exact.shape:
-        raise RuntimeError(f"wrong: output {list(y.shape)}, expected {list(exact.shape)}")
-    error = float(np.abs(y - exact).max() / np.abs(exact).max())
-    if not error <= wrong:  # NaN is wrong too
-        raise RuntimeError(f"wrong: error {error:.2g} of the largest output")
-    return error
+def error_of(program: Program, wrong: float) -> float:
+    """Largest error over largest output. Raises Red where it is beyond `wrong`."""
+    y, exact = (torch.from_numpy(values) for values in (program.output(), program.expected()))
+    return judged("output", y, exact, wrong * float(exact.abs().max())).largest
 
 
 def _ours(share: float, target: str, layer: Layer, folder: Path) -> Program:

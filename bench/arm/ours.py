@@ -8,10 +8,9 @@ import torch
 
 import lrw
 from bench.arm.data import convolved, values
-from bench.arm.layers import Whole
 from bench.arm.program import Doubles, Floats, Program
 from bench.arm.tools import call
-from bench.layers import Layer, kept
+from bench.layers import Layer, Whole, kept
 from lrw.export.library import MOST_OUTPUTS
 from lrw.geometry import Geometry
 from lrw.nets import C3D

@@ -1,89 +1,82 @@
-"""Rows of this library and of its peers side by side, as a table of a page."""
+"""Rows of this library and of its peers side by side, as a table of a page or for the terminal."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from bench import page
+from bench.arm.rows import Row
+from bench.page import number
+from bench.rows import made
 
 CORES = ("a55", "n1", "x1")
 NETWORK, NETWORK_LAYERS, WHOLE = "c3d", 8, "whole-c3d"
-_HEAD = "| layer | library | columns | instructions | of MNN's | A55 | N1 | X1 | L2 misses | error |"
-Rows = Sequence[dict[str, str]]
+_HEAD = ("layer", "library", "columns", "instructions", "of MNN's", "A55", "N1", "X1", "L2 misses", "error")
+Rows = Sequence[Row]
 
 
-def table(ours: Rows, peers: Rows) -> str:
-    """Markdown: each layer's rows, ours first, then all of C3D beside sums over its layers of whoever has all of them;
-    what could not be had, and where the numbers come from, below. Either may be empty."""
+def table(ours: Rows, peers: Rows) -> list[str]:
+    """Each layer's rows, ours first, then all of C3D beside sums over its layers of whoever has all of them; what could
+    not be had, and where the numbers come from, below. Either may be empty."""
     rows = [*ours, *peers]
-    counted = [row for row in rows if row["per_mac"]]
-    layers = list(dict.fromkeys(row["layer"] for row in rows))
-    groups = [[row for row in counted if row["layer"] == layer] for layer in layers if layer != WHOLE]
-    whole = [row for row in counted if row["layer"] == WHOLE]
-    lines = [line for group in [*groups, [*whole, *_sums(counted)]] for line in _lines(group)]
-    notes = [] if ours else ["This library's own rows are not measured yet."]
-    notes += [f"{row['layer']}, {_name(row)}: {row['note'].splitlines()[0]}." for row in rows if row["note"]]
-    return "\n".join([_HEAD, "| --- " * _HEAD.count(" | ") + "| --- |", *lines, "", *notes, *_stamps(ours, peers)])
+    whole = [row for row in rows if row.layer == WHOLE]
+    found = lines([*(row for row in rows if row.layer != WHOLE), *whole, *_sums(rows)])
+    if not ours:
+        at = found.index("") + 1
+        found[at:at] = ["This library's own rows are not measured yet."]
+    stamps = [f"{who}: {' | '.join(made(of))}." for who, of in (("lrw", ours), ("Others", peers)) if of]
+    return [*found, *stamps]
 
 
-def _lines(group: Rows) -> list[str]:
-    mnn = next((row["per_mac"] for row in group if row["library"] == "mnn"), "")
-    titles = [_title(row) for row in group]
-    return [
-        _line(row, "" if title == before else title, mnn)
-        for row, title, before in zip(group, titles, ["", *titles], strict=False)
-    ]
+def lines(rows: Rows) -> list[str]:
+    """The table alone, rows of a layer together, and below it why rows have no numbers."""
+    counted = [row for row in rows if row.per_mac is not None]
+    groups: dict[str, list[Row]] = {}
+    for row in counted:
+        groups.setdefault(NETWORK if _is_network(row) else row.layer, []).append(row)
+    cells = [line for group in groups.values() for line in _cells(group)]
+    notes = [f"{row.layer}, {row.name}: {row.note.splitlines()[0]}." for row in rows if row.note]
+    return [*page.table(_HEAD, cells), "", *notes]
 
 
-def _line(row: dict[str, str], title: str, mnn: str) -> str:
-    share = f"{float(row['per_mac']) / float(mnn):.0%}" if mnn else ""
-    rates = [_number(row[f"mac_per_cycle_{core}"], ".2f") for core in CORES]
-    l2 = f"{int(row['l2']) / 1e3:,.0f} k" if row["l2"] else ""
-    cells = [title, _name(row), f"{float(row['share']):.0%}", _number(row["per_mac"], ".3f"), share, *rates, l2]
-    return "| " + " | ".join([*cells, _number(row["error"], ".1e")]) + " |"
+def _is_network(row: Row) -> bool:
+    return row.layer == WHOLE or row.layer.startswith(f"{NETWORK}, ")
 
 
-def _number(text: str, how: str) -> str:
-    return format(float(text), how) if text else ""
+def _cells(group: Rows) -> list[list[str]]:
+    mnn = next((row.per_mac for row in group if row.library == "mnn"), None)
+    titles = [f"{row.layer} {row.cin}->{row.cout} at {row.size}" if row.cin else row.layer for row in group]
+    shown = ["" if title == before else title for title, before in zip(titles, ["", *titles], strict=False)]
+    return [[title, *_numbers(row, mnn)] for row, title in zip(group, shown, strict=True)]
 
 
-def _title(row: dict[str, str]) -> str:
-    return f"{row['layer']} {row['cin']}->{row['cout']} at {row['size']}" if row["cin"] else row["layer"]
+def _numbers(row: Row, mnn: float | None) -> list[str]:
+    share = "" if mnn is None or row.per_mac is None else f"{row.per_mac / mnn:.0%}"
+    l2 = "" if row.l2 is None else f"{row.l2 / 1e3:,.0f} k"
+    rates = [number(row.rate(core), ".2f") for core in CORES]
+    return [row.name, f"{row.share:.0%}", number(row.per_mac, ".3f"), share, *rates, l2, number(row.error, ".1e")]
 
 
-def _name(row: dict[str, str]) -> str:
-    return f"{row['library']} {row['version']}"
-
-
-def _sums(counted: Rows) -> Rows:
+def _sums(rows: Rows) -> list[Row]:
     """A row for each library and share that has all of the network's layers; the largest of the errors."""
-    kinds = dict.fromkeys((row["library"], row["share"]) for row in counted)
-    sums = []
-    for kind in kinds:
-        own = [r for r in counted if (r["library"], r["share"]) == kind and r["layer"].startswith(f"{NETWORK}-")]
-        if len(own) == NETWORK_LAYERS:
-            sums.append(_sum(own))
-    return sums
+    own = [row for row in rows if row.per_mac is not None and row.layer.startswith(f"{NETWORK}-")]
+    kinds = dict.fromkeys((row.library, row.share) for row in own)
+    groups = ([row for row in own if (row.library, row.share) == kind] for kind in kinds)
+    return [_sum(group) for group in groups if len(group) == NETWORK_LAYERS]
 
 
-def _sum(rows: Rows) -> dict[str, str]:
-    macs = sum(int(row["macs"]) for row in rows)
-    rates = {}
-    for rate in (f"mac_per_cycle_{core}" for core in CORES):
-        cycles = [int(row["macs"]) / float(row[rate]) for row in rows if row[rate]]
-        rates[rate] = str(macs / sum(cycles)) if len(cycles) == len(rows) else ""
-    misses = [int(row["l2"]) for row in rows if row["l2"]]
-    return {
-        **rows[0],
-        **rates,
-        "layer": f"{NETWORK}, its {len(rows)} convolutions",
-        "cin": "",
-        "per_mac": str(sum(int(row["instructions"]) for row in rows) / macs),
-        "l2": str(sum(misses)) if len(misses) == len(rows) else "",
-        "error": max((row["error"] for row in rows if row["error"]), key=float, default=""),
-    }
+def _sum(rows: Rows) -> Row:
+    macs = sum(row.macs for row in rows)
+    cycles = {core: _total([rate and row.macs / rate for row in rows for rate in [row.rate(core)]]) for core in CORES}
+    rates = {f"mac_per_cycle_{core}": total and macs / total for core, total in cycles.items()}
+    errors = [row.error for row in rows if row.error is not None]
+    return replace(
+        rows[0], **rates, layer=f"{NETWORK}, its {len(rows)} convolutions", cin=0, note="",
+        per_mac=sum(row.instructions or 0 for row in rows) / macs, l2=_total([row.l2 for row in rows]),
+        error=max(errors, default=None),
+    )  # fmt: skip
 
 
-def _stamps(ours: Rows, peers: Rows) -> list[str]:
-    return [f"{who}: {_stamp(rows)}." for who, rows in (("lrw", ours), ("Others", peers)) if rows]
-
-
-def _stamp(rows: Rows) -> str:
-    commits, dates = (", ".join(dict.fromkeys(row[key] for row in rows)) for key in ("commit", "date"))
-    return f"commit {commits} | {rows[0]['versions']} | {dates}"
+def _total(values: Sequence[float | None]) -> float | None:
+    """The sum, none where one is missing."""
+    there = [value for value in values if value is not None]
+    return sum(there) if len(there) == len(values) else None

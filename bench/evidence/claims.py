@@ -1,15 +1,16 @@
 """The claims, each answered from rows and times: yes or no, with its numbers."""
 
-import csv
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 
+from bench.cpu.inference import Row as Layer
 from bench.evidence.chain import DENSE
 from bench.evidence.latency import WIDE, Timing
 from bench.evidence.rows import Row, select
 from bench.evidence.settings import LARGE_TILE, REMOVED, SCORES
+from bench.rows import read
 
 LAYERS = Path(__file__).parents[1] / "results" / "cpu.csv"
 ALLOWED = {0.75: 0.005, 0.875: 0.01}  # loss of the metric, by share removed
@@ -120,18 +121,17 @@ def saving_is_time(timings: list[Timing], methods: tuple[str, ...], what: str) -
 
 def layers_save_time() -> Claim:
     """The committed benchmark of layers: time saved over multiplies saved, transforms and all."""
-    with LAYERS.open(newline="") as file:
-        found = list(csv.DictReader(file))
-    whole = {row["case"]: row for row in found if float(row["share"]) == 1}
-    saved: dict[str, list[float]] = {}
-    for row in (row for row in found if float(row["share"]) < 1):
-        time, multiplies = (float(row[k]) / float(whole[row["case"]][k]) for k in ("lrw_ms", "multiplies"))
-        saved.setdefault(row["share"], []).append((1 - time) / (1 - multiplies))
+    found = read(Layer, LAYERS)
+    whole = {row.case: row for row in found if row.share == 1}
+    saved: dict[float, list[float]] = {}
+    for row in (row for row in found if row.share < 1):
+        time, multiplies = row.lrw_ms / whole[row.case].lrw_ms, row.multiplies / whole[row.case].multiplies
+        saved.setdefault(row.share, []).append((1 - time) / (1 - multiplies))
     return Claim(
         f"{_SAVED}: columns, single layers",
         all(mean(shares) >= OF_SAVING for shares in saved.values()),
         "share of the saving, layers of nox -s bench: "
-        + ", ".join(_of_rate(1 - float(share), shares) for share, shares in saved.items()),
+        + ", ".join(_of_rate(1 - share, shares) for share, shares in saved.items()),
     )
 
 

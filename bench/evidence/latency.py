@@ -4,16 +4,15 @@ The trained networks are narrow, and what a call costs hides what its products s
 stretched over the channels of a wide network with random weights, which costs what a trained one would.
 """
 
-import csv
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bench.certificate import machine, today
-from bench.evidence import rows
+from bench import rows
 from bench.evidence.chain import Job
+from bench.evidence.rows import Row
 from bench.evidence.settings import MAIN, REMOVED, SETTINGS, Setting
 from bench.evidence.tasks import Task, task
 from lrw.checkpoint import load
@@ -29,7 +28,7 @@ SECONDS = 4.0  # for one method's networks together
 
 
 @dataclass(frozen=True)
-class Timing:
+class Timing(rows.Row):
     """One compressed network at batch 1, beside the dense one (torch's faster layout) and the one with all columns.
 
     multiplies are those of its Winograd layers, all_multiplies those with every column.
@@ -52,7 +51,7 @@ def measure(table: Path, out: Path, setting: Setting, data: Path, folder: Path) 
 
     The others keep as many columns, at other positions: they would take the same time.
     """
-    known = [row for row in rows.read(table) if row.setting == setting.name and row.seed == SEED]
+    known = [row for row in rows.read(Row, table) if row.setting == setting.name and row.seed == SEED]
     timings = []
     for name in dict.fromkeys(row.task for row in known):
         learnt = task(name, setting, data, SEED)
@@ -64,24 +63,8 @@ def measure(table: Path, out: Path, setting: Setting, data: Path, folder: Path) 
             timings += [*_time(job, learnt, setting.width), *_time(job, learnt, WIDE[name])]
             print(*(f"{t.task} {t.method} width {t.width} -{t.removed:.2%}: {t.ms:.2f} ms, all columns {t.all_ms:.2f}, "
                     f"dense {t.dense_ms:.2f}" for t in timings[-2 * len(REMOVED) :]), sep="\n", flush=True)  # fmt: skip
-    write(out, timings)
-
-
-def write(path: Path, timings: list[Timing]) -> None:
-    """The CSV, with machine and date."""
-    stamp = {"machine": machine(), "date": today()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*(f.name for f in fields(Timing)), *stamp])
-        writer.writeheader()
-        writer.writerows({**asdict(timing), **stamp} for timing in timings)
-
-
-def read(path: Path) -> list[Timing]:
-    """The rows of a file."""
-    with path.open(newline="") as file:
-        found = list(csv.DictReader(file))
-    return [Timing(**{f.name: f.type(values[f.name]) for f in fields(Timing)}) for values in found]  # type: ignore[operator]
+    with rows.Writer(out) as writer:
+        writer.write(*timings)
 
 
 def _time(job: Job, learnt: Task, width: int) -> list[Timing]:

@@ -6,13 +6,15 @@
 from pathlib import Path
 from statistics import mean
 
-from bench.evidence import figures, latency, rows
+from bench import page
+from bench.evidence import figures
 from bench.evidence.chain import DENSE
 from bench.evidence.claims import claims, spread, tasks
 from bench.evidence.latency import WIDE, Timing
 from bench.evidence.methods import METHODS
 from bench.evidence.rows import Row, select
 from bench.evidence.settings import FULL, MAIN, REMOVED, SETTINGS, SMALL, Setting
+from bench.rows import read, stamps
 
 ABOUT = {
     "digits": "moving digits, 40 classes, C3D (embedded data: anyone can repeat it)",
@@ -23,23 +25,23 @@ ABOUT = {
 
 def write(table: Path, times: Path, folder: Path) -> Path:
     """Write evidence.md and its figures into `folder`, out of rows and (where they were taken) times; returns it."""
-    known = rows.read(table)
+    known = read(Row, table)
     for task in tasks(known):
         figures.draw(known, task, folder / "figures" / f"evidence_{task}.png")
-    page = folder / "evidence.md"
-    page.write_text(text(table, times))
-    return page
+    written = folder / "evidence.md"
+    written.write_text(text(table, times))
+    return written
 
 
 def text(table: Path, times: Path) -> str:
     """The page."""
-    known = rows.read(table)
+    known = read(Row, table)
     setting = SETTINGS[known[-1].setting]  # the one of the last run, where there are several
-    known = [row for row in known if row.setting == setting.name]
-    timings = [t for t in latency.read(times) if t.setting == setting.name] if times.exists() else []
+    stamped, known = stamps(known), [row for row in known if row.setting == setting.name]
+    timings = [t for t in read(Timing, times) if t.setting == setting.name]
     parts = [_head(setting), _claims(known, timings)]
     parts += [_task(setting, known, timings, task) for task in tasks(known)]
-    return "\n\n".join([*parts, _methods(known), _certificate(table)]) + "\n"
+    return "\n\n".join([*parts, _methods(known), _certificate(stamped)]) + "\n"
 
 
 def _head(setting: Setting) -> str:
@@ -59,8 +61,8 @@ seeds) say nothing."""
 
 
 def _claims(known: list[Row], timings: list[Timing]) -> str:
-    lines = [f"| {c.text} | **{c.answer}** | {c.numbers} |" for c in claims(known, timings)]
-    return "\n".join(["## Claims", "", _table_head("claim", "", "numbers"), *lines])
+    lines = [(c.text, f"**{c.answer}**", c.numbers) for c in claims(known, timings)]
+    return "\n".join(["## Claims", "", *page.table(("claim", "", "numbers"), lines)])
 
 
 def _task(setting: Setting, known: list[Row], timings: list[Timing], task: str) -> str:
@@ -68,7 +70,7 @@ def _task(setting: Setting, known: list[Row], timings: list[Timing], task: str) 
     stretch, dense, rates = setting.stretches[task], select(own, task, DENSE, 0.0), (0.0, *REMOVED)
     methods = [m for m in METHODS if any(row.method == m for row in own)]
     metric = dense[0].metric
-    values = [[_value(select(own, task, m, r)) for r in rates] for m in methods]
+    values = [[m, *(_value(select(own, task, m, r)) for r in rates)] for m in methods]
     return "\n".join(
         [
             f"## {task}",
@@ -80,25 +82,24 @@ def _task(setting: Setting, known: list[Row], timings: list[Timing], task: str) 
             "",
             f"{metric} on the test split after removing",
             "",
-            _table_head("method", *map(_share, rates)),
-            *(_line(m, *v) for m, v in zip(methods, values, strict=True)),
+            *page.table(("method", *map(_share, rates)), values),
             "",
             f"Cost of one network at batch 1; width {setting.width} is what was trained, width {WIDE[task]} has its",
             "patterns; dense is the faster of torch's layouts of that network, all columns are those before cuts.",
             "",
-            _costs(own, timings, task, setting.width),
+            *_costs(own, timings, task, setting.width),
         ]
     )
 
 
-def _costs(own: list[Row], timings: list[Timing], task: str, width: int) -> str:
+def _costs(own: list[Row], timings: list[Timing], task: str, width: int) -> list[str]:
     counts = ("kept", "trainable", "of them in the domain", "stored bytes", "multiplies")
-    head = _table_head("method", "removed", *counts, "ms", f"width {WIDE[task]}: ms", "dense ms", "all columns ms")
+    head = ("method", "removed", *counts, "ms", f"width {WIDE[task]}: ms", "dense ms", "all columns ms")
     there = [(m, r) for m in MAIN for r in REMOVED if select(own, task, m, r)]
-    return "\n".join([head, *(_cost(own, timings, task, width, m, r) for m, r in there)])
+    return page.table(head, [_cost(own, timings, task, width, m, r) for m, r in there])
 
 
-def _cost(own: list[Row], timings: list[Timing], task: str, width: int, method: str, removed: float) -> str:
+def _cost(own: list[Row], timings: list[Timing], task: str, width: int, method: str, removed: float) -> list[str]:
     found = select(own, task, method, removed)
     times = {t.width: t for t in timings if (t.task, t.method, t.removed) == (task, method, removed)}
     narrow, wide = times.get(width), times.get(WIDE[task])
@@ -106,15 +107,7 @@ def _cost(own: list[Row], timings: list[Timing], task: str, width: int, method: 
     kept = _share(mean(row.kept for row in found))
     measured = [f"{narrow.ms:.2f}" if narrow else ""]
     measured += [f"{wide.ms:.1f}", f"{wide.dense_ms:.1f}", f"{wide.all_ms:.1f}"] if wide else [""] * 3
-    return _line(method, _share(removed), kept, *counts, *measured)
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _table_head(*cells: str) -> str:
-    return f"{_line(*cells)}\n|{' --- |' * len(cells)}"
+    return [method, _share(removed), kept, *counts, *measured]
 
 
 def _methods(known: list[Row]) -> str:
@@ -123,8 +116,8 @@ def _methods(known: list[Row]) -> str:
     return "\n".join([*lines, *(f"- {name}: {entry.about}" for name, entry in METHODS.items() if name in there)])
 
 
-def _certificate(table: Path) -> str:
-    lines = [", ".join((s["versions"], s["date"], f"commit {s['commit']}")) for s in rows.stamps(table)]
+def _certificate(stamped: list[Row]) -> str:
+    lines = [", ".join(filter(None, (s.machine, s.versions, s.date, f"commit {s.commit}"))) for s in stamped]
     return "\n".join(["## Certificate", "", *(f"- {line}" for line in lines)])
 
 

@@ -11,8 +11,10 @@ from time import perf_counter
 
 import torch
 
-from bench.evidence import chain, rows
+from bench.evidence import chain
 from bench.evidence.chain import DENSE, Job
+from bench.evidence.rows import Row
+from bench.rows import Writer, read
 
 
 def train(jobs: Sequence[Job], table: Path, workers: int) -> bool:
@@ -20,7 +22,7 @@ def train(jobs: Sequence[Job], table: Path, workers: int) -> bool:
 
     Returns whether all went well; the error of a chain that did not is printed, the others go on.
     """
-    done = {row.chain for row in rows.read(table)} if table.exists() else set()
+    done = {row.chain for row in read(Row, table)}
     # A dense network that is in the table but not in the folder is trained again: the methods start from it.
     dense = [job for job in jobs if job.method == DENSE and not (job.chain in done and job.network(0.0).exists())]
     methods = [job for job in jobs if job.method != DENSE and job.chain not in done]
@@ -37,7 +39,7 @@ def train(jobs: Sequence[Job], table: Path, workers: int) -> bool:
 
 def _run(pool: ProcessPoolExecutor, jobs: list[Job], table: Path, done: set[tuple[str, str, str, int]]) -> bool:
     begin, well = perf_counter(), True
-    futures: dict[Future[list[rows.Row]], Job] = {pool.submit(chain.run, job): job for job in jobs}
+    futures: dict[Future[list[Row]], Job] = {pool.submit(chain.run, job): job for job in jobs}
     for count, future in enumerate(as_completed(futures), 1):
         job = futures[future]
         where = f"{count}/{len(jobs)} {perf_counter() - begin:6.0f} s  {job.task} {job.method} seed {job.seed}:"
@@ -49,7 +51,8 @@ def _run(pool: ProcessPoolExecutor, jobs: list[Job], table: Path, done: set[tupl
             continue
         found = future.result()
         if job.chain not in done:
-            rows.append(table, found)
+            with Writer(table, add=True) as writer:
+                writer.write(*found)
         print(where, f"{found[0].metric}", *(f"{row.value:.3f}" for row in found), flush=True)
     return well
 

@@ -1,21 +1,13 @@
 """What is written down: a row for each network trained, whole chains or nothing."""
 
-import csv
-import os
-import platform
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-import numba
-import torch
-
-from bench.certificate import commit, today
-from lrw.version import __version__
+from bench import rows
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(rows.Row):
     """One network on one task: how much is gone, how well it does, what it costs.
 
     removed: share asked for; kept: share of the Winograd layers' weights there is; value: the task's metric on the test
@@ -45,48 +37,7 @@ class Row:
         return self.setting, self.task, self.method, self.seed
 
 
-CERTIFICATE = ("commit", "versions", "date")
-
-
-def append(path: Path, rows: Sequence[Row]) -> None:
-    """Add a chain's rows to the file, which is begun where it is not there."""
-    stamp = dict(zip(CERTIFICATE, (commit(), versions(), today()), strict=True))
-    new = not path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, [*(f.name for f in fields(Row)), *CERTIFICATE])
-        if new:
-            writer.writeheader()
-        writer.writerows({**asdict(row), **stamp} for row in rows)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a file. Raises FileNotFoundError where there is none."""
-    with path.open(newline="") as file:
-        return [_row(values) for values in csv.DictReader(file)]
-
-
-def stamps(path: Path) -> list[dict[str, str]]:
-    """The different certificates in a file, in order."""
-    with path.open(newline="") as file:
-        found = [tuple(values[name] for name in CERTIFICATE) for values in csv.DictReader(file)]
-    return [dict(zip(CERTIFICATE, stamp, strict=True)) for stamp in dict.fromkeys(found)]
-
-
-def select(rows: Iterable[Row], task: str, method: str, removed: float) -> list[Row]:
+def select(found: Iterable[Row], task: str, method: str, removed: float) -> list[Row]:
     """The rows of all seeds, in their order."""
-    chosen = [r for r in rows if (r.task, r.method, r.removed) == (task, method, removed)]
+    chosen = [r for r in found if (r.task, r.method, r.removed) == (task, method, removed)]
     return sorted(chosen, key=lambda r: r.seed)
-
-
-def versions() -> str:
-    """Python, torch, numba, lrw."""
-    return (
-        f"python {platform.python_version()}, torch {torch.__version__}, numba {numba.__version__}, lrw {__version__}"
-    )
-
-
-def _row(values: dict[str, str]) -> Row:
-    return Row(**{f.name: f.type(values[f.name]) for f in fields(Row)})  # type: ignore[operator]

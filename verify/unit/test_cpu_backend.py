@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lrw
-from bench.cases import CASES
-from bench.layers import Layer
+from bench.layers import CPU, Layer
 from lrw import backends
 from lrw.backends import cpu
 from lrw.geometry import Geometry
@@ -210,7 +209,7 @@ def test_values_are_kept_from_the_second_time_and_go_with_the_tensor() -> None:
     assert derived.values() == []
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CPU, ids=lambda case: case.name)
 def test_scratch_stays_within_64_mib(case: Layer) -> None:
     kept = tuple(range(0, 216, 2))
     for columns in (None, kept):

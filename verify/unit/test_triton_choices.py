@@ -12,8 +12,7 @@ pytest.importorskip("triton", reason="the GPU kernels need triton (pip install '
 
 import triton
 
-from bench.layers import kept
-from bench.on_gpu.layers import LAYERS
+from bench.layers import kept, picked
 from lrw_kernels.triton import choose, config, conv, tables, tuned
 from lrw_kernels.triton.config import Products, Transform
 from lrw_kernels.triton.precision import Precision
@@ -129,7 +128,7 @@ STARTS = {
 @pytest.mark.skipif(triton.knobs.runtime.interpret, reason="TRITON_INTERPRET=1: nothing is recorded")
 @pytest.mark.parametrize(("name", "share"), STARTS)
 def test_kernels_are_started_this_often_in_half_precision(name: str, share: float) -> None:
-    layer = next(layer for layer in LAYERS if layer.name == name)
+    (layer,) = picked(name, batch=16)
     positions = tuple(range(64)) if share == 1 else kept(CUBE, share)
     of = replace(LAYER, positions=positions)
 

@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 import lrw
+from bench.gpu.clock import Clock
 from bench.layers import kept
-from bench.on_gpu.clock import Clock
 from lrw import backends
 from lrw.backends import triton
 from lrw.ops import transform_weight, winograd_conv3d, winograd_domain_conv3d

@@ -1,4 +1,4 @@
-"""How much faster than direct convolution a layer is on a GPU: `speedups.csv`, measured by `bench/gpu.py`.
+"""How much faster than direct convolution a layer is on a GPU: `speedups.csv`, measured by `bench.gpu --table`.
 
 Rows without a date are not measured but predicted, by a model of memory, tensor cores and instructions. Layers are told
 apart by the geometric mean of their channels, the share of columns, the precision and what is computed: sizes hardly

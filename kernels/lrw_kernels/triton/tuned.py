@@ -1,4 +1,4 @@
-"""What was measured to be faster than the formulas of `config`: `tuned.csv`, written by `bench/gpu.py --sweep`.
+"""What was measured to be faster than the formulas of `config`: `tuned.csv`.
 
 A row is for kernels of one tile, F(2,3) on each axis, on GPUs of one compute capability, and for channels in multiples
 of 16 within a factor of 1.5 of its own. Without a row near enough the formulas hold.

@@ -27,7 +27,7 @@ class Rates:
     domain: float
 
 
-# Two Zen 4 cores at work on the layers of bench/cases.py (bench/notes/cpu.md). One set for all machines, so that
+# Two Zen 4 cores at work on the layers of bench/layers.py (bench/notes/cpu.md). One set for all machines, so that
 # tile="auto" means the same layer, and the same numbers, everywhere.
 RATES = Rates(flops=230e9, memory=35e9, cached=100e9, cache=16 << 20, domain=35e9)
 UNEVEN = 1.1  # the model is no better than that: a tile of unequal sides has to win by more

@@ -9,7 +9,7 @@ from numbers import Rational
 from lrw_kernels.untrusted import shown
 
 # The default set for each number of finite points, t - 1 = m + r - 2: of the nearly symmetric dyadic ones that with the
-# smallest `Transform.amplification`, found by `python -m bench.points` (every set up to nine points, a beam beyond).
+# smallest `Transform.amplification`, found by `python -m bench.cpu.points` (every set to nine points, a beam beyond).
 # Dyadic, so that A and B are exact in binary floating point. Three, five and seven points turn out to be the published
 # ones: Lavin & Gray (0, +-1), oneDNN (0, +-5/8, +-3/2), wincnn (0, +-1, +-2, +-1/2).
 _DEFAULT: dict[int, str] = {

@@ -1,0 +1,1 @@
+"""What layers cost on a CPU, beside torch's own convolution: `nox -s bench`, or `python -m bench.cpu`."""

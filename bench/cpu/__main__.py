@@ -1,0 +1,6 @@
+"""`python -m bench.cpu`."""
+
+from bench.command import guarded
+
+if __name__ == "__main__":
+    guarded("bench", "bench.cpu.command")
