@@ -228,7 +228,7 @@ def products_kernel(wide_text: str, narrow_text: str) -> Function:
 
 def panel_products(micro: Micro) -> Any:
     """(a, b, c, tiles, steps, add, v_panel, m_panel): all tiles times one panel of weights, over `steps` channels."""
-    rows, line, step = micro.rows[0], micro.a_row, micro.b_step
+    rows, a_row, c_row, step = micro.rows[0], micro.a_row, micro.c_row, micro.b_step
     whole_text, rest_text, prefetch = replace(micro, rows=(rows,)).text, micro.text, micro.prefetch
 
     @helper
@@ -243,7 +243,7 @@ def panel_products(micro: Micro) -> Any:
         left = tiles % rows
         while left > 0:
             done = multiply(rest_text, a, b, c, left, steps, add, ahead)
-            a, c, left = a + done * line, c + done * line, left - done
+            a, c, left = a + done * a_row, c + done * c_row, left - done
 
     return all_tiles
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,8 +22,8 @@ class Micro:
     `rows` are the heights there is code for, falling. k goes in runs of at most `run` steps: inside a run A moves by
     `a_step` and B by `b_step` per k, from run to run both jump by amounts known at run time. Row i of A lies
     i * `a_row` further on, vector j of B and of C j * `b_vector` and j * `c_vector`. `by_element`: a row's numbers of
-    a whole run are one vector of A. `jumps` of A and B from run to run where they are the same in all calls; row i of C
-    lies i * `a_row` further on then, too. `prefetch`: see `emit_micro`.
+    a whole run are one vector of A. `jumps` of A and B from run to run and `c_row` from row to row of C where they are
+    the same in all calls. `prefetch`: see `emit_micro`.
     """
 
     element: str
@@ -38,6 +38,7 @@ class Micro:
     c_vector: int
     by_element: bool = False
     jumps: tuple[int, int] | None = None
+    c_row: int = 0
     prefetch: bool = True
 
     @property
@@ -61,7 +62,22 @@ def forward_micro(machine: Machine, element: str, vectors: int) -> Micro:
     rows = _falling(machine.rows)
     panel, jumps = machine.rows * line, (machine.rows * line, lanes * vectors * line)
     of_b = (vectors * line, line, panel)
-    return Micro(element, lanes, rows, vectors, lanes, line, size, *of_b, machine.by_element, jumps, machine.prefetch)
+    of_a = (lanes, line, size)
+    return Micro(
+        element, lanes, rows, vectors, *of_a, *of_b, machine.by_element, jumps, c_row=line, prefetch=machine.prefetch
+    )
+
+
+def patch_micro(machine: Machine, vectors: int) -> Micro:
+    """The same with the chunks of patches as A: each row is contiguous, `patch_row` apart."""
+    like = forward_micro(machine, "float32", vectors)
+    line = machine.vector_bytes
+    return replace(like, a_row=patch_row(machine), jumps=(line, like.lanes * vectors * line))
+
+
+def patch_row(machine: Machine) -> int:
+    """Bytes from patch to patch: a chunk, and a vector into which the last piece may run over."""
+    return CHUNK * BYTES["float32"] + machine.vector_bytes
 
 
 def weight_grad_micro(machine: Machine, element: str, vectors: int) -> Micro:
@@ -107,7 +123,7 @@ def _emit_block(v: Vectors, m: Micro, rows: int, a: Any, b: Any, c: Any, *rest: 
     steps, a_jump, b_jump, c_row, add, ahead = rest
     builder = v.builder
     if m.jumps is not None:
-        (a_jump, b_jump), targets = map(I64, m.jumps), [(c, i * m.a_row) for i in range(rows)]
+        (a_jump, b_jump), targets = map(I64, m.jumps), [(c, i * m.c_row) for i in range(rows)]
     else:
         targets = [(builder.add(c, builder.mul(c_row, I64(i))), 0) for i in range(rows)]
     places = [(to, offset + j * m.c_vector) for to, offset in targets for j in range(m.vectors)]

@@ -7,7 +7,7 @@ import numpy as np
 
 from lrw_kernels.codegen.kernel import RANGE, Kernel
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.micro import CHUNK, forward_micro
+from lrw_kernels.cpu.micro import patch_micro, patch_row
 from lrw_kernels.cpu.operators import records, taps
 from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.taps import Array, Taps
@@ -79,7 +79,7 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
     pixel_floats = x.strides[3] // FLOAT
     machine = with_rows(machine, 1) if y.pixels == 1 else machine
     of = taps.runs(grid.taps, cin, pixel_floats)
-    pieces, weights = taps.pieces(of, cin, lanes), taps.panels(taps.weight_rows(weight, of, lanes), machine)
+    pieces, weights = taps.pieces(of, cin), taps.panels(taps.weight_rows(weight, of), machine)
     made = job(
         records.Direct,
         **strides("x", x),
@@ -92,7 +92,6 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
         pieces=pieces.table,
         chunks=len(pieces.chunks) - 1,
         terms=pieces.terms,
-        whole=pieces.whole,
         weights=weights,
         weights_panel=pieces.terms * machine.vectors * machine.vector_bytes,
         vectors=lane_count(y.channels, machine, "float32"),
@@ -101,7 +100,7 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
         pixels=y.pixels,
     )
     made, items, scratch = _shared_out(made, machine)
-    wide, narrow = (forward_micro(machine, "float32", count).text for count in (machine.vectors, 1))
+    wide, narrow = (patch_micro(machine, count).text for count in (machine.vectors, 1))
     kernel = Kernel("cpu.operators.direct_kernels.direct_range", (wide, narrow), RANGE)
     return Step(kernel, made, items, scratch)
 
@@ -118,7 +117,7 @@ def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
     split = min(most, ceil(panels / ceil(ITEMS / blocks)))
     vectors = min(record.vectors, split * machine.vectors)
     places = rounded(min(heights * rows, record.pixels) * records.PLACE_FIELDS * ADDRESS)
-    patches = heights * rows * CHUNK * FLOAT
+    patches = heights * rows * patch_row(machine)
     m_panel = vectors * rows * line
     made = made.but(
         panels=panels,

@@ -1,11 +1,11 @@
 """Convolution by gathering patches and multiplying them with packed weights; and channel by channel."""
 
-from lrw_kernels.codegen.intrinsics import copy_number, get, put
+from lrw_kernels.codegen.intrinsics import get, put
 from lrw_kernels.codegen.kernel import Function
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.kernels import panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
-from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run, store_float
+from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run
 from lrw_kernels.cpu.operators.records import FLOAT, PIECE_FIELDS, PLACE_FIELDS
 from lrw_kernels.cpu.ranges import first_vector
 from lrw_kernels.cpu.recipe import ADDRESS
@@ -15,47 +15,51 @@ PLACE = PLACE_FIELDS * ADDRESS
 
 
 @helper
-def put_places(k, first, pixels, places):
-    """Where the patches of output pixels first..first + pixels start, which may be outside, and where results go."""
-    for i in range(pixels):
-        rest, w = (first + i) // k.out_w, (first + i) % k.out_w
-        rest, h = rest // k.out_h, rest % k.out_h
-        n, d = rest // k.out_d, rest % k.out_d
-        at_d, at_h, at_w = k.start_d + d * k.step_d, k.start_h + h * k.step_h, k.start_w + w * k.step_w
+def put_row(k, pixel, places, count):
+    """The places of `count` output pixels of one row, from `pixel` on: where their patches start, which may be outside,
+    and where results go."""
+    row, w = pixel // k.out_w, pixel % k.out_w
+    rest, h = row // k.out_h, row % k.out_h
+    n, d = rest // k.out_d, rest % k.out_d
+    at_d, at_h, at_w = k.start_d + d * k.step_d, k.start_h + h * k.step_h, k.start_w + w * k.step_w
+    x = k.x + n * k.x_n + at_d * k.x_d + at_h * k.x_h + at_w * k.x_w
+    y = k.y + n * k.y_n + d * k.y_d + h * k.y_h + w * k.y_w
+    residual = k.residual + n * k.residual_n + d * k.residual_d + h * k.residual_h + w * k.residual_w
+    for i in range(count):
         place = places + i * PLACE
-        put(place, k.x + n * k.x_n + at_d * k.x_d + at_h * k.x_h + at_w * k.x_w)
+        put(place, x + i * k.step_w * k.x_w)
         put(place + ADDRESS, at_d)
         put(place + 2 * ADDRESS, at_h)
-        put(place + 3 * ADDRESS, at_w * k.pixel_floats)
-        put(place + 4 * ADDRESS, k.y + n * k.y_n + d * k.y_d + h * k.y_h + w * k.y_w)
-        residual = n * k.residual_n + d * k.residual_d + h * k.residual_h + w * k.residual_w
-        put(place + 5 * ADDRESS, k.residual + residual if k.residual != 0 else 0)
+        put(place + 3 * ADDRESS, (at_w + i * k.step_w) * k.pixel_floats)
+        put(place + 4 * ADDRESS, y + i * k.y_w)
+        put(place + 5 * ADDRESS, residual + i * k.residual_w if k.residual != 0 else 0)
 
 
-def _gather(lanes: int, rows: int) -> Function:
-    """(record, piece, pixels, places, a): one piece of all patches; a is [panels][CHUNK / lanes][rows][lanes]."""
-    line, a_panel = lanes * FLOAT, CHUNK // lanes * rows * lanes * FLOAT
+@helper
+def put_places(k, first, pixels, places):
+    """Those of output pixels first..first + pixels, row by row."""
+    done = 0
+    while done < pixels:
+        count = min(pixels - done, k.out_w - (first + done) % k.out_w)
+        put_row(k, first + done, places + done * PLACE, count)
+        done += count
+
+
+def _gather(lanes: int, a_row: int) -> Function:
+    """(record, piece, pixels, places, a): one piece of all patches, which may run over into where the next one comes to
+    lie. Pixels follow one another at even distances, which hardware fetches ahead."""
 
     @helper
     def gather(k, piece, pixels, places, a):
         d, h, first = get(piece), get(piece + ADDRESS), get(piece + 2 * ADDRESS)
-        count, term = get(piece + 3 * ADDRESS), get(piece + 4 * ADDRESS)
+        count, to = get(piece + 3 * ADDRESS), a + get(piece + 4 * ADDRESS) * FLOAT
         shift = d * k.x_d + h * k.x_h + first * FLOAT
         for i in range(pixels):
             place = places + i * PLACE
-            source, at = get(place) + shift, get(place + 3 * ADDRESS) + first
+            at = get(place + 3 * ADDRESS) + first
             inside = 0 <= get(place + ADDRESS) + d < k.size_d and 0 <= get(place + 2 * ADDRESS) + h < k.size_h
-            begin, end = (max(0, -at), min(count, k.row_floats - at)) if inside else (0, 0)
-            to = a + (i // rows) * a_panel + (i % rows) * line
-            if k.whole:
-                gather_run(lanes, source, to + term // lanes * rows * line, rows * line, begin, end, count)
-            else:
-                for j in range(count):
-                    target = to + (term + j) // lanes * rows * line + (term + j) % lanes * FLOAT
-                    if begin <= j < end:
-                        copy_number("float32", target, source + j * FLOAT)
-                    else:
-                        store_float(target, 0.0)
+            low, high = (-at, k.row_floats - at) if inside else (0, 0)
+            gather_run(lanes, get(place) + shift, to + i * a_row, low, high, count)
 
     return gather
 
@@ -64,8 +68,8 @@ def _multiply(wide_text: str, narrow_text: str) -> Function:
     """(record, chunk, pixels, first, last, a, m): the chunk's products with panels first..last of weights, added to
     what earlier chunks left; m is [panels of pixels][vectors][rows][lanes]."""
     wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
-    vectors, rows, line = wide.vectors, wide.rows[0], wide.a_row
-    wide_step, narrow_step, a_panel = wide.b_step, narrow.b_step, CHUNK // wide.run * rows * line
+    vectors, rows, line = wide.vectors, wide.rows[0], wide.c_row
+    wide_step, narrow_step, a_panel = wide.b_step, narrow.b_step, rows * wide.a_row
     multiply_wide, multiply_narrow = panel_products(wide), panel_products(narrow)
 
     @helper
@@ -91,8 +95,8 @@ def direct_range(wide_text: str, narrow_text: str) -> Function:
     Chunk by chunk of the sum the patches are gathered, then every panel of weights, once from memory, meets all pixels.
     """
     wide = Micro.parse(wide_text)
-    lanes, rows, line = wide.lanes, wide.rows[0], wide.a_row
-    gather, products = _gather(lanes, rows), _multiply(wide_text, narrow_text)
+    lanes, rows, line, a_row = wide.lanes, wide.rows[0], wide.c_row, wide.a_row
+    gather, products = _gather(lanes, a_row), _multiply(wide_text, narrow_text)
 
     def direct(job, begin, end, scratch):
         k = direct_at(job)

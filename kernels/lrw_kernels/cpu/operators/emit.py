@@ -8,33 +8,26 @@ from lrw_kernels.codegen.vector import FLOATS, I64, Vectors
 
 
 def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:
-    """target[i * step] = vector i of `count` numbers at `source`, with zeros outside begin..end, which are not read.
+    """Vectors at `target`: `count` numbers at `source` or more, with zeros outside begin..end, which are not read.
 
-    arguments (i64): source, target; step; begin, end, count.
+    arguments (i64): source, target; begin, end, count.
     """
-    source, target, step, begin, end, count = arguments
+    source, target, begin, end, count = arguments
     b = v.builder
+    vectors = b.udiv(b.add(count, I64(v.lanes - 1)), I64(v.lanes))
 
-    def vector(i: Any, _: list[Any]) -> list[Any]:
-        first = b.mul(i, I64(v.lanes))
-        low, high = b.sub(begin, first), b.sub(end, first)
-        at = b.add(source, b.mul(i, I64(v.bytes)))
-        inside, part, after = (b.append_basic_block(name) for name in ("all", "part", "gathered"))
-        b.cbranch(
-            b.and_(b.icmp_signed("<=", low, I64(0)), b.icmp_signed(">=", high, I64(v.lanes))),
-            inside,
-            part,
-        )
-        arms = []
-        for block in (inside, part):
-            b.position_at_end(block)
-            arms.append(([v.load_lanes(at, None if block is inside else v.between(low, high))], b.block))
-            b.branch(after)
-        b.position_at_end(after)
-        v.store(merge(b, arms)[0], b.add(target, b.mul(i, step)))
+    def vector(i: Any, *, masked: bool) -> list[Any]:
+        offset, first = b.mul(i, I64(v.bytes)), b.mul(i, I64(v.lanes))
+        mask = v.between(b.sub(begin, first), b.sub(end, first)) if masked else None
+        v.store(v.load_lanes(b.add(source, offset), mask), b.add(target, offset))
         return []
 
-    loop(b, b.udiv(b.add(count, I64(v.lanes - 1)), I64(v.lanes)), [], vector)
+    inside = b.icmp_signed(">=", end, b.mul(vectors, I64(v.lanes)))
+    with b.if_else(b.and_(b.icmp_signed("<=", begin, I64(0)), inside)) as (whole, part):
+        with whole:
+            loop(b, vectors, [], lambda i, _: vector(i, masked=False))
+        with part:
+            loop(b, vectors, [], lambda i, _: vector(i, masked=True))
 
 
 def emit_finish(v: Vectors, arguments: Sequence[Any]) -> None:

@@ -26,9 +26,9 @@ def _vectors(builder: Any, lanes: Any) -> Vectors:
 
 
 @intrinsic(prefer_literal=True)
-def gather_run(_, lanes, source, target, step, begin, end, count):
+def gather_run(_, lanes, source, target, begin, end, count):
     """See `emit.emit_gather`."""
-    return types.void(lanes, *(LONG,) * 6), does(lambda b, a: emit.emit_gather(_vectors(b, lanes), a[1:]))
+    return types.void(lanes, *(LONG,) * 5), does(lambda b, a: emit.emit_gather(_vectors(b, lanes), a[1:]))
 
 
 @intrinsic(prefer_literal=True)

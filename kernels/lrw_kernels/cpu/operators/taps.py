@@ -1,12 +1,11 @@
 """The sum of a convolution as runs of contiguous numbers: where each lies in a patch, and the weights in that order.
 
 An axis has taps (index in the kernel, offset in x). Where pixels lie side by side and offsets follow one another, a row
-of a patch is one run of kw * Cin numbers; otherwise there is one run of Cin a tap. A run of whole vectors is padded
-to begin and end with vectors (`whole`), shorter ones are strung together; either is cut where a chunk ends.
+of a patch is one run of kw * Cin numbers; otherwise there is one run of Cin a tap. Runs are strung together, and cut
+where a chunk ends.
 """
 
 from itertools import product
-from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +27,6 @@ class Pieces(NamedTuple):
     table: npt.NDArray[np.int64]
     chunks: npt.NDArray[np.int64]
     terms: int
-    whole: bool
 
 
 class Run(NamedTuple):
@@ -53,9 +51,8 @@ def runs(taps: tuple[Taps, Taps, Taps], cin: int, pixel_floats: int) -> list[Run
     ]
 
 
-def pieces(of: list[Run], cin: int, lanes: int) -> Pieces:
+def pieces(of: list[Run], cin: int) -> Pieces:
     """Where every number of a patch comes from. A sum of nothing is one term that lies outside."""
-    whole = bool(of) and len(of[0].taps) * cin >= lanes
     table: list[tuple[int, int, int, int, int]] = []
     firsts, term = [0], 0
     for run in of:
@@ -64,27 +61,21 @@ def pieces(of: list[Run], cin: int, lanes: int) -> Pieces:
             count = min(length - done, CHUNK - term % CHUNK)
             table.append((run.d, run.h, run.first + done, count, term % CHUNK))
             done += count
-            term += ceil(count / lanes) * lanes if whole else count
+            term += count
             if term % CHUNK == 0:
                 firsts.append(len(table))
     if not table:
         table, term = [(NOWHERE, 0, 0, 1, 0)], 1
     if term % CHUNK != 0:
         firsts.append(len(table))
-    return Pieces(np.array(table, np.int64), integers(firsts), term, whole)
+    return Pieces(np.array(table, np.int64), integers(firsts), term)
 
 
-def weight_rows(weight: Array, of: list[Run], lanes: int) -> Array:
-    """[terms, Cout] of weight [kd, kh, kw, Cin, Cout], with zero rows where a run is padded."""
-    cin, cout = weight.shape[3:]
+def weight_rows(weight: Array, of: list[Run]) -> Array:
+    """[terms, Cout] of weight [kd, kh, kw, Cin, Cout]; of no taps one row of zeros."""
     if not of:
-        return np.zeros((1, cout), np.float32)
-    length = len(of[0].taps) * cin
-    padded = ceil(length / lanes) * lanes if length >= lanes else length
-    rows = np.zeros((len(of), padded, cout), np.float32)
-    for row, run in zip(rows, of, strict=True):
-        row[:length] = np.concatenate([weight[tap] for tap in run.taps])
-    return rows.reshape(-1, cout)
+        return np.zeros((1, weight.shape[4]), np.float32)
+    return np.concatenate([weight[tap] for run in of for tap in run.taps])
 
 
 def panels(rows: Array, machine: Machine) -> Array:
