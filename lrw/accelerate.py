@@ -6,7 +6,7 @@ another `forward`. That one runs the program where it computes the same, and the
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,31 +68,45 @@ class AccelerationReport:
         return "\n".join([*lines, f"{total} on {self.threads} threads; error {self.error:.1e}; {memory}"])
 
 
-def accelerate(net: nn.Module, example_input: Tensor, *, threads: int | None = None) -> nn.Module:
+class _How(NamedTuple):
+    """For so many threads at most, with tiles whose error bound is within `rtol`, timed or not."""
+
+    threads: int
+    rtol: float
+    measure: bool
+
+
+def accelerate(
+    net: nn.Module, example_input: Tensor, *, rtol: float = 1e-4, measure: bool = True, threads: int | None = None
+) -> nn.Module:
     """A copy of `net` that computes the same function faster for inputs like `example_input`; `.report` says how.
 
     example_input [N, C, D, H, W] or [N, C], float32 on the CPU. In eval mode, where no gradient is wanted, inputs of
     its size run as one program of vector kernels, on up to `threads` threads (default: torch's number, now and at most
-    later); everything else runs as in `net`, and `report.last` says why. The copy has the same class, keys and hooks on
-    the whole. It follows changes of its weights, buffers, modules and what is set on them, by building the program anew
-    (seconds); not changes inside objects of other kinds that are set on them. While a program is built no other thread
-    may call modules: torch.export, which follows the network, watches those of the whole process. NaN and infinity
-    spread as in `winograd_conv3d`. `revert` gives the plain network back. Raises ValueError, with nothing changed, for
-    arguments that are not accepted and for operators there is no kernel for, each with its place in the network.
+    later); everything else runs as in `net`, and `report.last` says why. Convolutions are computed directly or with a
+    tile whose error bound (largest error over largest output of the layer) is within `rtol`: with `measure` the fastest
+    of a few that are timed here, once for each size of layer and machine, without it as formulas say. The copy has the
+    same class, keys and hooks on the whole. It follows changes of its weights, buffers, modules and what is set on
+    them, by building the program anew (seconds); not changes inside objects of other kinds that are set on them. While
+    a program is built no other thread may call modules: torch.export, which follows the network, watches those of the
+    whole process. NaN and infinity spread as in `winograd_conv3d`. `revert` gives the plain network back. Raises
+    ValueError, with nothing changed, for arguments that are not accepted and for operators there is no kernel for, each
+    with its place in the network.
     """
     net = revert(net)
     count = torch.get_num_threads() if threads is None else threads
     checks.check_count(count, "threads")
+    how = _How(count, checks.check_rtol(rtol), measure)
     if isinstance(net, nn.Module) and (hasattr(type(net), "report") or _holds(net, "report")):
         raise ValueError("net: has a part called 'report'; accepted are networks where that name is free")
     with torch.inference_mode(False):
         fast = copied(net) if isinstance(net, nn.Module) else net
         if isinstance(fast, nn.Module):
-            fast.__dict__["_lrw"] = _Engine(example_input, count)
+            fast.__dict__["_lrw"] = _Engine(example_input, how)
             for name in _MOVED:
                 fast.__dict__[f"_lrw_{name}"] = fast.__dict__.pop(name, None)
             fast.__class__ = _subclass(type(net))
-        program = _built(fast, example_input, count)
+        program = _built(fast, example_input, how)
     engine: _Engine = fast.__dict__["_lrw"]
     engine.built = Snapshot(fast, _PRIVATE), program, None
     fast.__dict__["report"] = _reported(_hookless(fast), program, example_input, count)
@@ -107,8 +121,8 @@ def revert(net: nn.Module) -> nn.Module:
 class _Engine:
     """What an accelerated network has beside itself: how to build its program, and the one that is built."""
 
-    def __init__(self, example_input: Tensor, threads: int) -> None:
-        self.example_input, self.threads = example_input, threads
+    def __init__(self, example_input: Tensor, how: _How) -> None:
+        self.example_input, self.how = example_input, how
         # The network it was built of, and the program, or why there is none. Set as one: others look meanwhile.
         self.built: tuple[Snapshot, NetworkProgram | None, str | None] | None = None
 
@@ -146,7 +160,7 @@ class _Engine:
                 if built is None or not built[0].fits(net):
                     before = Snapshot(net, _PRIVATE)
                     try:
-                        built = before, _built(net, self.example_input, self.threads), None
+                        built = before, _built(net, self.example_input, self.how), None
                     except ValueError as error:
                         built = before, None, str(error)
                     self.built = built
@@ -215,10 +229,13 @@ def _plain(net: nn.Module) -> nn.Module:
     return net
 
 
-def _built(net: nn.Module, example_input: Tensor, threads: int) -> "NetworkProgram":
-    from lrw.programs import NetworkProgram  # brings LLVM along
+def _built(net: nn.Module, example_input: Tensor, how: _How) -> "NetworkProgram":
+    from lrw.programs import NetworkProgram  # these bring LLVM along
+    from lrw_kernels.choice.convolution import prior
+    from lrw_kernels.choice.measured import Measured
 
-    return NetworkProgram(_hookless(net), example_input, threads)
+    choose = Measured(how.threads, how.rtol) if how.measure else prior(how.rtol)
+    return NetworkProgram(_hookless(net), example_input, how.threads, choose)
 
 
 def _hookless(net: nn.Module) -> nn.Module:

@@ -120,6 +120,13 @@ def check_share(value: float, name: str) -> None:
         raise ValueError(f"{name}: {value!r}; accepted is a share from 0 up to, not including, 1")
 
 
+def check_rtol(rtol: object) -> float:
+    """`rtol` as a float. Raises ValueError for anything but a positive number."""
+    if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not rtol > 0:
+        raise ValueError(f"rtol: {rtol!r}; accepted are positive numbers")
+    return float(rtol)
+
+
 def check_count(value: int, name: str, most: int | None = None) -> None:
     """A whole number from 1 to `most`."""
     whole = isinstance(value, int) and not isinstance(value, bool)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from lrw.backends.layouts import channels_first, channels_last, empty
 from lrw.layers import evaluating
 from lrw.trace import trace
+from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.codegen.arena import Memory
-from lrw_kernels.codegen.machine import Machine, host
+from lrw_kernels.codegen.machine import host
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.program import Program
@@ -29,16 +30,17 @@ if hasattr(os, "register_at_fork"):
 
 
 class NetworkProgram:
-    """`net` in eval mode, for inputs of `example_input`'s shape, as a program for `machine` (default: this one).
+    """`net` in eval mode, for inputs of `example_input`'s shape, as a program for this machine, with the tiles `choose`
+    gives.
 
     Any number of Python threads may run it: each run takes a workspace of its own. Raises ValueError for what `trace`
     refuses.
     """
 
-    def __init__(self, net: nn.Module, example_input: Tensor, threads: int, machine: Machine | None = None) -> None:
-        self._machine = machine or host()
+    def __init__(self, net: nn.Module, example_input: Tensor, threads: int, choose: Choose) -> None:
+        self._machine = host()
         with BUILDING, torch.inference_mode(False):
-            network = trace(net, example_input.clone())
+            network = trace(net, example_input.clone(), choose=choose)
         with torch.inference_mode(False), torch.no_grad(), evaluating(net):
             given = example_input.clone()
             count = given._version

@@ -14,6 +14,7 @@ from lrw.ops import TileLike
 from lrw.trace import trace
 from lrw.version import __version__
 from lrw_kernels.aot.targets import find_target
+from lrw_kernels.choice.convolution import prior
 from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def export(
         raise ValueError(f"name: {len(name)} characters; accepted are up to {_LONGEST_NAME}")
     check_name(name)
     with _folder(out) as folder:
-        network = trace(net, example_input, name, tile=tile, most_outputs=MOST_OUTPUTS[element])
+        network = trace(net, example_input, name, tile=tile, choose=prior(most_outputs=MOST_OUTPUTS[element]))
         versions = {"lrw": __version__, "torch": torch.__version__}
         return build_network(network, folder, target=target, threads=threads, versions=versions)
 

@@ -11,10 +11,9 @@ from torch import Tensor
 from lrw.geometry import geometry, grouped_geometry
 from lrw.ops import transform_weight
 from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
+from lrw_kernels.choice.convolution import Convolution
 from lrw_kernels.network.operators import Direct, Transposed, Winograd
-from lrw_kernels.winograd import Tile, cheapest_tile, direct_cost, winograd_cost
 from lrw_kernels.winograd.tile import Triple, triple
-from lrw_kernels.winograd.transform import MAX_TAPS
 
 UNIT = (1, 1, 1)
 
@@ -28,25 +27,15 @@ def conv3d(
     taps, dilations, strides = triple(tuple(w.shape[2:]), "weight"), three(dilation), three(stride)
     pads = _same(taps, dilations) if padding == "same" else three(0 if padding == "valid" else padding)
     plain = strides == dilations == UNIT and groups == 1
-    tile = _tile(at, w) if plain else None
+    n, d, h, width, cin = source.size
+    of = Convolution(taps, cin, int(w.shape[0]), n, (d, h, width), pads)
+    tile = at.choose(of) if plain else None
     if tile is not None:
         u = array(transform_weight(w.detach().double(), tile))
         every = (int(w.shape[0]), tuple(range(tile.positions)))
         return at.add(Winograd(tile, pads, (every,), (u,), vector(bias, "bias")), source)
     taps_first = array(w.permute(2, 3, 4, 1, 0))
     return at.add(Direct(taps_first, vector(bias, "bias"), strides, pads, dilations, groups), source)
-
-
-def _tile(at: Site, w: Tensor) -> Tile | None:
-    """The tile for spatial weights [Cout, Cin, rd, rh, rw]; None where direct convolution does less."""
-    taps, cout, cin = triple(tuple(w.shape[2:]), "weight"), int(w.shape[0]), int(w.shape[1])
-    if max(taps) == 1 or max(taps) > MAX_TAPS:
-        return None
-    if not isinstance(at.tile, str):
-        return Tile.of(at.tile, taps)
-    output = triple(at.shape[2:], "output")
-    tile = cheapest_tile(taps, cin, cout, output, most_outputs=at.most_outputs)
-    return tile if winograd_cost(tile, cin, cout, output).flops < direct_cost(taps, cin, cout, output).flops else None
 
 
 def _same(taps: Triple, dilations: Triple) -> Triple:

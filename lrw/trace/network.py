@@ -14,9 +14,12 @@ from lrw.trace.captured import Captured, exported
 from lrw.trace.fuse import fused, needed
 from lrw.trace.site import Activation
 from lrw.trace.walk import Walk, leaves
+from lrw_kernels.choice.convolution import Choose, prior
 from lrw_kernels.network.graph import INPUT, Network, Node
 from lrw_kernels.network.operators import Copy
-from lrw_kernels.winograd.cost import AUTO_OUTPUTS
+from lrw_kernels.winograd import Tile
+
+FORMULAS = prior()
 
 
 def trace(
@@ -25,13 +28,13 @@ def trace(
     name: str = "net",
     *,
     tile: TileLike | str = "auto",
-    most_outputs: int = AUTO_OUTPUTS[-1],
+    choose: Choose = FORMULAS,
 ) -> Network:
     """`net` in eval mode as a Network of `name` (a C identifier) for inputs of `example_input`'s sizes.
 
     example_input [N, C, D, H, W] or [N, C], float32 on the CPU like the network; one tensor goes in, one comes out.
-    Convolutions that Winograd takes get the tile lrw itself would choose, of those with up to `most_outputs` per axis,
-    or `tile`; Winograd layers keep theirs. Batch norm, additions and ReLU are fused into the convolutions before them.
+    Convolutions that Winograd takes get `tile`, or where that is "auto" the one `choose` gives, by default lrw's own
+    choice; Winograd layers keep theirs. Batch norm, additions and ReLU are fused into the convolutions before them.
     Nodes have the names of the modules they come from. `net` is not changed. Raises ValueError for arguments that are
     not accepted, for what torch.export refuses (with its reason), and for operators that cannot be exported: all of
     them, each with its place and shape.
@@ -40,18 +43,21 @@ def trace(
     if isinstance(tile, str) and tile != "auto":
         raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
     with torch.no_grad(), evaluating(net):
-        return network(exported(net, example_input), name, tile=tile, most_outputs=most_outputs)
+        return network(exported(net, example_input), name, choose if isinstance(tile, str) else _always(tile))
 
 
-def network(
-    captured: Captured, name: str = "net", *, tile: TileLike | str = "auto", most_outputs: int = AUTO_OUTPUTS[-1]
-) -> Network:
+def _always(tile: TileLike) -> Choose:
+    """The same number of outputs per axis for all that have more than one tap, as far as there are taps on it."""
+    return lambda of: Tile.of(tile, of.taps) if of.winograd else None
+
+
+def network(captured: Captured, name: str = "net", choose: Choose = FORMULAS) -> Network:
     """`captured`, of one input and one output, as a Network; the rest as in `trace`.
 
     Raises ValueError for other numbers of inputs and outputs, and for operators that cannot be exported.
     """
     with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite is refused below
-        walk = Walk(captured, tile, most_outputs)
+        walk = Walk(captured, choose)
         nodes = walk.nodes()
         _check_single(walk.inputs, "go in")
         _check_single(captured.outputs, "come out")

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from lrw.ops import TileLike
+from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.network.graph import Node, Size
 from lrw_kernels.network.operators import Array, Operator
-from lrw_kernels.winograd.cost import AUTO_OUTPUTS
 from lrw_kernels.winograd.tile import Triple
 
 
@@ -67,14 +66,13 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Site:
-    """One call of an operator: the `name` its node gets, the `shape` torch gives its result, the `tile` convolutions
-    are to have, and how many outputs per axis (`most_outputs`) a tile that is chosen here may have."""
+    """One call of an operator: the `name` its node gets, the `shape` torch gives its result, and what chooses the tiles
+    of convolutions."""
 
     nodes: Nodes
     name: str
     shape: tuple[int, ...]
-    tile: TileLike | str
-    most_outputs: int = AUTO_OUTPUTS[-1]
+    choose: Choose
 
     def add(self, operator: Operator, *inputs: Activation) -> Activation:
         """A node that computes `operator` of `inputs`, as this call's result."""

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from lrw.ops import TileLike
 from lrw.trace.captured import Captured
 from lrw.trace.site import STAND_IN, Activation, Nodes, Refused, Site, Value, size_of
 from lrw.trace.table import TABLE, Function
+from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.network.graph import INPUT, Node
 
 _HELD = ("weight", "parametrizations")  # children that hold parameters: of GroupedConv3d, of torch's parametrizations
@@ -20,8 +20,8 @@ _HELD = ("weight", "parametrizations")  # children that hold parameters: of Grou
 class Walk:
     """Over `captured`, once, in order; what its nodes are worth so far is in `_values`."""
 
-    def __init__(self, captured: Captured, tile: TileLike | str, most_outputs: int) -> None:
-        self._captured, self._tile, self._most_outputs = captured, tile, most_outputs
+    def __init__(self, captured: Captured, choose: Choose) -> None:
+        self._captured, self._choose = captured, choose
         self.inputs = _inputs(captured)
         self._nodes = Nodes(*(given.name for given in self.inputs))
         self._values: dict[fx.Node, Value] = dict(captured.constants)
@@ -73,7 +73,7 @@ class Walk:
             return self._refuse(node, _name(node), "is none of this version's operators")
         if any(isinstance(v, Activation) and size_of(v.shape) is None for v in leaves((args, kwargs))):
             return self._refuse(node, None, "")  # what it reads was refused
-        site = Site(self._nodes, self._place(node), _shape(node), self._tile, self._most_outputs)
+        site = Site(self._nodes, self._place(node), _shape(node), self._choose)
         try:
             _check_dtype(node)
             return function(site, **_known(function, _arguments(target, args, kwargs)))

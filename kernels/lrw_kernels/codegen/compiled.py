@@ -80,11 +80,15 @@ def _tell(seconds: float, folder: Path | None) -> None:
 
 def _file(name: str) -> str | None:
     """What a kernel's file is called; None, which is said, where that cannot be told: a frozen application."""
-    environment = _environment()
-    if environment is None:
+    if _environment() is None:
         store.say_once("their sources, by which later runs would know them, are not here")
         return None
-    return hashlib.sha256(f"{environment}\n{name}".encode()).hexdigest()[:40] + ".o"
+    return known_here(name) + ".o"
+
+
+def known_here(name: str) -> str:
+    """A name for what holds for these sources, compilers and this machine alone."""
+    return hashlib.sha256(f"{_environment()}\n{name}".encode()).hexdigest()[:40]
 
 
 @lru_cache(maxsize=1)

@@ -39,12 +39,12 @@ def dense(p: Problem, way: str, *, bias: bool = False, residual: bool = False, r
 
 class Layer:
     """The steps of one operator as a program for so many threads: any number of Python threads may run it, each run has
-    an image of its own. `path` is the plan's."""
+    an image of its own. `path` is the plan's, if it has one."""
 
     def __init__(self, made: Steps, threads: int) -> None:
         to = Collector(threads)
         to.add(0, made)
-        self.path: str = made.details["path"]
+        self.path: str = made.details.get("path", "")
         self.program = to.program("layer", ())
         self._weights, self._threads = placed(self.program), threads
         self._idle: deque[Bound] = deque()

@@ -1,0 +1,137 @@
+"""The choice by timings on this machine: a few ways that formulas find likely take turns, the fastest is kept.
+
+Weights come from memory in a network, whose other layers have used the caches meanwhile: each way has copies of its own
+weights, as many as do not fit there together.
+"""
+
+import json
+from collections.abc import Callable
+from functools import lru_cache
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from lrw_kernels.choice.convolution import EPS, Convolution, likely, prior
+from lrw_kernels.codegen import compiled, store
+from lrw_kernels.codegen.arena import Memory
+from lrw_kernels.codegen.machine import LINE, Machine, host
+from lrw_kernels.codegen.references import Section, symbolic
+from lrw_kernels.cpu import conv
+from lrw_kernels.cpu.operators.direct import direct
+from lrw_kernels.cpu.problem import Problem
+from lrw_kernels.cpu.step import view
+from lrw_kernels.program.layer import Layer, dense, steps
+from lrw_kernels.winograd import Tile, spatial_error
+from lrw_kernels.winograd.cost import estimated_time
+
+WORTH = 3e-4  # seconds a layer takes by formulas, from which on it is worth timings
+TILES = 3  # that are tried
+ROUNDS = 7
+SLOW = 1.3  # times the fastest: a way that takes so long at first is not tried again
+TIE = 1.04  # times the fastest: of ways that take no longer than that, which may be noise, the most exact is taken
+DIRECT = "direct"
+
+
+class Measured:
+    """Chooses by timings for up to `threads` threads, of ways whose error bound is within `rtol`.
+
+    What was timed is kept by machine and problem, here and on disk; the next process finds it there.
+    """
+
+    def __init__(self, threads: int, rtol: float = 1e-4) -> None:
+        self._threads, self._rtol, self._prior = threads, rtol, prior(rtol)
+
+    def __call__(self, of: Convolution) -> Tile | None:
+        """The tile, or None for the direct way."""
+        if not of.winograd or _estimate(of, self._rtol) < WORTH:
+            return self._prior(of)
+        key, rows = f"{of.text} rtol {self._rtol:g} threads {self._threads}", _rows()
+        if key not in rows:
+            rows[key] = self._timed(of)
+            store.write(_file(), json.dumps(rows).encode())
+        return _taken(rows[key], of)
+
+    def _timed(self, of: Convolution) -> dict[str, float]:
+        """Milliseconds of each way that was tried, by its name."""
+        ways = {_name(tile): tile for tile in [self._prior(of), *likely(of, self._rtol, TILES), None]}
+        x, y = (_filled(4 * of.batch * int(np.prod(size)) * c) for size, c in ((of.size, of.cin), (of.output, of.cout)))
+        runs = {name: _run(of, tile, host(), self._threads, x, y) for name, tile in ways.items()}
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for run in runs.values():
+            run()  # compiles, and touches its memory
+        for _ in range(ROUNDS):
+            for name, run in runs.items():
+                best = min((min(taken) for taken in times.values() if taken), default=0.0)
+                if not times[name] or min(times[name]) <= SLOW * best:
+                    began = perf_counter()
+                    run()
+                    times[name].append(perf_counter() - began)
+        return {name: round(1e3 * median(taken), 4) for name, taken in times.items()}
+
+
+def _taken(row: dict[str, float], of: Convolution) -> Tile | None:
+    """The most exact of the fastest ways."""
+    near = [_way(name, of) for name, ms in row.items() if ms <= TIE * min(row.values())]
+    return min(near, key=lambda tile: 0.0 if tile is None else spatial_error(tile, of.cin, EPS))
+
+
+def _name(tile: Tile | None) -> str:
+    return DIRECT if tile is None else "x".join(map(str, tile.outputs))
+
+
+def _way(name: str, of: Convolution) -> Tile | None:
+    return None if name == DIRECT else Tile.of([int(m) for m in name.split("x")], of.taps)
+
+
+def _estimate(of: Convolution, rtol: float) -> float:
+    best = likely(of, rtol, 1)
+    return estimated_time(best[0], of.cin, of.cout, of.output, batch=of.batch) if best else 0.0
+
+
+def _run(
+    of: Convolution, tile: Tile | None, machine: Machine, threads: int, x: Memory, y: Memory
+) -> Callable[[], None]:
+    """One pass of a way on buffers x and y."""
+    bias = _filled(4 * of.cout + LINE)
+    if tile is None:
+        source, target = (
+            view(symbolic(Section.OUTSIDE + i), (of.batch, *size, channels))
+            for i, (size, channels) in enumerate(((of.size, of.cin), (of.output, of.cout)))
+        )
+        weight = np.ones((*of.taps, of.cin, of.cout), np.float32)
+        layer = Layer(direct(source, target, weight, machine, padding=of.padding), threads)
+        return lambda: layer.run(x.address, y.address, 0, 0)
+    p = Problem(
+        str(tile), of.padding, None, False, of.batch, of.size, of.cin, of.cout, "float32", "float32", machine, threads,
+        sized=True,
+    )  # fmt: skip
+    layer = Layer(steps(p, dense(p, conv.FORWARD, bias=True)), threads)
+    copies = [_filled(p.weight_bytes) for _ in range(1 + machine.l3 // p.weight_bytes)]
+
+    def run() -> None:
+        copies.append(copies.pop(0))
+        layer.run(x.address, y.address, bias.address, 0, copies[0].address)
+
+    return run
+
+
+def _filled(size: int) -> Memory:
+    """Memory with ones in it: what nobody wrote would all be one page of zeros."""
+    memory = Memory.of(size)
+    memory.view(size // 4 * 4).view(np.float32)[:] = 1.0
+    return memory
+
+
+@lru_cache(maxsize=1)
+def _file() -> str:
+    """Where timings are kept: by the kernels' sources, the compilers and this machine."""
+    return compiled.known_here("choices") + ".json"
+
+
+@lru_cache(maxsize=1)
+def _rows() -> dict[str, Any]:
+    """All that was timed on this machine, by problem."""
+    found = store.read(_file())
+    return dict(json.loads(found or b"{}"))

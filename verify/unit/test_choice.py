@@ -1,0 +1,100 @@
+"""Which way a convolution is computed: by formulas, or by timings that are kept."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import lrw
+from lrw_kernels.choice import measured
+from lrw_kernels.choice.convolution import Convolution, likely, prior
+from lrw_kernels.choice.measured import DIRECT, Measured
+from lrw_kernels.winograd import Tile, spatial_error
+
+SMALL = Convolution((3, 3, 3), 16, 20, 1, (6, 7, 9), (1, 1, 1))
+LARGE = Convolution((3, 3, 3), 64, 64, 1, (16, 56, 56), (1, 1, 1))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Nothing was timed before, and everything is worth it."""
+    monkeypatch.setenv("LRW_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(measured, "WORTH", 0.0)
+    measured._rows.cache_clear()
+    yield tmp_path
+    measured._rows.cache_clear()
+
+
+def test_sizes_of_a_convolution() -> None:
+    of = Convolution((1, 3, 5), 2, 3, 4, (6, 7, 9), (0, 1, 0))
+    assert of.output == (6, 7, 5)
+    assert of.winograd
+    assert not Convolution((1, 1, 1), 2, 3, 4, (6, 7, 9), (0, 0, 0)).winograd
+    assert not Convolution((9, 1, 1), 2, 3, 4, (16, 7, 9), (0, 0, 0)).winograd
+    assert of.text == "1x3x5 2->3 on 4x6x7x9 padding 0x1x0"
+
+
+def test_formulas_choose_within_the_bound_and_directly_where_there_is_none() -> None:
+    assert prior()(LARGE) == Tile.of(4)
+    assert prior(most_outputs=2)(LARGE) == Tile.of(2)
+    tile = prior(rtol=3e-6)(LARGE)
+    assert tile is not None
+    assert spatial_error(tile, 64, 2.0**-23) <= 3e-6
+    assert prior(rtol=1e-9)(LARGE) is None
+    assert likely(LARGE, 1e-9, 3) == []
+    assert prior()(Convolution((1, 1, 1), 64, 64, 1, (8, 8, 8), (0, 0, 0))) is None
+
+
+def test_what_was_timed_is_kept_for_the_next_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = Measured(2)(SMALL)
+    (row,) = measured._rows().values()
+    assert DIRECT in row
+    assert 3 <= len(row) <= 5
+    assert min(row.values()) > 0
+    assert [path.suffix for path in cache.iterdir() if path.suffix == ".json"] == [".json"]
+    measured._rows.cache_clear()
+    monkeypatch.setattr(Measured, "_timed", lambda *_: pytest.fail("timed again"))
+    assert Measured(2)(SMALL) == chosen
+    with pytest.raises(pytest.fail.Exception, match="timed again"):
+        Measured(1)(SMALL)
+
+
+def test_a_damaged_file_is_as_none(cache: Path) -> None:
+    Measured(1)(SMALL)
+    (path,) = (path for path in cache.iterdir() if path.suffix == ".json")
+    path.write_bytes(path.read_bytes()[:-2] + b"??")
+    measured._rows.cache_clear()
+    assert measured._rows() == {}
+
+
+def test_of_equally_fast_ways_the_most_exact_is_taken() -> None:
+    assert measured._taken({"4x4x4": 1.0, "2x4x4": 1.03, "2x2x2": 1.2, DIRECT: 2.0}, LARGE) == Tile.of((2, 4, 4))
+    assert measured._taken({"4x4x4": 1.0, "2x4x4": 1.1, DIRECT: 1.02}, LARGE) is None
+    assert measured._taken({"4x4x4": 1.0, "2x4x4": 1.1, DIRECT: 1.5}, LARGE) == Tile.of(4)
+
+
+def test_small_layers_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Measured, "_timed", lambda *_: pytest.fail("timed"))
+    assert Measured(2)(SMALL) == prior()(SMALL)
+    assert Measured(2)(Convolution((1, 1, 1), 512, 512, 8, (64, 64, 64), (0, 0, 0))) is None
+
+
+def test_accelerate_measures_where_it_may_and_keeps_within_rtol(cache: Path) -> None:
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Conv3d(3, 16, 3, padding=1), nn.ReLU()).eval(), torch.randn(1, 3, 6, 8, 8)
+    with torch.no_grad():
+        expected = net(x)
+        for measure in (False, True):
+            fast = lrw.accelerate(net, x, measure=measure)
+            assert bool(measured._rows()) == measure
+            torch.testing.assert_close(fast(x), expected, rtol=0, atol=1e-5)
+        exact = lrw.accelerate(net, x, rtol=1e-7)
+    assert exact.report.parts[0].operator == "Direct"
+
+
+@pytest.mark.parametrize("rtol", [0, -1e-4, float("nan"), True, "1e-4", None])
+def test_other_bounds_are_refused(rtol: object) -> None:
+    with pytest.raises(ValueError, match=r"^rtol: .*; accepted are positive numbers"):
+        lrw.accelerate(nn.Conv3d(1, 1, 3), torch.zeros(1, 1, 4, 4, 4), rtol=rtol)
