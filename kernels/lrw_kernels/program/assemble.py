@@ -1,4 +1,4 @@
-"""From a network to its program."""
+"""A network becomes a program: views of its activations, the steps of each node, one collector for all of them."""
 
 from collections.abc import Sequence
 

@@ -29,7 +29,8 @@ class Collector:
         self._tables: dict[int, tuple[int, Table]] = {}  # by identity; held, so that it stays theirs
 
     def add(self, index: int, made: Steps) -> dict[str, int]:
-        """The steps of node `index`, which follow one another and so may share scratch; returns what they take."""
+        """Add the steps of node `index`, which share scratch because one follows another; returns how many there are
+        and the bytes of their weights."""
         before, weights = len(self._regions), len(self._weights)
         slices = max((step.scratch_bytes for step in made.steps), default=0) * self._threads
         scratch = 0
@@ -79,7 +80,7 @@ class Collector:
         return self._table(to) if isinstance(to, np.ndarray) else self._records(to, shared)
 
     def _table(self, table: Table) -> int:
-        """Integers become part of the image, other numbers of the weights."""
+        """The symbolic address of `table`, added once: integers go into the image, other numbers into the weights."""
         if id(table) not in self._tables:
             integers = table.dtype.kind == "i"
             self._tables[id(table)] = self._image.add_table(table.tobytes()) if integers else self._number(table), table

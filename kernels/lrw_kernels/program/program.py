@@ -39,20 +39,20 @@ class Program:
 
     @property
     def input_size(self) -> Size:
-        """Of a network, [N, D, H, W, C]."""
+        """The size [N, D, H, W, C] of a network's input."""
         return self.outside[0]
 
     @property
     def output_size(self) -> Size:
-        """Of a network, [N, D, H, W, C]."""
+        """The size [N, D, H, W, C] of a network's output."""
         return self.outside[1]
 
     @property
     def buffers_at(self) -> int:
-        """Where buffers begin in a workspace."""
+        """The byte of a workspace at which its buffers begin: behind the image and the zeros, in whole cache lines."""
         return len(self.image.data) + -(-self.image.zeros // LINE) * LINE
 
     @property
     def workspace_bytes(self) -> int:
-        """Image, zeros and buffers."""
+        """The bytes of a workspace: image, zeros and buffers."""
         return self.buffers_at + self.buffer_bytes
