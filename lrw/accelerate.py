@@ -119,7 +119,7 @@ def revert(net: nn.Module) -> nn.Module:
 
 
 class _Engine:
-    """What an accelerated network has beside itself: how to build its program, and the one that is built."""
+    """Kept beside an accelerated network: how to build its program, and the one that is built."""
 
     def __init__(self, example_input: Tensor, how: _How) -> None:
         self.example_input, self.how = example_input, how
@@ -168,17 +168,17 @@ class _Engine:
         return program if program is not None else str(reason)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the program: a copy builds its own when it is first asked."""
+        """The state of a copy or pickle, without the program: it builds its own when it is first asked."""
         return {**vars(self), "built": None}
 
 
 class _Accelerated(nn.Module):
-    """What `accelerate` puts in front of a network's class."""
+    """The class that `accelerate` puts in front of a network's own."""
 
     _lrw_plain: type[nn.Module]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """The network's own, or its program."""
+        """Run the program where it computes the same, else the network's own forward; the report says which."""
         engine: _Engine | None = self.__dict__.get("_lrw")
         if engine is None or torch.compiler.is_dynamo_compiling():  # a part of one, such as a slice; traced as it is
             return super().forward(*args, **kwargs)

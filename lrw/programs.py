@@ -69,11 +69,11 @@ class NetworkProgram:
         return channels_first(y, self._machine, threads) if x.is_contiguous() else y.permute(0, 4, 1, 2, 3)
 
     def _ready(self) -> tuple[Bound, Memory]:
-        """What a run needs for itself."""
+        """What a run needs for itself alone: a bound program and its buffers."""
         return Bound(self.program, self._weights), Memory.of(max(1, self.program.buffer_bytes))
 
     def seconds(self, x: Tensor, rounds: int) -> list[float]:
-        """The least each operator of the program took, in their order."""
+        """The least seconds each operator of the program took in `rounds` runs on x, in the order of the layers."""
         of_steps = []
         for _ in range(rounds):
             of_steps.append(times := list[float]())

@@ -33,7 +33,7 @@ class Snapshot:
         self._marks = [(t, Mark(t), held_by(t)) for t in tensors]
 
     def fits(self, net: nn.Module) -> bool:
-        """Whether `net` is the same network, with nothing changed."""
+        """Whether `net` is the network of this snapshot, with the same modules, attributes and numbers in tensors."""
         if self._net() is not net:
             return False
         for module, kind, values in self._values:
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 class _Same:
-    """An object, equal to itself alone."""
+    """Holds an object by identity: equal only where another one holds the same."""
 
     __slots__ = ("value",)
 

@@ -31,17 +31,17 @@ class Backend(Protocol):
         """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout], finished by the epilogue."""
 
     def input_grad(self, dy: Tensor, u: Tensor, geometry: Geometry, input_size: Triple) -> Tensor:
-        """dX [N, D, H, W, Cin]."""
+        """The gradient dX [N, D, H, W, Cin] of dY [N, D', H', W', Cout]; `input_size` is (D, H, W)."""
 
     def weight_grad(self, x: Tensor, dy: Tensor, geometry: Geometry) -> Tensor:
-        """dU [K, Cin, Cout], in float32 at least."""
+        """The gradient dU [K, Cin, Cout] of x and dY, in float32 at least."""
 
     def refusal(self, device: torch.device, dtype: torch.dtype) -> str | None:
         """Why this backend does not compute with tensors of `dtype` on `device`; None where it does."""
 
 
 class Further(Protocol):
-    """What a backend may have beside the four functions: both of these or neither."""
+    """The functions a backend may have beside the four: both of these or neither."""
 
     def prepare(self, x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> Prepared | None:
         """`forward` for tensors of these forms and this U as it is now, but on [N, C, D, H, W]; None where that would
@@ -138,7 +138,7 @@ def backend(name: str, device: torch.device, dtype: torch.dtype = torch.float32)
 
 
 def further(run: Backend) -> Further | None:
-    """What `run` has beside the four functions of a backend; None where it has no more."""
+    """`run` as a backend with the further functions; None where it has only the four."""
     return cast(Further, run) if hasattr(run, "forward_blocks") else None
 
 

@@ -39,7 +39,7 @@ def forward(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN
 
 
 def domain_input(x: Tensor, geometry: Geometry) -> Tensor:
-    """What weights are multiplied with, V [K, tiles, Cin] of x [N, D, H, W, Cin], rectified where the layer says so."""
+    """V [K, tiles, Cin] of x [N, D, H, W, Cin], that weights are multiplied with; rectified where the layer says so."""
     grid = geometry.tile.grid(geometry.output_size(x.shape[1:4]))
     v = _gather(x, geometry, "B", geometry.tile.starts(geometry.padding), grid)
     return torch.relu(v) if geometry.rectified else v
@@ -142,14 +142,14 @@ def _fit(x: Tensor, left: Sequence[int], right: Sequence[int]) -> Tensor:
 
 
 def _select(v: Tensor, geometry: Geometry) -> Tensor:
-    """[T, tiles, C] -> [K, tiles, C]."""
+    """The kept positions [K, tiles, C] of v [T, tiles, C]."""
     if geometry.kept is None:
         return v
     return v.index_select(0, _index(geometry.kept, v.device))
 
 
 def _spread(v: Tensor, geometry: Geometry) -> Tensor:
-    """[K, tiles, C] -> [T, tiles, C] with zeros at dropped positions."""
+    """All positions [T, tiles, C] of v [K, tiles, C], with zeros at dropped ones."""
     if geometry.kept is None:
         return v
     full = v.new_zeros(prod(geometry.tile.inputs), *v.shape[1:])

@@ -29,7 +29,7 @@ KINDS = {torch.float64: "float64", torch.float32: "float32", torch.float16: "flo
 
 
 def refusal(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Host memory, and a processor with fused multiply-adds."""
+    """Why not: tensors outside host memory, or a processor without fused multiply-adds; None where it computes."""
     if device.type != "cpu":
         return f"computes on the cpu only, the tensors are on {device.type}"
     return None if supported() else "needs a processor with AVX2 and FMA, AVX-512 or NEON"
@@ -53,7 +53,8 @@ def forward(
 
 
 def prepare(x: Tensor, u: Tensor, geometry: Geometry, epilogue: Epilogue = PLAIN) -> "PreparedForward | None":
-    """Where activations are taken and given as they lie in memory: channels last, the residual as the output."""
+    """The forward pass of these forms where activations are taken and given as they lie (channels last, the residual as
+    the output) and U's panels are kept; else None."""
     fitting = all(t is None or t.is_contiguous() for t in (x, epilogue.residual)) and x.numel() > 0
     p = _problem(x, _sizes(x), u.shape[1], u.shape[2], geometry, None)
     panels = _kept_panels(u, p, adjoint=False) if fitting else None
@@ -87,7 +88,7 @@ class PreparedForward:
 def forward_blocks(
     x: Tensor, weights: Sequence[Tensor], bias: Tensor | None, geometry: Geometry, blocks: tuple[Block, ...]
 ) -> Tensor:
-    """Y of blocks of output channels in one pass over x."""
+    """Y [N, D', H', W', Cout] of blocks of output channels, weights [K_i, Cin, channels_i], in one pass over x."""
     cin, cout = weights[0].shape[1], sum(channels for channels, _ in blocks)
     p = _problem(x, _sizes(x), cin, cout, geometry, None, blocks)
     y = empty((x.shape[0], *p.output_size, p.cout), x.dtype)
@@ -115,7 +116,7 @@ def input_grad(
 
 
 def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine | None = None) -> Tensor:
-    """dU [K, Cin, Cout]."""
+    """The gradient dU [K, Cin, Cout] of x [N, D, H, W, Cin] and dY [N, D', H', W', Cout]."""
     p = _problem(x, _sizes(x), x.shape[4], dy.shape[4], geometry, machine)
     lanes = p.machine.lanes(p.element)
     rows, columns = (-(-count // lanes) * lanes for count in (p.cin, p.cout))
@@ -161,7 +162,7 @@ def _sizes(x: Tensor) -> Triple:
 
 @contextmanager
 def _panels(u: Tensor, p: Problem, *, adjoint: bool = False) -> Iterator[int]:
-    """The address of U, or of U^T, in panels: in those that are kept, or in some for now."""
+    """The address of U, or of U^T, in panels: those kept with U, or some that are borrowed for the block."""
     kept = _kept_panels(u, p, adjoint=adjoint)
     if kept is not None:
         yield kept.address
@@ -193,7 +194,7 @@ def _like(y: Tensor, x: Tensor, p: Problem) -> Tensor:
 
 
 def _padded_bias(bias: Tensor, p: Problem, more: int = 0) -> Tensor:
-    """[Cout] rounded up to whole vectors and `more`, in the arithmetic's dtype."""
+    """A bias [Cout] padded with zeros to whole vectors, and by `more` numbers, in the arithmetic's dtype."""
     missing = -p.cout % p.machine.lanes(p.element) + more
     if missing == 0 and bias.dtype == _element(p) and bias.is_contiguous():
         return bias

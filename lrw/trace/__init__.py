@@ -1,4 +1,4 @@
-"""From a torch network to the network of operators that kernels compute, as a library or in this process."""
+"""A torch network becomes the network of operators that kernels compute, as a library or in this process."""
 
 from lrw.trace.network import trace
 

@@ -64,7 +64,7 @@ def _captured(program: torch.export.ExportedProgram, net: nn.Module) -> Captured
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Without what torch says of its own doings: warnings, lines of its loggers, graphs on stderr."""
+    """A block in which torch says nothing of its own doings: no warnings, no lines of loggers, no graphs on stderr."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -21,7 +21,7 @@ UNIT = (1, 1, 1)
 def conv3d(
     at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Activation:
-    """In the Winograd domain for stride 1, dilation 1, groups 1 where the tile saves work; else directly."""
+    """Computed in the Winograd domain for stride 1, dilation 1, groups 1 where the tile saves work; else directly."""
     source, _ = volume(x)
     w = constant(weight, "weight")
     taps, dilations, strides = triple(tuple(w.shape[2:]), "weight"), three(dilation), three(stride)
@@ -79,7 +79,7 @@ def winograd_blocks_forward(
     at: Site, x: Value, weights: Sequence[Value], bias: Value, tile: str, padding: Sequence[int],
     channels: Sequence[int], counts: Sequence[int], kept: Sequence[int], backend: str,
 ) -> Activation:  # fmt: skip
-    """As `lrw.winograd_forward`, for blocks of output channels with kept columns of their own: one node."""
+    """One node, as for `lrw.winograd_forward`, for blocks of output channels with kept columns of their own."""
     source, _ = volume(x)
     layer, blocks = grouped_geometry(tile, three(padding), tuple(channels), tuple(counts), tuple(kept))
     own = tuple(array(constant(u, "weight")) for u in weights)
@@ -87,7 +87,7 @@ def winograd_blocks_forward(
 
 
 def is_level(t: Tensor) -> bool:
-    """Whether `t` [N, C] or [N, C, D, H, W] is one number in each channel."""
+    """Whether `t` [N, C] or [N, C, D, H, W] holds one number throughout each channel, in all samples."""
     values = t.movedim(1, -1).flatten(0, -2)
     return t.numel() > 0 and bool((values == values[:1]).all())
 

@@ -28,7 +28,7 @@ Merge = Callable[[Node, Node], Operator | None]
 
 
 def fused(nodes: Nodes, input_size: Size) -> Nodes:
-    """All passes, in the order in which one makes way for the next."""
+    """The nodes after all passes, in the order in which one makes way for the next."""
     return fold_flatten(fold_functions(fold_addition(fold_affine(nodes))), input_size)
 
 
@@ -43,22 +43,22 @@ def needed(nodes: Nodes, output: str) -> Nodes:
 
 
 def fold_affine(nodes: Nodes) -> Nodes:
-    """A scale and a shift by channel, such as batch norm's, into the weights of the convolution before them."""
+    """Fold a scale and a shift by channel, such as batch norm's, into the weights of the convolution before them."""
     return _merged(nodes, _scaled)
 
 
 def fold_addition(nodes: Nodes) -> Nodes:
-    """An addition as the second input of the later of two convolutions, or of the one there is."""
+    """Make an addition the second input of the later of two convolutions, or of the one there is."""
     return _merged(nodes, _with_residual)
 
 
 def fold_functions(nodes: Nodes) -> Nodes:
-    """ReLU into convolutions, additions and affine maps, any function into the norm before it."""
+    """Fold ReLU into convolutions, additions and affine maps, and any function into the norm before it."""
     return _merged(nodes, _followed)
 
 
 def fold_flatten(nodes: Nodes, input_size: Size) -> Nodes:
-    """Linear layers of a volume in torch's order as convolutions of the volume's size: their weights are permuted."""
+    """Turn linear layers of a volume in torch's order into convolutions of its size, with their weights permuted."""
     flat = {node.name: node for node in nodes if isinstance(node.operator, ChannelsFirst)}
     sizes = {INPUT: input_size, **{node.name: node.size for node in nodes}}
     readers: dict[str, list[Node]] = {name: [] for name in flat}
@@ -114,7 +114,7 @@ def _scaled(read: Node, node: Node) -> Operator | None:
 
 
 def _product(weights: Array, scale: Array) -> Array:
-    """By output channel, the last axis; rounded once."""
+    """Weights [..., Cout] times a scale [Cout], formed in float64 and rounded once to float32."""
     return (weights * scale.astype(np.float64)).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""From a torch network to the data structure of the kernels' one."""
+"""A torch network, or a graph captured of one, becomes a `Network` of the kernels' operators."""
 
 from dataclasses import fields
 
@@ -97,7 +97,7 @@ def _check(net: nn.Module, x: Tensor) -> None:
 
 
 def _check_finite(network: Network) -> None:
-    """Folding may have gone out of float32's range."""
+    """Raise ValueError for weights that are not finite: folding may have gone out of float32's range."""
     for node in network.nodes:
         for field in fields(node.operator):
             for value in leaves(getattr(node.operator, field.name)):

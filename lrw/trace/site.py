@@ -1,4 +1,4 @@
-"""Where an operator of a torch network is met, and what becomes of it: nodes of the exported one."""
+"""Where an operator of a torch network is met, and what becomes of it: nodes of the kernels' network."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Activation:
 
     @property
     def size(self) -> Size:
-        """As the exported network has it; Refused for other shapes than [N, C, D, H, W] and [N, C]."""
+        """Its size [N, D, H, W, C] for the kernels; raises Refused for shapes other than [N, C, D, H, W] and [N, C]."""
         size = size_of(self.shape)
         if size is None:
             raise Refused(f"shape {list(self.shape)}; accepted are [N, C, D, H, W] and [N, C]")
@@ -35,7 +35,7 @@ class Activation:
 
 
 STAND_IN = Activation("", ())
-"""For what is not there because of a refusal, and is no tensor of a shape that networks have."""
+"""Stands for what is not there because of a refusal, and is no tensor of a shape that networks have."""
 
 Value = Tensor | Activation | None | tuple["Value", ...]
 
@@ -60,7 +60,7 @@ class Nodes:
         return name
 
     def add(self, node: Node) -> None:
-        """The next node."""
+        """Append `node`, which only reads nodes that are there."""
         self._nodes.append(node)
 
 
@@ -99,14 +99,14 @@ def volume(x: object) -> tuple[Activation, Size]:
 
 
 def activation(x: object) -> Activation:
-    """`x`, which must be one."""
+    """`x` as the activation it must be; Refused for constants."""
     if not isinstance(x, Activation):
         raise Refused("a constant where activations are accepted")
     return x
 
 
 def constant(t: object, name: str) -> Tensor:
-    """`t`, which must not depend on the network's input."""
+    """`t` as the constant tensor it must be; Refused, with the argument's `name`, where it depends on the input."""
     if not isinstance(t, Tensor):
         raise Refused(f"its {name} is computed from the input; accepted are constants")
     return t
@@ -118,12 +118,12 @@ def array(t: Tensor) -> Array:
 
 
 def vector(t: object, name: str) -> Array | None:
-    """A constant [C], or None."""
+    """The constant `t` [C] as an array, or None where there is none."""
     return None if t is None else array(constant(t, name))
 
 
 def three(value: Any) -> Triple:
-    """What torch takes for three numbers: one, one in a list, or three."""
+    """Three ints (d, h, w) of any form torch takes for them: one number, one in a list, or three."""
     values = list(value) if isinstance(value, list | tuple) else [value]
     d, h, w = values * 3 if len(values) == 1 else values
     return int(d), int(h), int(w)

@@ -55,7 +55,7 @@ def _pointwise(at: Site, x: Value, function: str, parameter: float = 0.0) -> Act
 
 
 def softmax(at: Site, x: Value, dim: int, **_: Any) -> Activation:
-    """Over the channels only."""
+    """Softmax over the channels, and over no other axis."""
     source = activation(x)
     if dim % len(source.shape) != 1:
         raise Refused(f"dim {dim} of {len(source.shape)}; accepted is 1, the channels")
@@ -118,7 +118,7 @@ def _by_channel(source: object, values: object) -> Array:
 
 
 def cat(at: Site, tensors: Sequence[Value], dim: int) -> Activation:
-    """Along the channels, constants of one number a channel too."""
+    """Inputs side by side along the channels, constants of one number a channel among them."""
     if len(tensors) == 1:
         return activation(tensors[0])
     if dim % len(at.shape) != 1:
@@ -139,7 +139,7 @@ def batch_norm(
     at: Site, x: Value, weight: Value, bias: Value, running_mean: Value, running_var: Value, eps: float,
     training: bool = False, **_: Any,
 ) -> Activation:  # fmt: skip
-    """By running statistics: a scale and a shift for each channel."""
+    """Normalisation by running statistics: a scale and a shift for each channel."""
     if training or running_mean is None or running_var is None:
         raise Refused("normalises by the batch's own statistics; accepted is what has running ones, in eval mode")
     mean, variance = (np.float64(array(constant(t, "statistics"))) for t in (running_mean, running_var))
@@ -163,7 +163,7 @@ def instance_norm(
     at: Site, x: Value, weight: Value, bias: Value, running_mean: Value, running_var: Value, use_input_stats: bool,
     eps: float, **_: Any,
 ) -> Activation:  # fmt: skip
-    """Each channel of each sample by its own statistics, or by running ones."""
+    """Normalisation of each channel of each sample by its own statistics, or by running ones."""
     source = activation(x)
     if not use_input_stats:
         return batch_norm(at, x, weight, bias, running_mean, running_var, eps)
@@ -171,7 +171,7 @@ def instance_norm(
 
 
 def group_norm(at: Site, x: Value, num_groups: int, weight: Value, bias: Value, eps: float, **_: Any) -> Activation:
-    """Groups of channels of each sample by their own statistics."""
+    """Normalisation of groups of channels of each sample by their own statistics."""
     return _normalise(at, activation(x), num_groups, weight, bias, eps)
 
 
@@ -181,7 +181,7 @@ def _normalise(at: Site, x: Activation, groups: int, weight: Value, bias: Value,
 
 
 def reshape(at: Site, x: Value, **_: Any) -> Activation:
-    """To the same, to and from [N, C] with ones behind, or to [N, C * D * H * W]."""
+    """The same shape, [N, C] with ones behind it or without, or all of a volume as [N, C * D * H * W]."""
     source, shape = activation(x), at.shape
     size, after = size_of(source.shape), size_of(shape)
     if shape == source.shape or (size is not None and size == after):
@@ -192,7 +192,7 @@ def reshape(at: Site, x: Value, **_: Any) -> Activation:
 
 
 def same(at: Site, x: Value, **_: Any) -> Activation:
-    """What gives its input again, as slices of all do."""
+    """The input again; taken where shapes stay, as in slices of everything."""
     source = activation(x)
     if at.shape != source.shape:
         raise Refused(f"from {list(source.shape)} to {list(at.shape)}; accepted is what changes nothing")
@@ -200,7 +200,7 @@ def same(at: Site, x: Value, **_: Any) -> Activation:
 
 
 def pad(at: Site, x: Value, **how: Any) -> Activation:
-    """By nothing, in whatever mode."""
+    """Padding by nothing, in whatever mode."""
     widths = how["pad"] if "pad" in how else how["padding"]
     if any(widths):
         raise Refused(f"by {list(widths)}; accepted is by nothing (a convolution's own padding is zeros)")
@@ -208,7 +208,7 @@ def pad(at: Site, x: Value, **how: Any) -> Activation:
 
 
 def dropout(at: Site, x: Value, train: bool | None, **_: Any) -> Activation:
-    """Nothing, in eval mode."""
+    """The input again, in eval mode."""
     if train is not False:
         raise Refused("drops at random (training mode); accepted is eval mode")
     return activation(x)
@@ -220,7 +220,7 @@ def native_dropout(at: Site, x: Value, **how: Any) -> tuple[Value, ...]:
 
 
 def zeros(at: Site, x: Value, **_: Any) -> Tensor:
-    """A constant: the sizes are."""
+    """A constant, because sizes are constants."""
     return torch.zeros(at.shape)
 
 

@@ -1,4 +1,4 @@
-"""Over a graph of torch's operators, once, in order: each becomes nodes of the kernels' network, or is refused."""
+"""One walk over a graph of torch's operators, in order: each becomes nodes of the kernels' network, or is refused."""
 
 import inspect
 import operator
@@ -18,7 +18,7 @@ _HELD = ("weight", "parametrizations")  # children that hold parameters: of Grou
 
 
 class Walk:
-    """Over `captured`, once, in order; what its nodes are worth so far is in `_values`."""
+    """A walk over `captured`, once, in order; what its nodes are worth so far is in `_values`."""
 
     def __init__(self, captured: Captured, choose: Choose) -> None:
         self._captured, self._choose = captured, choose
@@ -89,7 +89,7 @@ class Walk:
         return each if isinstance(value, tuple | list) else each[0]
 
     def _place(self, node: fx.Node) -> str:
-        """The module's name; with the operator's where the module is made of others, and calls it itself."""
+        """The path of the module that calls `node`, and the operator's name where that module has others in it."""
         stack = node.meta.get("nn_module_stack") or {"": ("", None)}
         path = list(stack.values())[-1][0].partition("@")[0]
         within = self._captured.modules.get(path)
@@ -99,14 +99,14 @@ class Walk:
 
 
 def _inputs(captured: Captured) -> tuple[Activation, ...]:
-    """By the names of their placeholders; a single one is INPUT to the network, whatever its name."""
+    """The network's inputs, called as their placeholders are; a single one is called INPUT, whatever its name."""
     nodes = captured.inputs
     names = [INPUT] if len(nodes) == 1 else [node.name for node in nodes]
     return tuple(Activation(name, tuple(node.meta["val"].shape)) for name, node in zip(names, nodes, strict=True))
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """What is inside tuples, lists and dictionaries."""
+    """All that `value` holds inside tuples, lists and dictionaries, in order; `value` itself if it is none of these."""
     if isinstance(value, dict):
         value = tuple(value.values())
     if isinstance(value, tuple | list):
@@ -124,7 +124,7 @@ def _name(node: fx.Node) -> str:
 
 
 def _arguments(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> dict[str, Any]:
-    """By the schema's names, with its defaults; the first one, be it "self" or "input", as "x"."""
+    """A call's arguments by their schema's names, defaults included; the first, "self" or "input", is called "x"."""
     given: dict[str, Any] = {}
     for i, parameter in enumerate(target._schema.arguments):
         name = "x" if parameter.name in ("self", "input") else parameter.name
@@ -134,7 +134,7 @@ def _arguments(target: torch._ops.OpOverload, args: Any, kwargs: Any) -> dict[st
 
 
 def _known(function: Function, given: dict[str, Any]) -> dict[str, Any]:
-    """Arguments that `function` takes, of those `given`. Raises Refused for others, unless they are None."""
+    """Those of the arguments `given` that `function` takes. Raises Refused for others, unless they are None."""
     taken = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
         return given
@@ -145,7 +145,7 @@ def _known(function: Function, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first(node: fx.Node) -> Tensor | None:
-    """What the operator gives, as torch's tracer has it; the first of several tensors."""
+    """The tensor an operator gives, as torch's tracer recorded it, or the first of several; None if it gives none."""
     return next((value for value in leaves(node.meta.get("val")) if isinstance(value, Tensor)), None)
 
 

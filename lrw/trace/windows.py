@@ -39,7 +39,7 @@ def adaptive(inputs: int, outputs: int) -> Windows:
 
 
 def pool(kind: Kind, axes: Sequence[Windows]) -> Pool:
-    """The operator of three axes' windows."""
+    """The pooling operator of `kind` over windows along each of the three axes."""
     d, h, w = axes
     return Pool(kind, (d.starts, h.starts, w.starts), (d.ends, h.ends, w.ends), (d.counts, h.counts, w.counts))
 
@@ -47,7 +47,7 @@ def pool(kind: Kind, axes: Sequence[Windows]) -> Pool:
 def max_pool3d(
     at: Site, x: Value, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Activation:
-    """Dilation 1 only; the result's size says where windows round up."""
+    """Maxima over windows of dilation 1; the result's size says where windows round up."""
     if three(dilation) != (1, 1, 1):
         raise Refused(f"dilation {list(three(dilation))}; accepted is 1")
     return _slide(at, x, "max", kernel_size, stride, padding)
@@ -96,7 +96,7 @@ def _adapt(at: Site, x: Value, kind: Kind) -> Activation:
 
 
 def mean(at: Site, x: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Activation:
-    """Over all of (2, 3, 4), with those axes kept or not."""
+    """Means over all of the axes (2, 3, 4), kept or not."""
     source, size = volume(x)
     axes = sorted(axis % 5 for axis in (dim if isinstance(dim, list | tuple) else [dim])) if dim is not None else None
     if axes != [2, 3, 4]:

@@ -54,7 +54,7 @@ def installed_root() -> Path:
 
 
 def _downloaded(state: Path) -> Iterator[Path]:
-    """Fetch the root's packages by an apt that believes in an empty arm64 machine and leaves this one alone."""
+    """Fetch the root's packages by apt with a private state folder, so that this machine's packages are untouched."""
     (state / "lists/partial").mkdir(parents=True)
     (state / "archives/partial").mkdir(parents=True)
     (state / "status").touch()

@@ -16,7 +16,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Status(IntEnum):
-    """What the C functions return."""
+    """The statuses that the C functions of a library return."""
 
     OK = 0
     NULL_POINTER = 1
@@ -64,7 +64,7 @@ def check_name(name: object) -> None:
 
 
 def taken(name: str) -> str:
-    """What every library comes with that a network of this name would have a second time; nothing for most names.
+    """The file or macro that every library has and a network called `name` would make a second of; "" for most names.
 
     File names count without regard to case: some file systems know none.
     """

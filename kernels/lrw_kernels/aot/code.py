@@ -33,7 +33,7 @@ class Code:
 
     @staticmethod
     def of(program: Program) -> "Code":
-        """The code of a program."""
+        """The code of `program`, whose weights then lie behind the header of their file."""
         a = program
         return Code(
             a.name, a.kernels, _behind_header(a.image), a.image.relocations, a.buffers_at - len(a.image.data),
@@ -41,7 +41,7 @@ class Code:
         )  # fmt: skip
 
     def to_json(self) -> str:
-        """All of it; bytes in hexadecimal."""
+        """The code as JSON, bytes in hexadecimal; `from_json` reads it back."""
         values = {**self.__dict__, "image": self.image.hex(), "header": self.header.hex()}
         values["kernels"] = [[kernel.maker, kernel.arguments, kernel.count] for kernel in self.kernels]
         return json.dumps(values)

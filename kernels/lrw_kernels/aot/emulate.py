@@ -22,7 +22,7 @@ _MESSAGE_LINES = 6
 
 
 def missing_tools(target: str) -> list[str]:
-    """What `run_network` lacks on this machine for `target`; empty when it can run.
+    """The names of the tools `run_network` lacks on this machine for `target`; empty when it can run.
 
     Raises ValueError for an unknown target.
     """
@@ -68,7 +68,7 @@ def build_example(artifacts: Artifacts, folder: Path) -> Path:
 
 
 def launcher(target: Target, cpu: str) -> list[str]:
-    """What comes before a program of `target` to run it here on a `cpu` of qemu's."""
+    """The command line that stands before a program of `target` to run it here, on a `cpu` of qemu's."""
     return [] if target.is_host else [EMULATOR, "-cpu", cpu, "-L", str(SYSROOT)]
 
 

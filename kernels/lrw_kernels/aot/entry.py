@@ -59,7 +59,8 @@ def _functions(code: Code) -> str:
 
 
 def _sizes(code: Code) -> str:
-    """The version is weak, so that several networks link into one program."""
+    """IR of the functions for version and workspace; the version's is weak, so that several networks link into one
+    program."""
     return f"""
 define weak_odr i32 @{abi.VERSION_SYMBOL}() {{
   ret i32 {abi.ABI_VERSION}
@@ -119,7 +120,7 @@ done:
 
 
 def _run(code: Code) -> str:
-    """threads points to {i32 count, function, context}: `struct lrw_threads`."""
+    """IR of the function `run`; its `threads` points to {i32 count, function, context}: `struct lrw_threads`."""
     return f"""
 define i32 @{abi.symbol(code.name, "run")}(ptr %input, ptr %output, ptr %weights, ptr %workspace, ptr %threads) {{
 entry:

@@ -68,7 +68,7 @@ void {abi.symbol(name, "step")}(void *workspace, int step);
 
 
 def _common() -> str:
-    """Shared by the headers of all networks, which one C file may include together."""
+    """The part that the headers of all networks share, because one C file may include several."""
     statuses = ",\n".join(f"  LRW_{status.name} = {status.value}{_meaning(status)}" for status in Status)
     return f"""\
 #ifndef LRW_COMMON_H

@@ -1,4 +1,4 @@
-"""An object to a shared library, with whatever linker is installed."""
+"""An object becomes a shared library, with whatever linker is installed."""
 
 import os
 import shutil
@@ -74,7 +74,7 @@ def _command(linker: list[str], source: Path, library: Path) -> list[str]:
 
 
 def _version(linker: list[str]) -> str:
-    """What the linker says of itself; a compiler passes the question on."""
+    """The first line a linker says of its version; a compiler passes the question on."""
     option = "--version" if "-m" in linker else "-Wl,--version"
     done = subprocess.run([*linker, option], capture_output=True, text=True, check=False)
     return next((line.strip() for line in done.stdout.splitlines() if line.strip()), "unknown")

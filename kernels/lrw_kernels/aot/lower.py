@@ -1,4 +1,4 @@
-"""A library's code to an object file, in a child process (`python -m lrw_kernels.aot.lower`).
+"""A library's code becomes an object file, in a child process (`python -m lrw_kernels.aot.lower`).
 
 Never in the caller's: Numba reads its settings once, at import, and what it has already compiled there is
 bound to that machine.
@@ -66,7 +66,7 @@ def _run_child(arguments: list[str], folder: str) -> tuple[int, str]:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """The child's: our modules, none of our Numba settings; no optimisation for this machine."""
+    """The child's environment: our modules, none of our Numba settings, no optimisation for this machine."""
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("NUMBA_")}
     return inherited | {
         "NUMBA_OPT": "0",
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def keep_from_this_machine() -> None:
-    """From here on Numba makes IR, but no machine code for this process.
+    """Keep Numba, from here on, to making IR: no machine code for this process.
 
     Nobody would call it, making it takes longer than all the rest, and half precision this machine may not have.
     """
@@ -180,7 +180,7 @@ def _closed(name: str, function: Callable[..., None], arguments: int, target: Ta
 
 
 def _optimise(binding: Any, module: Any, machine: Any) -> None:
-    """O3, without fast-math: kernels fuse what they want fused, and results are the same on every target.
+    """Optimise `module` at O3 without fast-math: kernels fuse what they want fused, and all targets give the same.
 
     No unrolling: kernels are straight-line where it pays.
     """

@@ -127,7 +127,7 @@ def _check_entries(path: Path, values: Entries) -> None:
 
 
 def _check_layer(layer: Entries) -> None:
-    """What is shown of a layer."""
+    """Check the entries of a layer that lrw shows. Raises ValueError naming the entry."""
     layer.text("name")
     layer.text("operator")
     layer.whole("weights_bytes", 0)
@@ -159,7 +159,7 @@ def _size(values: Entries, key: str) -> Size:
 
 
 def _file(path: Path, values: Entries, key: str) -> Path:
-    """A file beside the manifest."""
+    """The path of file `key`, which must lie beside the manifest at `path`. Raises ValueError where it does not."""
     files = values.entries("files")
     name = files.values.get(key)
     if not isinstance(name, str) or Path(name).name != name or not (path.parent / name).is_file():

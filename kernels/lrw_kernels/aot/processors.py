@@ -25,7 +25,7 @@ no:
 
 
 def _bits(*numbers: int) -> int:
-    """As LLVM writes an i32: with its sign."""
+    """The i32 with these bits set, as LLVM writes it: with its sign."""
     bits = sum(1 << number for number in numbers)
     return bits - (1 << 32) if bits >> 31 else bits
 

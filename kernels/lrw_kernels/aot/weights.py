@@ -10,6 +10,6 @@ HEADER_BYTES = 64
 
 
 def header_of(payload: bytes) -> bytes:
-    """What stands before the numbers: magic, version, size in all, SHA-256 of the numbers."""
+    """The HEADER_BYTES before the numbers in a file of weights: magic, version, size in all, SHA-256 of the numbers."""
     size, digest = HEADER_BYTES + len(payload), hashlib.sha256(payload).digest()
     return pack("<8sQQ32s8x", MAGIC, ABI_VERSION, size, digest)

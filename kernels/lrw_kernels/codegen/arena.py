@@ -62,8 +62,8 @@ class Arena:
         self._free: dict[int, deque[Memory]] = {}
 
     def take(self, size: int) -> Memory:
-        """At least `size` bytes with anything in them, until given back: a free buffer, the smallest that is no more
-        than twice as large, or a new one."""
+        """A buffer of at least `size` bytes, with anything in them, until it is given back: the smallest free one that
+        is no more than twice as large, or a new one."""
         need = -(-size // HUGE) * HUGE or HUGE
         with suppress(KeyError, IndexError):
             return self._free[need].pop()
@@ -73,7 +73,7 @@ class Arena:
         return Memory.of(need)
 
     def give_back(self, memory: Memory) -> None:
-        """What `take` lent. Beyond the bound, free buffers go back to the system, those of other sizes first."""
+        """Take back what `take` lent. Beyond the bound, free buffers go to the system, those of other sizes first."""
         self._free.setdefault(memory.size, deque()).append(memory)
         if self.held > MOST_FREE:
             sizes = list(self._free)
@@ -84,7 +84,7 @@ class Arena:
 
     @contextmanager
     def borrow(self, size: int) -> Iterator[Memory]:
-        """`with arena.borrow(size) as memory:` taken, and given back at the end."""
+        """A buffer of at least `size` bytes for a `with` block, given back at its end."""
         memory = self.take(size)
         try:
             yield memory

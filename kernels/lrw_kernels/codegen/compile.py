@@ -90,6 +90,7 @@ define void @{name}({taken}) {attributes} {{
 
 
 def _kinds(text: str) -> list[str]:
-    """What Numba takes an argument apart into: of an array two owners, numbers, bytes of one, data, sizes, strides."""
+    """The kinds Numba takes an argument apart into: for an array two owners, the count of numbers, bytes of one,
+    data, sizes, strides."""
     _, *array = text.split()
     return ["ptr", "ptr", "i64", "i64", "ptr", *["i64"] * (2 * int(array[0]))] if array else ["i64"]

@@ -40,7 +40,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def address(name: str, arguments: Sequence[str], make: Callable[[], Callable[..., None]]) -> int:
-    """Where the kernel `name` lies in memory; `make` gives its Python function if need be, of `compile`'s `arguments`.
+    """The address of the kernel `name`; `make` gives its Python function if need be, of `compile`'s `arguments`.
 
     `name` must say everything that distinguishes the kernel. Thread-safe; each kernel is compiled once.
     """
@@ -79,7 +79,8 @@ def _tell(seconds: float, folder: Path | None) -> None:
 
 
 def _file(name: str) -> str | None:
-    """What a kernel's file is called; None, which is said, where that cannot be told: a frozen application."""
+    """The name of the kernel's file; None, which is said, where it cannot be told because sources are missing (a frozen
+    application)."""
     if _environment() is None:
         store.say_once("their sources, by which later runs would know them, are not here")
         return None
@@ -107,7 +108,7 @@ def _environment() -> str | None:
 
 @lru_cache(maxsize=1)
 def _empty_object() -> bytes:
-    """What an object of this machine looks like."""
+    """An object of this machine without functions, which others are compared with before they are loaded."""
     binding, machine = llvm()
     data: bytes = machine.emit_object(binding.parse_assembly(""))
     return data

@@ -35,7 +35,7 @@ class Kernel:
 
     @property
     def address(self) -> int:
-        """Where it lies in this process's memory, compiled for this machine."""
+        """The address of the kernel in this process, compiled for this machine where it is not there yet."""
         return compiled.address(self.text, ("int64",) * self.count, self.function)
 
 

@@ -1,4 +1,4 @@
-"""What an object file or a library offers and asks for."""
+"""What the readers of ELF and Mach-O files give: an object file or a library, what it offers and asks for."""
 
 from dataclasses import dataclass
 

@@ -26,12 +26,12 @@ class Record(ctypes.Structure):
 
     @property
     def address(self) -> int:
-        """Where it lies, for as long as it lives."""
+        """The address at which the record lies, for as long as it lives."""
         return ctypes.addressof(self)
 
 
 def fields(names: str) -> list[tuple[str, type[ctypes.c_int64]]]:
-    """A record's, from their names."""
+    """The `_fields_` of a record, from their names: an int64 each."""
     return [(name, ctypes.c_int64) for name in names.split()]
 
 

@@ -10,7 +10,7 @@ SECTION_BITS = 48  # no address of a process has any above
 
 
 class Section(IntEnum):
-    """What symbolic addresses are relative to."""
+    """The parts of a program or a process that a symbolic address may be relative to."""
 
     IMAGE = 1
     ZEROS = 2

@@ -63,5 +63,5 @@ def _defaults(config: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _code_generator() -> Any:
-    """For this processor: Numba's own keeps to the processor that was set when it was made."""
+    """A code generator for this processor; Numba's own keeps to the processor that was set when it was made."""
     return import_module("numba.core.codegen").JITCPUCodegen("lrw")

@@ -33,7 +33,7 @@ class Refused(PermissionError):
 
 
 def read(name: str) -> bytes | None:
-    """What was written under `name`; None where there is nothing, or what is there is damaged or not this user's."""
+    """The bytes written under `name`; None where there are none, or where they are damaged or not this user's."""
     with _said_once():
         path = private_folder(_chosen()) / name
         try:
@@ -64,7 +64,7 @@ def write(name: str, data: bytes) -> Path | None:
 
 
 def _digest(name: str, data: bytes) -> bytes:
-    """The name is part of it: a file under another's name is damage too."""
+    """The checksum of `data` under `name`, which is part of it: a file under another's name is damage too."""
     return hashlib.sha256(name.encode() + b"\0" + data).digest()
 
 
@@ -84,7 +84,7 @@ def say_once(why: str) -> None:
 
 @contextmanager
 def _said_once() -> Iterator[None]:
-    """What keeps a file from being used ends the block, and is said."""
+    """A block that ends, and says why once, where a file cannot be used: Refused or OSError."""
     try:
         yield
     except Refused as error:
@@ -94,7 +94,8 @@ def _said_once() -> Iterator[None]:
 
 
 def _chosen() -> Path:
-    """LRW_CACHE_DIR, or lrw in the user's cache folder; XDG_CACHE_HOME counts where it is absolute."""
+    """The folder to keep objects in: LRW_CACHE_DIR, or lrw in the user's cache folder; XDG_CACHE_HOME counts where it
+    is absolute."""
     chosen, caches = os.environ.get("LRW_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME", "")
     try:
         if chosen:

@@ -30,7 +30,7 @@ class Vectors:
         self.bytes = lanes * BYTES[element]
 
     def read_constants(self, values: Sequence[Fraction], address: Any) -> None:
-        """From here on take factors among `values` from vectors in memory, where they lie one after the other."""
+        """Take factors among `values` from vectors at `address` from here on, where they lie one after the other."""
         vectors = [self.load(address, i * self.bytes) for i in range(-(-len(values) // self.lanes))]
         self._table = {value: (vectors[i // self.lanes], i % self.lanes) for i, value in enumerate(values)}
 

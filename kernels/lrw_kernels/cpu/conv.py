@@ -41,12 +41,12 @@ def forward(p: Problem, x: View, y: View, weights: Sequence[Reference], epilogue
 
 
 def input_grad(p: Problem, dy: View, dx: View, weights: Reference) -> Steps:
-    """dX, added to what dx holds, of dY and U^T in panels."""
+    """The gradient dX of dY and U^T in panels, added to what `dx` holds."""
     return _Pass(p, INPUT_GRAD, dy, dx, [weights], NOTHING).steps()
 
 
 def weight_grad(p: Problem, x: View, dy: View, du: Reference) -> Steps:
-    """dU [K, rows, columns]; rows and columns padded to whole vectors."""
+    """The gradient dU [K, rows, columns] of x and dY; rows (Cin) and columns (Cout) are padded to whole vectors."""
     return _Pass(p, WEIGHT_GRAD, x, dy, [du], NOTHING).steps()
 
 
@@ -85,7 +85,7 @@ class _Pass:
         ]
 
     def steps(self) -> Steps:
-        """Its steps, in order."""
+        """The steps of this pass, in order."""
         return Steps(self._by_tiles() if self.by_tiles else self._by_positions(), self.shared, {"path": self.plan.path})
 
     def _by_tiles(self) -> tuple[Step, ...]:
@@ -115,7 +115,7 @@ class _Pass:
         return tuple(steps)
 
     def _some_tiles(self, base: int, tiles: int) -> list[Step]:
-        """Those of tiles base..base + tiles."""
+        """The steps of tiles base..base + tiles: transforms of both sides and products, part by part."""
         steps, gradient = [self._transform(self.gather, base, tiles)], self.way == WEIGHT_GRAD
         for second, products in zip(self.seconds, self.products, strict=True):
             transform = self._transform(second, base, tiles, whole=self.way == INPUT_GRAD)
@@ -158,7 +158,7 @@ def _data(view: View) -> dict[str, int]:
 
 
 def _some(numbers: Reference, first: int, count: int, size: int) -> Reference:
-    """So many numbers from the `first` on, of `size` bytes each."""
+    """`count` of `numbers` from the `first` on, `size` bytes each: a slice of an array, or an address further on."""
     if isinstance(numbers, np.ndarray):
         return numbers[first : first + count]
     assert isinstance(numbers, int)
@@ -196,7 +196,7 @@ def _sides(of: _Pass) -> tuple[Side, list[Side]]:
 
 
 def _planes(of: _Pass, p: Problem) -> npt.NDArray[np.int64]:
-    """Where the positions a part keeps lie in V, which has those of all parts."""
+    """The offsets in bytes, [K] of part `p`, at which its positions lie in V, which holds those of all parts."""
     if p.kept == of.problem.kept:
         return of.source.planes
     there = range(Tile.parse(p.tile).positions) if of.problem.kept is None else of.problem.kept
@@ -204,7 +204,7 @@ def _planes(of: _Pass, p: Problem) -> npt.NDArray[np.int64]:
 
 
 def _products(of: _Pass, sums: int) -> list[Job]:
-    """The products of each part, without their memory."""
+    """The products job of each part, without the addresses of weights, V and M."""
     made = []
     for part, target in zip(of.parts, of.targets, strict=True):
         p = part.problem

@@ -28,5 +28,5 @@ def _kernel() -> int:
 
 @lru_cache(maxsize=256)
 def _bytes(count: int) -> Any:
-    """The type of an array of so many."""
+    """The ctypes array of `count` bytes."""
     return c_char * count

@@ -61,13 +61,13 @@ def put_rows(s, data, outside, n, d, h, w, n_d, n_h, rows):
 
 @helper
 def reaches_out(s, d, h, n_d, n_h):
-    """Whether some rows of a patch lie outside."""
+    """Whether some of the n_d x n_h rows of a patch that begins at (d, h) lie outside the activations."""
     return d < 0 or h < 0 or d + n_d > s.size_d or h + n_h > s.size_h
 
 
 @helper
 def slot_at(s, domain, slot, line):
-    """Where a tile's first vector lies."""
+    """The address in `domain` of the first vector of the tile in `slot`; vectors take `line` bytes."""
     return domain + (slot // s.rows) * s.panel + (slot % s.rows) * line
 
 

@@ -11,18 +11,18 @@ TRANSFORM, PRODUCTS = 8, 7  # arguments
 
 
 def transform(recipe: Recipe) -> Kernel:
-    """A gather or scatter kernel."""
+    """The gather or scatter kernel of a recipe."""
     return Kernel(f"cpu.kernels.{recipe.way}_kernel", (recipe.text,), TRANSFORM)
 
 
 def products(machine: Machine, element: str) -> Kernel:
-    """M = V U."""
+    """The kernel of the forward products, M = V U."""
     wide, narrow = (forward_micro(machine, element, vectors).text for vectors in (machine.vectors, 1))
     return Kernel("cpu.kernels.products_kernel", (wide, narrow), PRODUCTS)
 
 
 def weight_grad(machine: Machine, element: str) -> Kernel:
-    """dU += V^T dM."""
+    """The kernel of the weights' gradient, dU = or += V^T dM."""
     wide, narrow = (weight_grad_micro(machine, element, vectors).text for vectors in (machine.vectors, 1))
     return Kernel("cpu.kernels.weight_grad_kernel", (wide, narrow), PRODUCTS)
 
@@ -35,16 +35,16 @@ def work_range(name: str) -> Kernel:
 
 @lru_cache(maxsize=16)
 def matrix_range(element: str, lanes: int, transposed: bool) -> Kernel:
-    """Copies or transposes matrices."""
+    """The kernel that copies or transposes matrices."""
     return Kernel("cpu.ranges.matrix_range", (element, lanes, transposed), RANGE)
 
 
 @lru_cache(maxsize=1)
 def digest_range() -> Kernel:
-    """Hashes memory."""
+    """The kernel that hashes memory."""
     return Kernel("cpu.ranges.digest_range", (), RANGE)
 
 
 def peak(machine: Machine, element: str) -> Kernel:
-    """Nothing but fused multiply-adds: what products are measured against."""
+    """A kernel of nothing but fused multiply-adds, which products are measured against."""
     return Kernel("cpu.ranges.peak_kernel", (forward_micro(machine, element, machine.vectors).text,), RANGE)

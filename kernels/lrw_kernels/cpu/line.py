@@ -28,7 +28,7 @@ class Algebra(Protocol[Value]):
 
     @property
     def spare_adders(self) -> bool:
-        """See above."""
+        """Whether additions run beside multiplications."""
 
     def add(self, a: Value, b: Value) -> Value:
         """a + b."""

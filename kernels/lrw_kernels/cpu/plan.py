@@ -18,7 +18,8 @@ BLOCK_PANELS = 8  # panels of weights between two output transforms of a block
 
 @dataclass(frozen=True)
 class Size:
-    """What decides: positions, tiles, vectors in and out, bytes of a vector, numbers along the sum, threads."""
+    """What a plan depends on: counts of positions, of tiles (in all, of a sample, of a row), of vectors of channels in
+    and out, of numbers along the sum (`steps`) and of threads; bytes of a vector (`line`)."""
 
     positions: int
     tiles: int
@@ -67,12 +68,12 @@ def plan(size: Size, machine: Machine, *, blocks: bool = True, most: int = MOST_
 
 
 def panel_count(vectors: int, machine: Machine) -> int:
-    """Panels of weights: wide ones, then those of a single vector."""
+    """How many panels hold so many vectors of weights: wide ones, then those of a single vector."""
     return vectors // machine.vectors + vectors % machine.vectors
 
 
 def plane_bytes(tiles: int, rows: int, vectors: int, line: int) -> int:
-    """From position to position of V or M: an odd number of cache lines, so that positions spread over a cache."""
+    """Bytes from position to position of V or M: an odd number of cache lines, so that they spread over a cache."""
     lines = ceil(ceil(tiles / rows) * rows * vectors * line / LINE)
     return (lines + 1 - lines % 2) * LINE
 
@@ -92,7 +93,7 @@ def _balanced_rows(size: Size, machine: Machine) -> int:
 
 
 def _longest(tiles: int, rows: int, threads: int) -> int:
-    """Tiles of the thread that has most, in blocks of `rows` handed out one by one."""
+    """How many tiles the busiest thread gets, in blocks of `rows` handed out one by one."""
     rounds, late = divmod(tiles // rows, threads)
     return rounds * rows + (rows if late else tiles % rows)
 
@@ -111,14 +112,15 @@ def _blocks_win(size: Size, rows: int, machine: Machine, most: int) -> bool:
 
 
 def _block_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
-    """Whole panels whose V and M fill the second-level cache, but blocks enough for all threads."""
+    """Tiles of a block: whole panels whose V and M fill the second-level cache, or fewer, so that all threads have
+    blocks."""
     panel = size.positions * rows * (size.vectors_in + group) * size.line
     most = ceil(ceil(size.tiles / rows) / (4 * size.threads))
     return rows * max(1, min(most, machine.l2 // panel))
 
 
 def _shared_tiles(size: Size, rows: int, most_bytes: int) -> int:
-    """Even blocks whose V and M stay below the bound."""
+    """Tiles of a block on the path by positions: blocks of one size whose V and M stay below `most_bytes`."""
     panel = size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
     panels, most = ceil(size.tiles / rows), max(1, most_bytes // panel)
     return ceil(panels / ceil(panels / most)) * rows
@@ -130,5 +132,5 @@ def with_rows(machine: Machine, rows: int) -> Machine:
 
 
 def lane_count(count: int, machine: Machine, element: str) -> int:
-    """Vectors that hold `count` channels."""
+    """How many vectors hold `count` channels."""
     return ceil(count / machine.lanes(element))

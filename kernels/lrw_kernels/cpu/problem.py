@@ -39,7 +39,7 @@ class Problem:
 
     @cached_property
     def columns(self) -> int:
-        """K."""
+        """K, the number of kept positions."""
         return Tile.parse(self.tile).positions if self.kept is None else len(self.kept)
 
     @cached_property
@@ -55,17 +55,17 @@ class Problem:
 
     @cached_property
     def output_size(self) -> Triple:
-        """Of the layer."""
+        """The size [D', H', W'] of the layer's output."""
         return Tile.parse(self.tile).output_size(self.input_size, self.padding)
 
     @cached_property
     def weight_bytes(self) -> int:
-        """Of U in panels, for the forward pass."""
+        """Bytes of U in panels, as the forward pass reads it."""
         return self._panel_bytes(self.cin, self.cout)
 
     @cached_property
     def adjoint_weight_bytes(self) -> int:
-        """Of U^T in panels, for the gradient with respect to the input."""
+        """Bytes of U^T in panels, as the gradient with respect to the input reads it."""
         return self._panel_bytes(self.cout, self.cin)
 
     def _panel_bytes(self, steps: int, outputs: int) -> int:

@@ -116,7 +116,7 @@ def clear_range() -> Function:
 
 
 def matrix_range(element: str, lanes: int, transposed: bool) -> Function:
-    """Items are pieces of matrices, columns fastest: `records.MATRIX`."""
+    """Items are pieces of matrices, columns fastest: `records.Matrix`."""
     size = BYTES[element]
 
     def matrices(job, begin, end, scratch):

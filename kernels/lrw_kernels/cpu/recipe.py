@@ -58,15 +58,15 @@ class Recipe:
 
     @cached_property
     def matrices(self) -> tuple[Matrix, Matrix, Matrix]:
-        """Per axis [outputs, inputs] of the way taken."""
+        """The matrix [outputs, inputs] that is applied along each axis, d, h and w."""
         tables = [getattr(axis, self.table) for axis in Tile.parse(self.tile).axes]
         d, h, w = tables if self.way == "gather" else [tuple(zip(*table, strict=True)) for table in tables]
         return d, h, w
 
     @cached_property
     def constants(self) -> tuple[Fraction, ...]:
-        """What is multiplied by, where code reads it from a table: an fma takes one number of a vector as it takes a
-        vector, and four of them need one register. Empty if not `by_element`."""
+        """The factors that code reads from a table: on `by_element` machines an fma takes one number of a vector as it
+        takes a vector, and four factors need one register. Empty on others."""
         factors = Factors(spare_adders=self.spare_adders)
         for matrix in self.matrices if self.by_element else ():
             apply(matrix, [0] * len(matrix[0]), [True] * len(matrix), factors)
@@ -74,39 +74,39 @@ class Recipe:
 
     @property
     def inputs(self) -> tuple[int, int, int]:
-        """Per axis: activations of a gather, positions of a scatter."""
+        """How many numbers go in per axis: activations of a gather, positions of a scatter."""
         d, h, w = (len(matrix[0]) for matrix in self.matrices)
         return d, h, w
 
     @property
     def outputs(self) -> tuple[int, int, int]:
-        """Per axis: positions of a gather, activations of a scatter."""
+        """How many numbers come out per axis: positions of a gather, activations of a scatter."""
         d, h, w = (len(matrix) for matrix in self.matrices)
         return d, h, w
 
     @property
     def patch(self) -> tuple[int, int, int]:
-        """Activations per axis."""
+        """How many activations a patch has per axis."""
         return self.inputs if self.way == "gather" else self.outputs
 
     @property
     def step(self) -> int:
-        """Activations along w from tile to tile."""
+        """How many activations along w lie from tile to tile."""
         return Tile.parse(self.tile).axes[2].m
 
     @property
     def overlap(self) -> int:
-        """Columns two neighbouring patches of a gather share."""
+        """How many columns two neighbouring patches of a gather share."""
         return self.patch[2] - self.step
 
     @property
     def slots(self) -> int:
-        """Columns the scratch between the stages has room for, a power of two: a ring."""
+        """How many columns the ring of scratch between the stages has room for, a power of two."""
         return 1 << (self.patch[2] - 1).bit_length()
 
     @property
     def lines(self) -> int:
-        """Lines along w between the two stages: both ways, depth and height are in positions there."""
+        """How many lines along w lie between the two stages: in both ways, depth and height are in positions there."""
         d, h, _ = self.outputs if self.way == "gather" else self.inputs
         return d * h
 
@@ -124,7 +124,7 @@ class Recipe:
 
     @property
     def reaches(self) -> int:
-        """Stretches of REACH bytes the positions lie in."""
+        """In how many stretches of REACH bytes the positions lie."""
         return ((len(self.places) - 1) * self.plane) // REACH + 1
 
     @property
@@ -134,7 +134,7 @@ class Recipe:
 
     @property
     def result(self) -> str:
-        """What bias and residual are added in: the wider of arithmetic and activations."""
+        """The dtype bias and residual are added in: the wider of those of arithmetic and activations."""
         return self.kind if BYTES[self.kind] > BYTES[self.element] else self.element
 
     @property
@@ -163,7 +163,7 @@ class Recipe:
 
     @property
     def lines_at(self) -> int:
-        """Offset of the lines."""
+        """Offset of the lines between the two stages."""
         return 3 * self.pad_rows_at - 2 * self.rows_at
 
     @property
@@ -172,11 +172,11 @@ class Recipe:
         return self.lines * self.slots * self.vector_bytes
 
     def scratch_bytes(self, vectors: int) -> int:
-        """All of it, for `vectors` at a time; a multiple of a cache line."""
+        """Bytes of scratch of a call for `vectors` at a time; a multiple of a cache line."""
         return self.lines_at + vectors * self.lines_bytes
 
     def needed(self) -> list[list[bool]]:
-        """[lines][positions along w]: which are computed or read."""
+        """A table [lines][positions along w] of which positions are computed or read."""
         d, h, w = self.outputs if self.way == "gather" else self.inputs
         if self.kept is None:
             return [[True] * w] * (d * h)

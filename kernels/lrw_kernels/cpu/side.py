@@ -16,9 +16,12 @@ MACHINE_OPTIONS = ("spare_adders", "prefetch", "native_maximum", "by_element")
 
 
 class Side:
-    """Between activations and the domain. `way` and `table` are the recipe's; `vectors` of channels lie in a panel of
-    the domain, `split` of them a work item takes; `pixel` is the bytes from one activation to the next. `job` lacks
-    only where activations and the domain lie, and which tiles."""
+    """A transform between activations and the domain.
+
+    `way` and `table` are the recipe's; `vectors` of channels lie in a panel of the domain, `split` of them a work item
+    takes; `pixel` is the bytes from one activation to the next. `job` lacks only where activations and the domain lie,
+    and which tiles.
+    """
 
     def __init__(
         self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, *, pixel: int, **options: Any

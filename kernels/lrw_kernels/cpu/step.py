@@ -29,16 +29,16 @@ class View(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """C."""
+        """C, the number of channels."""
         return self.size[4]
 
     @property
     def pixels(self) -> int:
-        """N * D * H * W."""
+        """N * D * H * W, the number of pixels."""
         return prod(self.size[:4])
 
     def some(self, first: int, count: int) -> "View":
-        """Channels first..first + count."""
+        """The view of channels first..first + count of the same pixels."""
         return View(self.address + first * FLOAT, self.strides, (*self.size[:4], count))
 
     def merged(self) -> tuple[Sequence[int], Sequence[int]]:
@@ -53,7 +53,7 @@ class View(NamedTuple):
 
     @property
     def dense(self) -> bool:
-        """Whether it is one piece of memory."""
+        """Whether the activations are one piece of memory, without gaps between pixels."""
         sizes, strides = self.merged()
         return sizes[:3] == [1, 1, 1] and strides[3] == self.channels * FLOAT
 
@@ -66,7 +66,7 @@ def view(address: int, size: Size, channels: int | None = None) -> View:
 
 
 class Zeros(NamedTuple):
-    """So many bytes of zeros; those of all records may be the same ones."""
+    """`size` bytes of zeros, which all records may share."""
 
     size: int
 
@@ -82,7 +82,7 @@ class Job(NamedTuple):
     refers: Mapping[str, Reference] = {}
 
     def but(self, **fields: Reference) -> "Job":
-        """A second one that differs in `fields`."""
+        """A copy of this job that differs in `fields`."""
         record = self.record.copy()
         record.set(**{name: value for name, value in fields.items() if isinstance(value, int | np.integer)})
         others = {name: value for name, value in fields.items() if not isinstance(value, int | np.integer)}
@@ -95,7 +95,7 @@ def job(kind: type[Record], **fields: Reference) -> Job:
 
 
 class Step(NamedTuple):
-    """One parallel region: a range kernel, its job, so many items, bytes of scratch for each thread."""
+    """One parallel region: a range kernel does `items` work items of a job, with `scratch_bytes` for each thread."""
 
     kernel: Kernel
     job: Job
@@ -124,7 +124,7 @@ def integers(values: Sequence[int]) -> npt.NDArray[np.int64]:
 
 
 def rounded(size: int) -> int:
-    """Up to whole cache lines."""
+    """`size` in bytes, rounded up to whole cache lines."""
     return -(-size // LINE) * LINE
 
 
@@ -140,7 +140,8 @@ def axes(name: str, values: Sequence[int]) -> dict[str, int]:
 
 
 def share_channels(y: View, machine: Machine) -> tuple[int, int]:
-    """Rows of output pixels, and the channels of one a work item takes: whole vectors, all where rows are enough."""
+    """(rows of output pixels, channels of a row that a work item takes): whole vectors of them, and all of them where
+    the rows alone are ITEMS work items."""
     rows, lanes = prod(y.size[:3]), machine.lanes("float32")
     vectors = -(-y.channels // lanes)
     return rows, lanes * max(1, vectors * rows // ITEMS if rows < ITEMS else vectors)

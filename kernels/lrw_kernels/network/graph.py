@@ -21,7 +21,7 @@ class Node:
 
     @property
     def numbers(self) -> int:
-        """Floats that come out."""
+        """How many numbers the node's output has: N * D * H * W * C."""
         return prod(self.size)
 
 
@@ -50,7 +50,7 @@ class Network:
 
     @property
     def output(self) -> Node:
-        """The last node."""
+        """The last node, whose activations are the network's output."""
         return self.nodes[-1]
 
     def size(self, name: str) -> Size:

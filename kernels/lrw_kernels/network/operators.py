@@ -78,7 +78,7 @@ class Resample:
 
 @dataclass(frozen=True)
 class Pointwise:
-    """One of FUNCTIONS of every number; `parameter` is leaky ReLU's slope."""
+    """The function called `function`, one of FUNCTIONS, of every number; `parameter` is leaky ReLU's slope."""
 
     function: str
     parameter: float = 0.0
@@ -132,7 +132,7 @@ class ChannelsFirst:
 
 @dataclass(frozen=True)
 class Copy:
-    """The input again."""
+    """The input again, in memory of its own."""
 
 
 Operator = (

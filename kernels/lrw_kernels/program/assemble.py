@@ -1,4 +1,4 @@
-"""From a network to its program."""
+"""A network becomes a program: views of its activations, the steps of each node, one collector for all of them."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from lrw_kernels.program import steps
 from lrw_kernels.program.collect import Collector
 from lrw_kernels.program.means import Means
 from lrw_kernels.program.memory import Buffer
-from lrw_kernels.program.program import Layer, Program
+from lrw_kernels.program.program import Outcome, Program
 from lrw_kernels.program.storage import Storage
 
 ENOUGH_SCRATCH = 16 << 20  # for V and M of a layer: weights are read again for every block of so many tiles
@@ -24,11 +24,11 @@ def assemble(network: Network, machine: Machine, threads: int = 1, element: str 
         raise ValueError(f"threads: {threads}; accepted are integers from 1")
     storage = Storage(network)
     roots = [root.buffer for root in storage.roots]
-    to, layers = Collector(threads, roots), list[Layer]()
+    to, layers = Collector(threads, roots), list[Outcome]()
     for index, (node, spare) in enumerate(zip(network.nodes, _spare(roots, len(network.nodes)), strict=True)):
         inputs, output = [storage.view(name) for name in node.inputs], storage.view(node.name)
         made = steps.of(node.operator, inputs, output, Means(machine, threads, element, spare))
-        layers.append(Layer(node, made.details | to.add(index, made)))
+        layers.append(Outcome(node, made.details | to.add(index, made)))
     return to.program(network.name, (network.input_size, network.output.size), tuple(layers))
 
 

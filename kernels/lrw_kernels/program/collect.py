@@ -12,7 +12,7 @@ from lrw_kernels.cpu.step import Job, Reference, Size, Steps, Table, Zeros
 from lrw_kernels.program import memory
 from lrw_kernels.program.image import Image
 from lrw_kernels.program.memory import Buffer
-from lrw_kernels.program.program import Layer, Program
+from lrw_kernels.program.program import Outcome, Program
 
 
 class Collector:
@@ -29,7 +29,8 @@ class Collector:
         self._tables: dict[int, tuple[int, Table]] = {}  # by identity; held, so that it stays theirs
 
     def add(self, index: int, made: Steps) -> dict[str, int]:
-        """The steps of node `index`, which follow one another and so may share scratch; returns what they take."""
+        """Add the steps of node `index`, which share scratch because one follows another; returns how many there are
+        and the bytes of their weights."""
         before, weights = len(self._regions), len(self._weights)
         slices = max((step.scratch_bytes for step in made.steps), default=0) * self._threads
         scratch = 0
@@ -43,7 +44,7 @@ class Collector:
             self._regions.append(region)
         return {"steps": len(self._regions) - before, "weights_bytes": len(self._weights) - weights}
 
-    def program(self, name: str, outside: tuple[Size, ...], layers: tuple[Layer, ...] = ()) -> Program:
+    def program(self, name: str, outside: tuple[Size, ...], layers: tuple[Outcome, ...] = ()) -> Program:
         """The program of all that was added; its regions come last in the image."""
         regions_at = self._image.add_records(self._regions) & ((1 << SECTION_BITS) - 1)
         places, size = memory.plan(self._buffers)
@@ -79,7 +80,7 @@ class Collector:
         return self._table(to) if isinstance(to, np.ndarray) else self._records(to, shared)
 
     def _table(self, table: Table) -> int:
-        """Integers become part of the image, other numbers of the weights."""
+        """The symbolic address of `table`, added once: integers go into the image, other numbers into the weights."""
         if id(table) not in self._tables:
             integers = table.dtype.kind == "i"
             self._tables[id(table)] = self._image.add_table(table.tobytes()) if integers else self._number(table), table

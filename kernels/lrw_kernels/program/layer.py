@@ -20,8 +20,9 @@ _FIRST, _SECOND, _BIAS, _RESIDUAL, _WEIGHTS = range(5)  # the buffers of the cal
 
 
 class Form(NamedTuple):
-    """What calls have in common that one program computes: forward or a gradient, the strides in bytes of the two
-    activations, whether there is a bias (padded to whole vectors) and a residual that lies as the second, and ReLU."""
+    """What is the same in all calls that one program serves: forward or a gradient, the strides in bytes of the two
+    activations, whether there is a bias (padded to whole vectors), a residual with the strides of the second, and ReLU.
+    """
 
     way: str
     first: Strides
@@ -50,7 +51,7 @@ class Layer:
         self._idle: deque[Bound] = deque()
 
     def run(self, first: int, second: int, bias: int, residual: int, *weights: int) -> None:
-        """Compute on buffers at these addresses; 0 where there is none."""
+        """Compute on the caller's buffers at these addresses; 0 stands for a bias or residual that is not there."""
         try:
             bound = self._idle.pop()
         except IndexError:  # all are at work
@@ -72,7 +73,7 @@ def layer(p: Problem, form: Form) -> Layer:
 
 
 def steps(p: Problem, form: Form) -> Steps:
-    """What a call of a problem in a form does, on the buffers of the caller."""
+    """The steps of a call of problem `p` in `form`; its buffers are those of the caller, at symbolic addresses."""
     sizes = _sizes(p, form.way)
     first, second = View(_outside(_FIRST), form.first, sizes[0]), View(_outside(_SECOND), form.second, sizes[1])
     if form.way == conv.INPUT_GRAD:
@@ -85,14 +86,14 @@ def steps(p: Problem, form: Form) -> Steps:
 
 
 def _sizes(p: Problem, way: str) -> tuple[Size, Size]:
-    """Of the two activations."""
+    """The sizes [N, D, H, W, C] of the two activations: read and written, or for the weights' gradient both read."""
     inner: Size = (p.batch, *p.input_size, p.cin)
     outer: Size = (p.batch, *p.output_size, p.cout)
     return (outer, inner) if way == conv.INPUT_GRAD else (inner, outer)
 
 
 def _dense_strides(size: Size, number: int) -> Strides:
-    """In bytes, of numbers of so many each."""
+    """The strides in bytes of n, d, h and w of dense activations of `size`, whose numbers take `number` bytes each."""
     _, d, h, w, c = size
     return d * h * w * c * number, h * w * c * number, w * c * number, c * number
 

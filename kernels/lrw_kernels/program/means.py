@@ -1,4 +1,4 @@
-"""What steps are made with."""
+"""What every builder of steps is told beside the operator and its activations."""
 
 from typing import NamedTuple
 

@@ -15,7 +15,7 @@ class Buffer:
     last: int
 
     def meets(self, other: "Buffer") -> bool:
-        """Whether both are in use at some step."""
+        """Whether this buffer and `other` are both in use at some step, so that they may share no bytes."""
         return self.first <= other.last and other.first <= self.last
 
 

@@ -10,7 +10,7 @@ from lrw_kernels.network.graph import Node
 from lrw_kernels.program.image import Frozen
 
 
-class Layer(NamedTuple):
+class Outcome(NamedTuple):
     """A node, and what became of it, for people to read."""
 
     node: Node
@@ -35,24 +35,24 @@ class Program:
     weights: bytes
     buffer_bytes: int
     threads: int
-    layers: tuple[Layer, ...]
+    layers: tuple[Outcome, ...]
 
     @property
     def input_size(self) -> Size:
-        """Of a network, [N, D, H, W, C]."""
+        """The size [N, D, H, W, C] of a network's input."""
         return self.outside[0]
 
     @property
     def output_size(self) -> Size:
-        """Of a network, [N, D, H, W, C]."""
+        """The size [N, D, H, W, C] of a network's output."""
         return self.outside[1]
 
     @property
     def buffers_at(self) -> int:
-        """Where buffers begin in a workspace."""
+        """The byte of a workspace at which its buffers begin: behind the image and the zeros, in whole cache lines."""
         return len(self.image.data) + -(-self.image.zeros // LINE) * LINE
 
     @property
     def workspace_bytes(self) -> int:
-        """Image, zeros and buffers."""
+        """The bytes of a workspace: image, zeros and buffers."""
         return self.buffers_at + self.buffer_bytes

@@ -73,7 +73,7 @@ def _convolution(operator: Direct | Transposed, inputs: Sequence[View]) -> dict[
 
 
 def _side_by_side(inputs: Sequence[View], output: View, machine: Machine) -> Steps:
-    """Copies of those inputs that do not lie in their place already."""
+    """The steps of a concatenation: a copy of each input that does not lie in its channels of `output` already."""
     made: list[Step] = []
     first = 0
     for source in inputs:

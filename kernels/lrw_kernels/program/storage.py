@@ -25,7 +25,7 @@ class Root:
 
     @property
     def buffer(self) -> Buffer:
-        """For the plan of the workspace."""
+        """This root as `memory.plan` takes it: bytes of float32, and the nodes it is in use for."""
         return Buffer(prod(self.size) * FLOAT_BYTES, self.first, self.last)
 
 
@@ -49,12 +49,12 @@ class Storage:
             tops[top], self._places[node.name] = root, (root, channel)
 
     def view(self, name: str) -> View:
-        """Where a node's output lies, or the input: a symbolic address with its strides."""
+        """The view of node `name`'s output, or of the network's input: a symbolic address with its strides in bytes."""
         root, channel = self._places[name]
         return view(symbolic(root.section, channel * FLOAT_BYTES), self._network.size(name), root.size[4])
 
     def _top(self, name: str) -> tuple[str, int]:
-        """The widest concatenation a node is part of, and its first channel there."""
+        """The widest concatenation that node `name` is part of, or itself, and the node's first channel there."""
         channel = 0
         while name in self._parents:
             name, shift = self._parents[name]

@@ -15,7 +15,7 @@ from lrw_kernels.program.means import Means
 
 
 def steps(operator: Winograd, inputs: Sequence[View], y: View, means: Means) -> Steps:
-    """Its steps, and what the manifest says of them."""
+    """The steps of a Winograd convolution `operator` from `inputs` to `y`, with what the manifest says of them."""
     p = _problem(operator, inputs[0], y, means)
     weights = [_panels(u, part.problem) for u, part in zip(operator.weights, p.parts, strict=True)]
     bias = None if operator.bias is None else _padded(operator.bias, p)
@@ -54,7 +54,7 @@ def _problem(operator: Winograd, source: View, output: View, means: Means) -> Pr
 
 
 def _panels(u: Array, p: Problem) -> Table:
-    """U [K, Cin, Cout] in panels; of a block without columns nothing."""
+    """U [K, Cin, Cout] packed in panels of `p.element`; an empty table for a block without columns (K = 0)."""
     with np.errstate(over="ignore"):
         source = np.ascontiguousarray(u, p.element)
     if not np.isfinite(source).all():
@@ -67,6 +67,6 @@ def _panels(u: Array, p: Problem) -> Table:
 
 
 def _padded(bias: Array, p: Problem) -> Table:
-    """[Cout] in whole vectors, and one more for blocks that begin inside one."""
+    """A bias [Cout] padded with zeros to whole vectors, and by one more for blocks that begin inside a vector."""
     lanes = p.machine.lanes(p.element)
     return np.pad(bias.astype(np.float32), (0, -p.cout % lanes + lanes))

@@ -52,8 +52,8 @@ def domain_error(
     """Largest absolute error to expect in an output of a Winograd-domain convolution.
 
     column_norms [K] is max over output channels of |U[p, :, cout]|_2, x_max the largest |x|, channels the length of
-    the channel sum, eps the spacing of the arithmetic at 1. The adjoints obey the same formula with A and B swapped:
-    pass `adjoint_error` those.
+    the channel sum, eps the spacing of the arithmetic at 1. For the gradient with respect to the input, where
+    A and B swap places, call `adjoint_error`.
     """
     return _error(tile, kept, column_norms, x_max, channels, eps, ("A", "B"))
 

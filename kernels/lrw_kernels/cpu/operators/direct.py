@@ -50,7 +50,7 @@ def direct(
     groups: int = 1,
     epilogue: Epilogue = NOTHING,
 ) -> Steps:
-    """Convolution of x by weight [kd, kh, kw, Cin / groups, Cout]."""
+    """The steps of a convolution of x by weight [kd, kh, kw, Cin / groups, Cout] to y."""
     met = [tuple((k, k * by) for k in range(n)) for n, by in zip(weight.shape[:3], dilation, strict=True)]
     start = (-padding[0], -padding[1], -padding[2])
     return Steps(convolution(x, y, weight, Grid(start, stride, (met[0], met[1], met[2])), groups, epilogue, machine))
@@ -59,7 +59,7 @@ def direct(
 def convolution(
     x: View, y: View, weight: Array, grid: Grid, groups: int, epilogue: Epilogue, machine: Machine
 ) -> tuple[Step, ...]:
-    """The steps of a convolution on any grid."""
+    """The steps of a convolution on any grid: one if it is depthwise, else one a group."""
     cin, cout = weight.shape[3:]
     if groups > 1 and cin == 1 and cout == groups:
         return (depthwise_step(x, y, weight, grid, epilogue, machine),)
@@ -106,8 +106,8 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
 
 
 def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
-    """With what a work item takes; how many there are, and their scratch. Where there are few pixels, weights are
-    shared out as well."""
+    """(`made` with the blocks and panels a work item takes, how many work items there are, their scratch in bytes).
+    Where there are few pixels, weights are shared out as well."""
     record: Any = made.record
     rows, line = machine.rows, machine.vector_bytes
     panels = panel_count(record.vectors, machine)
@@ -141,7 +141,7 @@ def _finish(epilogue: Epilogue, channels: int, lanes: int) -> dict[str, Referenc
 
 
 def _padded(bias: Array | None, channels: int, lanes: int) -> Array:
-    """Whole vectors of bias, zero where there is none."""
+    """A bias [channels] in whole vectors of `lanes`, zeros where there is none."""
     result = np.zeros(ceil(channels / lanes) * lanes, np.float32)
     if bias is not None:
         result[:channels] = bias
@@ -149,7 +149,7 @@ def _padded(bias: Array | None, channels: int, lanes: int) -> Array:
 
 
 def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
-    """Every channel by itself; the taps of an axis are equally far apart. weight is [kd, kh, kw, 1, C]."""
+    """The step of a depthwise convolution by weight [kd, kh, kw, 1, C]; the taps of an axis are equally far apart."""
     lanes = machine.lanes("float32")
     chosen = weight[np.ix_(*([k for k, _ in axis] for axis in grid.taps))]
     packed = np.zeros((max(1, chosen[..., 0, 0].size), ceil(y.channels / lanes) * lanes), np.float32)

@@ -1,4 +1,4 @@
-"""Convolution by gathering patches and multiplying them with packed weights; and channel by channel."""
+"""Convolution by gathering patches and multiplying them with packed weights."""
 
 from lrw_kernels.codegen.intrinsics import get, put
 from lrw_kernels.codegen.kernel import Function
@@ -37,7 +37,7 @@ def put_row(k, pixel, places, count):
 
 @helper
 def put_places(k, first, pixels, places):
-    """Those of output pixels first..first + pixels, row by row."""
+    """The places of output pixels first..first + pixels, as `put_row` writes them, row by row."""
     done = 0
     while done < pixels:
         count = min(pixels - done, k.out_w - (first + done) % k.out_w)

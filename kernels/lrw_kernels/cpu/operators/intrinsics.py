@@ -107,7 +107,7 @@ def blend_pixel(_, lanes, low_low, low_high, high_low, high_high, low, high, sha
 
 @intrinsic
 def square_root(_, value):
-    """Of a float64; an instruction everywhere."""
+    """The square root of a float64, which is one instruction everywhere."""
     return types.float64(types.float64), gives(lambda b, a: b.call(_sqrt(b.module), a))
 
 

@@ -57,10 +57,10 @@ def normalise(
 
 
 def _rows(x: View) -> int:
-    """Of a part of a sample."""
+    """How many rows of a sample [D, H] a part of it has: about PIXELS pixels, one row at least."""
     return max(1, PIXELS // x.size[3])
 
 
 def _count(x: View) -> int:
-    """Parts of a sample."""
+    """How many parts a sample has; the last one may have fewer rows."""
     return ceil(prod(x.size[1:3]) / _rows(x))

@@ -16,7 +16,7 @@ from lrw_kernels.cpu.operators.records import FLOAT
 
 @helper
 def row_at(k, n, row):
-    """Where a sample's row lies in x."""
+    """The address in x of row `row` of sample `n`."""
     return k.x + n * k.x_n + row // k.out_h * k.x_d + row % k.out_h * k.x_h
 
 

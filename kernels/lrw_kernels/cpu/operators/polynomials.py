@@ -47,7 +47,7 @@ def tail_polynomial() -> Coefficients:
 
 
 def _fit(function: Callable[[float], float], low: float, high: float, degree: int) -> Coefficients:
-    """Of the powers, from the lowest."""
+    """Coefficients, lowest power first, of the Chebyshev interpolant of `function` on low..high."""
     at: Any = np.vectorize(function)
     found = Chebyshev.interpolate(at, degree, domain=[low, high])
     return tuple(float(c) for c in found.convert(kind=Polynomial).coef)

@@ -7,7 +7,7 @@ from lrw_kernels.cpu.operators.intrinsics import apply, rows_at, softmax_pixel
 
 @helper
 def row_place(k, item):
-    """n, d, h of a row."""
+    """The sample, plane and row (n, d, h) of work item `item`."""
     rest, h = item // k.out_h, item % k.out_h
     return rest // k.out_d, rest % k.out_d, h
 

@@ -52,7 +52,8 @@ def runs(taps: tuple[Taps, Taps, Taps], cin: int, pixel_floats: int) -> list[Run
 
 
 def pieces(of: list[Run], cin: int) -> Pieces:
-    """Where every number of a patch comes from. A sum of nothing is one term that lies outside."""
+    """The pieces of the runs `of` a patch of `cin` channels: where each of its numbers comes from. A sum of nothing is
+    one term that lies outside."""
     table: list[tuple[int, int, int, int, int]] = []
     firsts, term = [0], 0
     for run in of:
@@ -72,7 +73,7 @@ def pieces(of: list[Run], cin: int) -> Pieces:
 
 
 def weight_rows(weight: Array, of: list[Run]) -> Array:
-    """[terms, Cout] of weight [kd, kh, kw, Cin, Cout]; of no taps one row of zeros."""
+    """The rows [terms, Cout] of weight [kd, kh, kw, Cin, Cout] in the order of the runs; without runs one of zeros."""
     if not of:
         return np.zeros((1, weight.shape[4]), np.float32)
     return np.concatenate([weight[tap] for run in of for tap in run.taps])

@@ -38,7 +38,7 @@ def transposed(
 
 
 def phase_taps(phase: int, size: int, stride: int, padding: int, dilation: int) -> Taps:
-    """Of an axis: the taps k that meet outputs phase + stride * j, at x[j + offset]; offsets rise."""
+    """The taps (k, offset) of an axis by which outputs phase + stride * j gather x[j + offset], offsets rising."""
     met = [(k, phase + padding - k * dilation) for k in range(size)]
     return tuple((k, distance // stride) for k, distance in reversed(met) if distance % stride == 0)
 

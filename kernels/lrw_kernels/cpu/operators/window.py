@@ -41,7 +41,7 @@ def resample(x: View, y: View, machine: Machine, *, low: Axes, high: Axes, share
 
 
 def _shape(starts: Axes, ends: Axes) -> str:
-    """That of all windows, if they have one of few pixels."""
+    """The size of all windows, such as "2x2x2", if they have one of at most MOST_PIXELS pixels (unrolled), else ""."""
     sizes = [{end - start for start, end in zip(*axis, strict=True)} for axis in zip(starts, ends, strict=True)]
     shape = [size for of_axis in sizes for size in of_axis if len(of_axis) == 1 and size > 0]
     return "x".join(map(str, shape)) if len(shape) == 3 and prod(shape) <= MOST_PIXELS else ""
