@@ -42,7 +42,7 @@ def interpreted(session: nox.Session) -> None:
 
     It is Python on one core: two processes take tests one by one, since some are a minute long.
     """
-    files = ("verify/laws/test_layers.py", "verify/unit/test_triton_interpreted.py")
+    files = ("verify/laws/test_layers.py", "verify/unit/triton/test_interpreted.py")
     processes = ("-n", "2", "--maxschedchunk", "1")
     session.run("pytest", *files, "-k", "triton", *processes, env={"TRITON_INTERPRET": "1"})
 
@@ -51,7 +51,8 @@ def interpreted(session: nox.Session) -> None:
 def oldest_triton(session: nox.Session) -> None:
     """The GPU kernels with the oldest Triton that is accepted, and the torch that GPU machines have beside it."""
     install(session, "test", versions=OLDEST)
-    files = [f"verify/unit/test_{name}.py" for name in ("triton_compiled", "triton_choices", "triton_backend", "ops")]
+    tests = ("triton/test_compiled", "triton/test_choices", "triton/test_backend", "lrw/test_ops")
+    files = [f"verify/unit/{test}.py" for test in tests]
     session.run("pytest", *files)
     interpreted(session)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from verify.unit.exported_networks import built, native
+from verify.programs.exported import built, native
 
 __all__ = ["built", "native"]
 

@@ -12,11 +12,11 @@ import lrw
 from lrw.accelerate import PROGRAM
 from lrw.export import trace
 from lrw_kernels.aot import run_network
+from verify.programs.errors import arithmetic
+from verify.programs.exported import NATIVE, NETS, Builder, case, need
 from verify.strategies import Array
 from verify.tolerances import USELESS, assert_close
-from verify.unit.exported_networks import NATIVE, NETS, Builder, case, need
-from verify.unit.network_errors import arithmetic
-from verify.unit.traced_nets import settled
+from verify.unit.trace.nets import settled
 
 
 def network(name: str) -> tuple[nn.Module, Tensor]:

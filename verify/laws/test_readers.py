@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lrw.data import load, load_medmnist, load_nifti, load_segmentation
 from verify.damage import FUZZED, damaged, json_values, judged, with_odd_fields, written
-from verify.unit.small_data import medmnist_arrays, write_nifti
+from verify.unit.data.small import medmnist_arrays, write_nifti
 
 MEDMNIST = {name: np.asarray(array) for name, array in medmnist_arrays((2, 3, 2)).items()}
 SEGMENTED = {

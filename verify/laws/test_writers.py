@@ -25,7 +25,7 @@ from lrw import unchanged
 from lrw.nn import GroupedConv3d, WinogradConv3d, WinogradLayer
 from lrw.ops import winograd_conv3d, winograd_domain_conv3d
 from lrw.trace import trace
-from verify.unit.networks import assert_same
+from verify.programs.interpreter import assert_same
 
 CIN, COUT = 8, 32
 INPUTS = [torch.randn(1, CIN, 5, 6, 7, generator=torch.Generator().manual_seed(0))]

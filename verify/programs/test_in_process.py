@@ -11,9 +11,9 @@ from lrw_kernels.codegen.machine import AVX2, AVX512, MACHINES, Machine, host
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.program import Program
+from verify.programs.exported import NAMES, case
 from verify.strategies import Array
 from verify.tolerances import USELESS, assert_close
-from verify.unit.exported_networks import NAMES, case
 
 THREADS = 3
 RUNNABLE = [m.name for m in MACHINES.values() if m not in (AVX512, AVX2) or m.vector_bytes <= host().vector_bytes]

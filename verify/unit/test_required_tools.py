@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from verify.unit.exported_networks import ARM, NATIVE, need
+from verify.programs.exported import ARM, NATIVE, need
 
 
 @pytest.mark.parametrize("tool", ["cmake", "llvm-mca-22", "g++", "setarch"])

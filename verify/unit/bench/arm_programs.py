@@ -8,7 +8,7 @@ import pytest
 
 from bench.arm.program import Program
 from bench.layers import Layer
-from verify.unit.exported_networks import call, need
+from verify.programs.exported import call, need
 
 SMALL = Layer("small", 4, 8, (4, 6, 6))
 QEMU = ("gcc", "qemu-aarch64", "aarch64-linux-gnu-gcc")

@@ -17,8 +17,8 @@ from bench.arm.peers import install, onnx_model
 from bench.arm.program import Program
 from bench.layers import ARM, Layer, Whole, picked
 from bench.rows import Writer, read
+from verify.programs.exported import need
 from verify.unit.bench.arm_programs import QEMU, SMALL
-from verify.unit.exported_networks import need
 
 pytestmark = pytest.mark.usefixtures("bench_cache")
 

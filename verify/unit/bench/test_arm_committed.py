@@ -8,8 +8,8 @@ from bench.arm import cycles, emulator, ours, peers
 from bench.arm.rows import Row
 from bench.layers import ARM, Whole, picked, select
 from bench.rows import read
+from verify.programs.exported import need
 from verify.unit.bench.arm_programs import QEMU
-from verify.unit.exported_networks import need
 
 pytestmark = pytest.mark.usefixtures("bench_cache")
 STORED, PEERS = (Path("bench/results") / f"{name}.csv" for name in ("arm", "arm_peers"))

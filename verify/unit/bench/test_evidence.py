@@ -22,7 +22,7 @@ from lrw.nets import C3D
 from lrw.nn import WinogradConv3d
 from lrw.pruning import Granularity
 from lrw.pruning.weights import whole_mask
-from verify.unit.small_data import DATA, needs_data
+from verify.unit.data.small import DATA, needs_data
 
 TINY = replace(SMALL, name="tiny", width=4, clips=40, stretches=dict.fromkeys(SMALL.stretches, Stretch(1, 1, 1, 20)))
 

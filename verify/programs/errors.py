@@ -1,0 +1,131 @@
+"""How far a network computed in float32 may be from its definition: every node's own error, carried to the output by
+the interpreter of `networks` itself."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrw_kernels.network import operators as ops
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.winograd import domain_error
+from lrw_kernels.winograd.error import TAIL
+from verify.programs.interpreter import COMPUTE
+from verify.strategies import Array
+
+EPS = float(np.finfo(np.float32).eps)
+DRAWS = 8
+STEEPEST = 1.2  # slope of the functions, which is GELU's but for leaky ReLU's below 0
+
+# Activations are [N, C, D, H, W] in here, as in `networks`.
+
+
+def arithmetic(network: Network, x: Tensor) -> tuple[Array, Array]:
+    """The exact output [N, D, H, W, C] in float64, and how far float32 may be off in each channel [C].
+
+    Random errors as large as each node's own are added to what it computes; what that does to the output, root mean
+    square over draws, at the worst place of a channel and taken to the tail of many outputs.
+    """
+    generator = np.random.default_rng(0)
+    exact = _perturbed(network, x, 0.0, generator)
+    squares = [(_perturbed(network, x, EPS, generator) - exact).square() for _ in range(DRAWS)]
+    worst = torch.stack(squares).mean(0).amax(dim=(0, 2, 3, 4)).sqrt()
+    return exact.permute(0, 2, 3, 4, 1).numpy(), TAIL * worst.numpy()
+
+
+def _perturbed(network: Network, x: Tensor, eps: float, generator: np.random.Generator) -> Tensor:
+    values = {INPUT: x.double()}
+    for node in network.nodes:
+        inputs = [values[name] for name in node.inputs]
+        y = COMPUTE[type(node.operator)](node.operator, node.size, *inputs)
+        for field in _errors(node, y, *inputs):
+            y = y + eps * field * torch.from_numpy(generator.standard_normal(field.shape))
+        values[node.name] = y
+    return values[network.output.name]
+
+
+def _errors(node: Node, y: Tensor, *inputs: Tensor) -> list[Tensor]:
+    """Standard deviations of independent errors in y, in eps; what is broadcast errs alike everywhere."""
+    kind = type(node.operator)
+    if kind in (ops.Concat, ops.Copy, ops.ChannelsFirst):
+        return []
+    return ERRORS[kind](node.operator, y, *inputs)
+
+
+def _channels(values: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(values, np.float64)).view(1, -1, 1, 1, 1)
+
+
+def _sums(sizes: Tensor, y: Tensor, residual: tuple[Tensor, ...]) -> list[Tensor]:
+    """Sums whose errors have `sizes` per channel, then a bias, a residual and a rounding."""
+    return [sizes.expand_as(y), y.abs(), *(r.abs() for r in residual)]
+
+
+def _winograd(o: ops.Winograd, y: Tensor, x: Tensor, *residual: Tensor) -> list[Tensor]:
+    sizes: list[float] = []
+    for (channels, kept), u in zip(o.blocks, o.weights, strict=True):
+        norms = np.linalg.norm(u.astype(np.float64), axis=1).max(axis=1, initial=0.0)
+        error = domain_error(o.tile, kept, norms, float(x.abs().max()), x.shape[1], 1.0) / TAIL if kept else 0.0
+        sizes += [error] * channels
+    return _sums(_channels(sizes), y, residual)
+
+
+def _convolution(o: Any, y: Tensor, x: Tensor, *residual: Tensor) -> list[Tensor]:
+    norms = np.linalg.norm(o.weight.astype(np.float64).reshape(-1, o.weight.shape[4]), axis=0)
+    steps = prod(o.weight.shape[:4]) + 3
+    return _sums(_channels(norms * steps**0.5 * float(x.abs().max())), y, residual)
+
+
+def _pool(o: ops.Pool, y: Tensor, x: Tensor) -> list[Tensor]:
+    if o.kind == "max":
+        return []
+    windows = prod(
+        max(end - start for start, end in zip(*axis, strict=True)) for axis in zip(o.starts, o.ends, strict=True)
+    )
+    return [y.abs(), torch.full_like(y, windows**0.5 * float(x.abs().max()))]
+
+
+def _resample(o: ops.Resample, y: Tensor, x: Tensor) -> list[Tensor]:
+    if not any(any(axis) for axis in o.share):
+        return []
+    return [torch.full_like(y, 12**0.5 * float(x.abs().max()))]  # a share, two products and a sum on each axis
+
+
+def _pointwise(o: ops.Pointwise, y: Tensor, x: Tensor) -> list[Tensor]:
+    """As `test_cpu_operators_functions` has them."""
+    units = {"relu": 0, "leaky_relu": 1, "gelu": 4, "gelu_tanh": 4, "sigmoid": 2, "tanh": 2, "silu": 3}[o.function]
+    argument = 2 * (2 / torch.pi) ** 0.5 * (x.abs() + 0.044715 * x.abs() ** 3) if o.function == "gelu_tanh" else 0
+    return [(units + 2 * argument) * y.abs()]
+
+
+def _normalise(o: ops.Normalise, y: Tensor, x: Tensor) -> list[Tensor]:
+    """A mean's and a deviation's errors are those of a whole group; what the function after it makes of them."""
+    if o.after is not None:
+        before = COMPUTE[ops.Normalise](plain := replace(o, after=None), (), x)
+        steepest = max(STEEPEST, abs(o.after.parameter))
+        return [*(steepest * e for e in _normalise(plain, before, x)), *_pointwise(o.after, y, before)]
+    groups = x.reshape(x.shape[0], o.groups, -1)
+    deviation = (groups.var(2, correction=0) + o.epsilon).sqrt()  # [N, groups]
+    terms, scale = groups.shape[2], _channels(o.scale).abs()
+    by_channel = deviation.repeat_interleave(x.shape[1] // o.groups, 1)[:, :, None, None, None]
+    mean = terms**0.5 * float(x.abs().max()) / by_channel * scale
+    scaled = (y - _channels(o.shift)).abs()
+    return [mean, (terms**0.5 + 5) * scaled, x.abs() / by_channel * scale, y.abs()]
+
+
+ERRORS: dict[type, Callable[..., list[Tensor]]] = {
+    ops.Winograd: _winograd,
+    ops.Direct: _convolution,
+    ops.Transposed: _convolution,
+    ops.Pool: _pool,
+    ops.Resample: _resample,
+    ops.Pointwise: _pointwise,
+    ops.Add: lambda o, y, *inputs: [y.abs()],
+    ops.Affine: lambda o, y, x: [(x * _channels(o.scale)).abs(), y.abs()],
+    ops.Normalise: _normalise,
+    ops.Softmax: lambda o, y, x: [(110 + x.shape[1]) * y],
+}

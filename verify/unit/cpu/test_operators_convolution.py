@@ -1,0 +1,216 @@
+"""Convolution, plain and transposed, any stride, padding, dilation, groups; channels of wider buffers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from lrw_kernels.codegen.machine import NEON, Machine
+from lrw_kernels.cpu import layout
+from lrw_kernels.cpu.operators import taps
+from lrw_kernels.cpu.operators.direct import Epilogue, direct
+from lrw_kernels.cpu.operators.transposed import transposed
+from lrw_kernels.cpu.step import Steps
+from verify.strategies import Array
+from verify.tolerances import assert_close
+from verify.unit.cpu.operators import (
+    EPS,
+    Buffer,
+    Triple,
+    assert_lowers,
+    every_machine,
+    from_torch,
+    run,
+    to_torch,
+    triples,
+)
+
+SETTINGS = settings(max_examples=30)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution on an input of its own, with room for other channels beside those of input and output."""
+
+    batch: int
+    size: Triple
+    channels: tuple[int, int]  # of a group
+    groups: int
+    kernel: Triple
+    stride: Triple
+    padding: Triple
+    dilation: Triple
+    wider: tuple[int, int, int]
+    bias: bool
+    residual: bool
+    relu: bool
+    split: tuple[int, int]  # items at a time, threads
+    seed: int
+
+    def numbers(self, stream: int, *shape: int) -> Array:
+        """Standard normal float32."""
+        return np.random.default_rng([self.seed, stream]).standard_normal(shape).astype(np.float32)
+
+    @property
+    def weight(self) -> Array:
+        """[kd, kh, kw, Cin / groups, Cout]."""
+        cin, cout = self.channels
+        return self.numbers(0, *self.kernel, cin, cout * self.groups)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """What both kinds of convolution take."""
+        names = ("stride", "padding", "dilation", "groups")
+        return {name: getattr(self, name) for name in names}
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> Layer:
+    kind = draw(st.sampled_from(["dense", "dense", "grouped", "depthwise"]))
+    groups = {"dense": 1, "grouped": draw(st.integers(2, 3)), "depthwise": draw(st.integers(2, 37))}[kind]
+    sizes = st.sampled_from([1, 2, 3, 4, 5, 8, 16, 17, 31, 48, 70])
+    channels = (1, 1) if kind == "depthwise" else (draw(sizes), draw(sizes))
+    return Layer(
+        draw(st.integers(1, 2)),
+        draw(triples(1, 7)),
+        channels,
+        groups,
+        draw(triples(1, 4)),
+        draw(triples(1, 3)),
+        draw(triples(0, 3)),
+        draw(st.sampled_from([(1, 1, 1), (1, 1, 1), (1, 2, 1), (2, 1, 3)])),
+        draw(st.tuples(*[st.sampled_from([0, 0, 1, 5])] * 3)),
+        draw(st.booleans()),
+        draw(st.booleans()),
+        draw(st.booleans()),
+        draw(st.sampled_from([(1, 1), (3, 1), (1, 2)])),
+        draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+def linear(cin: int, cout: int) -> Layer:
+    ones = (1, 1, 1)
+    return Layer(1, ones, (cin, cout), 1, ones, ones, (0, 0, 0), ones, (0, 0, 0), True, False, True, (1, 2), 0)
+
+
+def stem(beside: int) -> Layer:
+    """A first layer: few channels in, long sums, items of many pixels."""
+    ones, wider = (1, 1, 1), (0, beside, 0)
+    return Layer(2, (13, 14, 15), (3, 20), 1, (7, 6, 5), (1, 1, 2), (3, 2, 1), ones, wider, True, True, True, (1, 2), 0)
+
+
+def assert_computes(layer: Layer, machine: Machine, transpose: bool) -> None:
+    """Steps against torch in float64; sums of n terms err by sqrt(n) eps of their length in root mean square."""
+    cin, cout = layer.channels[0] * layer.groups, layer.channels[1] * layer.groups
+    x = layer.numbers(1, layer.batch, *layer.size, cin)
+    bias = layer.numbers(2, cout) if layer.bias else np.zeros(cout, np.float32)
+    expected = reference(x, layer.weight, bias, layer, transpose)
+    before, after, beside = layer.wider
+    source, target = Buffer(x.shape, before, before + after, x), Buffer(expected.shape, after, after + beside)
+    residual = Buffer(expected.shape, beside, beside, layer.numbers(3, *expected.shape))
+    if layer.residual:
+        expected = expected + residual.numbers
+    expected = np.maximum(expected, 0) if layer.relu else expected
+    epilogue = Epilogue(bias if layer.bias else None, residual.view if layer.residual else None, layer.relu)
+    build = transposed if transpose else direct
+    steps = build(source.view, target.view, layer.weight, machine, epilogue=epilogue, **layer.options)
+    run(steps, *layer.split)
+    terms = layer.channels[0] * int(np.prod(layer.kernel))
+    largest = float(np.abs(x).max() * np.abs(layer.weight).max())
+    assert_close(target.check(), expected, EPS * (6 * largest * terms + 10), str(layer))
+
+
+def reference(x: Array, weight: Array, bias: Array, layer: Layer, transpose: bool) -> Array:
+    first, taps_first, shift = to_torch(x), torch.from_numpy(weight).double(), torch.from_numpy(bias).double()
+    if transpose:  # [Cin, Cout / groups, kd, kh, kw]
+        blocks = taps_first.permute(3, 4, 0, 1, 2).chunk(layer.groups, 1)
+        fields = (layer.stride, layer.padding, 0, layer.groups, layer.dilation)
+        sizes = [
+            (n - 1) * s - 2 * p + d * (k - 1) + 1
+            for n, s, p, d, k in zip(layer.size, layer.stride, layer.padding, layer.dilation, layer.kernel, strict=True)
+        ]
+        assume(min(sizes) >= 1)
+        y = torch.nn.functional.conv_transpose3d(first, torch.cat(blocks), shift, *fields)
+    else:
+        options = (layer.stride, layer.padding, layer.dilation, layer.groups)
+        sizes = [
+            n + 2 * p - d * (k - 1)
+            for n, p, d, k in zip(layer.size, layer.padding, layer.dilation, layer.kernel, strict=True)
+        ]
+        assume(min(sizes) >= 1)
+        y = torch.nn.functional.conv3d(first, taps_first.permute(4, 3, 0, 1, 2), shift, *options)
+    return from_torch(y)
+
+
+@every_machine
+@SETTINGS
+@given(layers())
+@example(linear(700, 333))
+@example(stem(0))
+@example(stem(1))
+def test_convolution(machine: Machine, layer: Layer) -> None:
+    assert_computes(layer, machine, transpose=False)
+
+
+@every_machine
+@SETTINGS
+@given(layers())
+def test_transposed_convolution(machine: Machine, layer: Layer) -> None:
+    assert_computes(layer, machine, transpose=True)
+
+
+@pytest.mark.parametrize("cout", [1, 4, 12, 29, 48])
+def test_weights_are_packed_as_products_want_them(cout: int) -> None:
+    rows = np.random.default_rng(cout).standard_normal((19, cout)).astype(np.float32)
+    packed = taps.panels(rows, NEON)
+    expected = np.zeros_like(packed)
+    shape, options = (1, *rows.shape), {"transposed": False, "workers": 1}
+    layout.pack(rows.ctypes.data, expected.ctypes.data, shape, NEON, "float32", **options)
+    np.testing.assert_array_equal(packed, expected)
+
+
+def test_numbers_beside_the_channels_do_not_matter_nor_does_what_padding_meets() -> None:
+    """0 * NaN is NaN: what is padded must be zeros, not whatever lies there."""
+    x, weight = np.ones((1, 3, 3, 3, 5), np.float32), np.ones((3, 3, 3, 5, 2), np.float32)
+    source, target = Buffer(x.shape, 2, 4, x), Buffer((1, 3, 3, 3, 2), 1, 3)
+    run(direct(source.view, target.view, weight, NEON, padding=(1, 1, 1)))
+    inside = np.array([2, 3, 2])
+    expected = 5.0 * inside[:, None, None] * inside[:, None] * inside
+    np.testing.assert_array_equal(target.check(), np.stack([expected] * 2, -1)[None])
+
+
+def test_a_linear_layer_shares_out_its_weights() -> None:
+    (step,) = linear_steps(256, 1200).steps
+    assert step.items > 8
+
+
+def linear_steps(cin: int, cout: int) -> Steps:
+    source, target = Buffer((1, 1, 1, 1, cin), 0, 0), Buffer((1, 1, 1, 1, cout), 0, 0)
+    return direct(source.view, target.view, np.zeros((1, 1, 1, cin, cout), np.float32), NEON)
+
+
+def test_how_items_are_shared_out_does_not_matter() -> None:
+    layer = stem(1)
+    x = layer.numbers(1, layer.batch, *layer.size, 3)
+    results = []
+    for split in ((1, 1), (1000, 1), (3, 2)):
+        source, target = Buffer(x.shape, 0, 1, x), Buffer((2, 13, 13, 7, 20), 0, 0)
+        made = direct(source.view, target.view, layer.weight, NEON, **layer.options)
+        assert made.steps[0].items > 16
+        run(made, *split)
+        results.append(target.check())
+    np.testing.assert_array_equal(results[1], results[0])
+    np.testing.assert_array_equal(results[2], results[0])
+
+
+def test_kernels_lower_to_another_machine() -> None:
+    source, target = Buffer((1, 2, 2, 2, 6), 0, 0), Buffer((1, 2, 2, 2, 6), 0, 0)
+    made = [
+        linear_steps(3, 5),
+        direct(source.view, target.view, np.zeros((1, 1, 1, 6, 6), np.float32), NEON),
+        direct(source.view, target.view, np.zeros((1, 1, 1, 1, 6), np.float32), NEON, groups=6),
+    ]
+    assert_lowers(made)

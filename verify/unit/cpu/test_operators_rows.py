@@ -1,0 +1,141 @@
+"""Operators that treat all pixels alike, normalisation, channels first; channels of wider buffers."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lrw_kernels.codegen.machine import NEON, Machine
+from lrw_kernels.cpu.operators.norm import normalise
+from lrw_kernels.cpu.operators.order import channels_first
+from lrw_kernels.cpu.operators.rows import add, affine, copy, pointwise, softmax
+from lrw_kernels.cpu.step import View
+from verify.tolerances import assert_close
+from verify.unit.cpu.operators import EPS, Buffer, Input, assert_lowers, every_machine, inputs, run, to_torch
+
+SETTINGS = settings(max_examples=30)
+
+
+def buffers(case: Input) -> tuple[Buffer, Buffer]:
+    return Buffer(case.size, *case.wider, case.x), Buffer(case.size, *case.wider)
+
+
+@every_machine
+@SETTINGS
+@given(inputs)
+def test_copy_into_channels_of_wider_activations(machine: Machine, case: Input) -> None:
+    source, target = buffers(case)
+    run(copy(source.view, target.view, machine), *case.split)
+    np.testing.assert_array_equal(target.check(), case.x)
+
+
+@every_machine
+@SETTINGS
+@given(inputs, st.booleans())
+def test_add(machine: Machine, case: Input, relu: bool) -> None:
+    source, target = buffers(case)
+    other = Buffer(case.size, 0, 1, case.x[::-1, ::-1])
+    run(add(source.view, other.view, target.view, machine, relu=relu), *case.split)
+    expected = case.x + case.x[::-1, ::-1]
+    np.testing.assert_array_equal(target.check(), np.maximum(expected, 0) if relu else expected)
+
+
+@every_machine
+@SETTINGS
+@given(inputs, st.booleans())
+def test_affine(machine: Machine, case: Input, relu: bool) -> None:
+    source, target = buffers(case)
+    scale, shift = np.random.default_rng(1).standard_normal((2, case.size[4])).astype(np.float32)
+    run(affine(source.view, target.view, scale, shift, machine, relu=relu), *case.split)
+    expected = case.x.astype(np.float64) * scale + shift
+    expected = np.maximum(expected, 0) if relu else expected
+    assert_close(target.check(), expected, EPS * (np.abs(expected) + np.finfo(np.float32).tiny), str(case))
+
+
+@every_machine
+@SETTINGS
+@given(inputs)
+def test_functions_of_channels_of_wider_activations(machine: Machine, case: Input) -> None:
+    source, target = buffers(case)
+    run(pointwise(source.view, target.view, machine, "tanh"), *case.split)
+    assert_close(target.check(), np.tanh(case.x.astype(np.float64)), 2 * EPS, str(case))
+
+
+@every_machine
+@SETTINGS
+@given(inputs, st.sampled_from([1.0, 30.0]), st.sampled_from([0.0, 1e4, -1e4]))
+def test_softmax(machine: Machine, case: Input, scale: float, shift: float) -> None:
+    source, target = buffers(case)
+    source.numbers[...] = (case.x * scale + shift).astype(np.float32)
+    expected = torch.softmax(torch.from_numpy(source.numbers.astype(np.float64)), -1).numpy()
+    run(softmax(source.view, target.view, machine), *case.split)
+    # exp errs by its argument's rounding, at most half a unit of 110, where exp is not 0; sums by their length.
+    tolerance = EPS * (110 + case.size[4]) * expected + 2.0**-149
+    assert_close(target.check(), expected, tolerance, str(case))
+
+
+def test_softmax_of_what_is_not_finite() -> None:
+    inf, nan = np.inf, np.nan
+    rows = [[0, -inf, 0], [-inf, -inf, -inf], [nan, 0, 0], [inf, 0, 0], [3e38, -3e38, 3e38]]
+    x = np.array(rows, np.float32).reshape(1, 1, 1, 5, 3)
+    source, target = Buffer(x.shape, 0, 0, x), Buffer(x.shape, 0, 0)
+    run(softmax(source.view, target.view, NEON))
+    np.testing.assert_array_equal(target.numbers, torch.softmax(torch.from_numpy(x), -1).numpy())
+
+
+@every_machine
+@SETTINGS
+@given(inputs, st.data(), st.sampled_from([0.0, 1.0, 1e4]), st.booleans())
+def test_normalise(machine: Machine, case: Input, data: st.DataObject, mean: float, in_place: bool) -> None:
+    channels = case.size[4]
+    groups = data.draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0]))
+    gain, offset = np.random.default_rng(1).standard_normal((2, channels)).astype(np.float32)
+    source, target = buffers(case)
+    source.numbers[...] = source.numbers + mean
+    wide = [torch.from_numpy(vector).double() for vector in (gain, offset)]
+    expected = torch.group_norm(to_torch(source.numbers), groups, *wide, 1e-3)
+    to = source if in_place else target
+    after = ("leaky_relu", 0.25) if case.seed % 2 else ()
+    run(normalise(source.view, to.view, groups, 1e-3, gain, offset, machine, *after), *case.split)
+    expected = torch.nn.functional.leaky_relu(expected, 0.25) if after else expected
+    y = expected.permute(0, 2, 3, 4, 1).numpy()
+    # Numbers, their mean and 1 / deviation are each rounded a few times, not: multiplied by mean / deviation.
+    assert_close(to.check(), y, 16 * EPS * (1 + np.abs(y) + np.abs(offset)), f"{case} {groups}")
+
+
+@every_machine
+@SETTINGS
+@given(inputs, st.booleans())
+def test_channels_first(machine: Machine, case: Input, cut: bool) -> None:
+    source = Buffer(case.size, *case.wider, case.x)
+    n, d, h, w, c = case.size
+    x, of = source.view, case.x
+    if cut and h > 1:  # rows that are not all equally far apart
+        x, of, h = View(x.address, x.strides, (n, d, h - 1, w, c)), of[:, :, : h - 1], h - 1
+    target = Buffer((n, 1, 1, 1, c * d * h * w), 0, 0)
+    run(channels_first(x, target.view, machine), *case.split)
+    np.testing.assert_array_equal(target.check().reshape(n, c, d, h, w), of.transpose(0, 4, 1, 2, 3))
+
+
+@pytest.mark.parametrize("wider", [0, 3])
+def test_large_activations_in_pieces(wider: int) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 9, 10, 11, 33)).astype(np.float32)
+    source, target = Buffer(x.shape, 0, wider, x), Buffer(x.shape, 0, wider)
+    made = copy(source.view, target.view, NEON)
+    assert [step.items for step in made.steps] == [90 if wider else 4]
+    run(made, 1, 2)
+    np.testing.assert_array_equal(target.check(), x)
+
+
+def test_kernels_lower_to_another_machine() -> None:
+    x, vector = Buffer((1, 2, 2, 2, 3), 0, 0).view, np.ones(3, np.float32)
+    made = [
+        copy(x, x, NEON),
+        add(x, x, x, NEON, relu=True),
+        affine(x, x, vector, vector, NEON, relu=True),
+        softmax(x, x, NEON),
+        normalise(x, x, 1, 1e-5, vector, vector, NEON),
+        channels_first(x, x, NEON),
+    ]
+    assert_lowers(made)

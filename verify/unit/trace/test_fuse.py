@@ -1,0 +1,189 @@
+"""Each pass on a few nodes: what it merges, what it must leave alone, and that the function stays."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from lrw.trace import fuse
+from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.operators import (
+    Add,
+    Affine,
+    Array,
+    ChannelsFirst,
+    Direct,
+    Normalise,
+    Operator,
+    Pointwise,
+    Pool,
+    Transposed,
+    Winograd,
+)
+from lrw_kernels.winograd import Tile
+from lrw_kernels.winograd.tile import Triple
+from verify.programs.interpreter import computed, rounding
+from verify.tolerances import assert_close
+
+SIZE = (1, 3, 4, 5, 4)
+RELU = Pointwise("relu")
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> Array:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def winograd(relu: bool = False) -> Winograd:
+    blocks = ((1, (0, 5, 7)), (2, ()), (1, (1, 63)))
+    weights = tuple(normal(len(kept), 4, channels) for channels, kept in blocks)
+    return Winograd(Tile.of(2), (1, 1, 1), blocks, weights, relu=relu)
+
+
+def direct(relu: bool = False) -> Direct:
+    return Direct(normal(3, 1, 1, 4, 4), normal(4), padding=(1, 0, 0), relu=relu)
+
+
+def transposed() -> Transposed:
+    return Transposed(normal(1, 3, 1, 2, 4), padding=(0, 1, 0), groups=2)
+
+
+def affine() -> Affine:
+    return Affine(normal(4), normal(4))
+
+
+def chain(*steps: tuple[str, Operator, tuple[str, ...]]) -> tuple[Node, ...]:
+    return tuple(Node(name, operator, inputs, SIZE) for name, operator, inputs in steps)
+
+
+def assert_fused(step: Callable[[fuse.Nodes], fuse.Nodes], nodes: fuse.Nodes, names: list[str]) -> fuse.Nodes:
+    """`step` leaves nodes of these names, which compute the same; the nodes it was given stay as they were."""
+    before = [(node.name, node.operator, node.inputs) for node in nodes]
+    after = step(nodes)
+    assert [node.name for node in after] == names
+    assert [(node.name, node.operator, node.inputs) for node in nodes] == before
+    x = torch.randn(1, 4, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    long, short = (Network("net", SIZE, some) for some in (nodes, after))
+    expected = computed(long, x)
+    tolerance = max(rounding(long, x, expected), 64 * 2.0**-52 * float(expected.abs().max()))
+    assert_close(computed(short, x).numpy(), expected.numpy(), tolerance, "fused")
+    return after
+
+
+@pytest.mark.parametrize("make", [winograd, direct, transposed, affine])
+def test_an_affine_map_folds_into_what_it_alone_reads(make: Callable[[], Operator]) -> None:
+    nodes = chain(("a", make(), (INPUT,)), ("b", affine(), ("a",)), ("c", RELU, ("b",)))
+    after = assert_fused(fuse.fold_affine, nodes, ["a", "c"])
+    assert after[1].inputs == ("a",)
+
+
+def test_an_affine_map_stays_where_another_reads_or_something_lies_between() -> None:
+    shared = chain(("a", direct(), (INPUT,)), ("b", affine(), ("a",)), ("c", Add(), ("a", "b")))
+    assert_fused(fuse.fold_affine, shared, ["a", "b", "c"])
+    assert_fused(fuse.fold_affine, chain(("a", direct(relu=True), (INPUT,)), ("b", affine(), ("a",))), ["a", "b"])
+    residual = chain(("a", direct(), (INPUT, INPUT)), ("b", affine(), ("a",)))
+    assert_fused(fuse.fold_affine, residual, ["a", "b"])
+    assert_fused(fuse.fold_affine, chain(("a", RELU, (INPUT,)), ("b", affine(), ("a",))), ["a", "b"])
+    first = ("a", direct(), (INPUT,)), ("b", affine(), ("a",))
+    then_shared = chain(*first, ("c", affine(), ("b",)), ("d", Add(), ("b", "c")))
+    assert_fused(fuse.fold_affine, then_shared, ["a", "c", "d"])
+
+
+def test_an_addition_goes_to_the_convolution_computed_last() -> None:
+    nodes = chain(("a", direct(), (INPUT,)), ("b", winograd(), (INPUT,)), ("c", Add(relu=True), ("b", "a")))
+    after = assert_fused(fuse.fold_addition, nodes, ["a", "b"])
+    assert (after[1].inputs, after[1].operator.relu) == ((INPUT, "a"), True)
+
+
+def test_an_addition_goes_to_the_convolution_there_is() -> None:
+    nodes = chain(("a", winograd(), (INPUT,)), ("b", Pointwise("tanh"), (INPUT,)), ("c", Add(), ("a", "b")))
+    after = assert_fused(fuse.fold_addition, nodes, ["b", "a"])
+    assert after[1].inputs == (INPUT, "b")
+
+
+def test_an_addition_stays_where_no_convolution_can_take_it() -> None:
+    twice = chain(("a", direct(), (INPUT,)), ("b", Add(), ("a", "a")))
+    assert_fused(fuse.fold_addition, twice, ["a", "b"])
+    after_relu = chain(("a", direct(relu=True), (INPUT,)), ("b", transposed(), ("a",)), ("c", Add(), ("a", "b")))
+    assert_fused(fuse.fold_addition, after_relu, ["a", "b", "c"])
+    rectified = chain(("a", direct(relu=True), (INPUT,)), ("b", Add(), ("a", INPUT)))
+    assert_fused(fuse.fold_addition, rectified, ["a", "b"])
+    three = chain(("a", direct(), (INPUT,)), ("b", Add(), ("a", INPUT)), ("c", Add(), ("b", INPUT)))
+    assert_fused(fuse.fold_addition, three, ["a", "c"])
+
+
+@pytest.mark.parametrize("make", [winograd, direct, transposed, affine, Add])
+def test_relu_folds_into_what_it_alone_reads(make: Callable[[], Operator]) -> None:
+    inputs = (INPUT, INPUT) if make is Add else (INPUT,)
+    (node,) = assert_fused(fuse.fold_functions, chain(("a", make(), inputs), ("b", RELU, ("a",))), ["a"])
+    assert node.operator.relu
+
+
+def test_relu_stays_elsewhere() -> None:
+    shared = chain(("a", direct(), (INPUT,)), ("b", RELU, ("a",)), ("c", Add(), ("a", "b")))
+    assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
+    assert_fused(fuse.fold_functions, chain(("a", Pointwise("tanh"), (INPUT,)), ("b", RELU, ("a",))), ["a", "b"])
+    assert_fused(fuse.fold_functions, chain(("a", direct(), (INPUT,)), ("b", Pointwise("silu"), ("a",))), ["a", "b"])
+
+
+def test_a_function_folds_into_the_norm_it_alone_reads_and_only_one_does() -> None:
+    norm, leaky = Normalise(1, 1e-5, normal(4), normal(4)), Pointwise("leaky_relu", 0.1)
+    after = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Pointwise("tanh"), ("b",)))
+    first, last = assert_fused(fuse.fold_functions, after, ["a", "c"])
+    assert first.operator.after == leaky
+    assert last.inputs == ("a",)
+    shared = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Add(), ("a", "b")))
+    assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
+
+
+def linear(inputs: int, outputs: int) -> Direct:
+    return Direct(normal(1, 1, 1, inputs, outputs), normal(outputs))
+
+
+def fold_flatten(nodes: fuse.Nodes) -> fuse.Nodes:
+    return fuse.fold_flatten(nodes, SIZE)
+
+
+def flattened(*readers: Node) -> fuse.Nodes:
+    return (Node("flat", ChannelsFirst(), (INPUT,), (1, 1, 1, 1, 240)), *readers)
+
+
+def test_linear_layers_read_the_volume_itself() -> None:
+    one = Node("a", linear(240, 2), ("flat",), (1, 1, 1, 1, 2))
+    two = Node("b", linear(240, 2), ("flat", "a"), (1, 1, 1, 1, 2))
+    after = assert_fused(fold_flatten, flattened(one, two), ["a", "b"])
+    assert [node.inputs for node in after] == [(INPUT,), (INPUT, "a")]
+    assert after[0].operator.weight.shape == (3, 4, 5, 4, 2)
+
+
+def test_flattening_stays_where_others_need_it() -> None:
+    assert_fused(fold_flatten, flattened(), ["flat"])
+    one = Node("a", linear(240, 240), ("flat",), (1, 1, 1, 1, 240))
+    other = Node("b", Add(), ("flat", "a"), (1, 1, 1, 1, 240))
+    assert_fused(fold_flatten, flattened(one, other), ["flat", "a", "b"])
+    residual = Node("a", linear(240, 240), ("flat", "flat"), (1, 1, 1, 1, 240))
+    assert_fused(fold_flatten, flattened(residual), ["flat", "a"])
+
+
+@pytest.mark.parametrize("how", [{"padding": (1, 1, 1)}, {"stride": (2, 1, 1)}, {"dilation": (1, 1, 2)}])
+def test_a_convolution_of_a_vector_that_is_no_linear_layer_stays(how: dict[str, Triple]) -> None:
+    size = (1, 3, 3, 3, 2) if "padding" in how else (1, 1, 1, 1, 2)
+    one = Node("a", replace(linear(240, 2), **how), ("flat",), size)
+    assert_fused(fold_flatten, flattened(one), ["flat", "a"])
+
+
+def test_nodes_nobody_needs_are_dropped_and_the_output_comes_last() -> None:
+    whole = Pool("max", ((0,),) * 3, ((3,), (4,), (5,)), ((3,), (4,), (5,)))
+    nodes = chain(("a", RELU, (INPUT,)), ("b", RELU, ("a",)), ("c", whole, ("b",)), ("d", Add(), ("a", "c")))
+    assert [node.name for node in fuse.needed(nodes, "b")] == ["a", "b"]
+    assert [node.name for node in fuse.needed(nodes, "d")] == ["a", "b", "c", "d"]
+
+
+def test_all_passes_make_one_node_of_a_residual_branch() -> None:
+    nodes = chain(
+        ("a", winograd(), (INPUT,)), ("norm", affine(), ("a",)), ("sum", Add(), ("norm", INPUT)), ("r", RELU, ("sum",))
+    )  # fmt: skip
+    (node,) = assert_fused(lambda n: fuse.fused(n, SIZE), nodes, ["a"])
+    assert (node.inputs, node.operator.relu, len(node.operator.blocks)) == ((INPUT, INPUT), True, 3)

@@ -1,0 +1,64 @@
+"""What docs/arm.md has in place of operators that are not supported is the same function, and is supported."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lrw.trace import trace
+from verify.programs.interpreter import assert_same
+from verify.tolerances import assert_close
+from verify.unit.trace.nets import volume
+
+Function = Callable[[nn.Module, Tensor], Tensor]
+
+
+class Fn(nn.Module):
+    """A function, with layers and constants at hand."""
+
+    def __init__(self, function: Function) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.linear, self.first = nn.Conv3d(4, 4, 3, padding=1), nn.Linear(4, 3), nn.Linear(4, 24)
+        self.register_buffer("slope", torch.tensor([0.1, 0.2, -0.3, 0.4]).view(1, 4, 1, 1, 1))
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def half(m: nn.Module, x: Tensor) -> Tensor:
+    return F.conv3d(x, m.conv.weight[:2], m.conv.bias[:2], padding=1)
+
+
+REWRITES: dict[str, tuple[Function, Function]] = {
+    "difference": (lambda m, x: x - m.conv(x), lambda m, x: x + -1 * m.conv(x)),
+    "clamp": (lambda m, x: F.relu6(4 * x), lambda m, x: F.relu(4 * x) + -1 * F.relu(4 * x - 6)),
+    "PReLU": (lambda m, x: F.prelu(x, m.slope.flatten()), lambda m, x: F.relu(x) + -m.slope * F.relu(-1 * x)),
+    "slice": (lambda m, x: m.conv(x)[:, :2], half),
+    "to a volume": (
+        lambda m, x: F.linear(x.mean((2, 3, 4)), m.first.weight).unflatten(1, (2, 2, 2, 3)),
+        lambda m, x: F.conv_transpose3d(x.mean((2, 3, 4), keepdim=True), m.first.weight.T.reshape(4, 2, 2, 2, 3)),
+    ),
+    "channels last": (
+        lambda m, x: m.linear(x.movedim(1, -1)).movedim(-1, 1),
+        lambda m, x: F.conv3d(x, m.linear.weight[:, :, None, None, None], m.linear.bias),
+    ),
+    "sum": (lambda m, x: x.sum((2, 3, 4)), lambda m, x: x.mean((2, 3, 4)) * (3 * 4 * 5)),
+    "maximum": (lambda m, x: x.amax((2, 3, 4)), lambda m, x: F.adaptive_max_pool3d(x, 1).flatten(1)),
+}
+
+
+@pytest.mark.parametrize("name", REWRITES)
+def test_a_rewrite_is_the_same_function_and_is_supported(name: str) -> None:
+    function, instead = (Fn(f).eval() for f in REWRITES[name])
+    x = volume(1, 4, 3, 4, 5)
+    with pytest.raises(ValueError, match="cannot be exported"):
+        trace(function, x)
+    with torch.no_grad():
+        y = function.double()(x.double())
+        assert_close(instead.double()(x.double()).numpy(), y.numpy(), 1e-12 * float(y.abs().max()), name)
+    instead.float()
+    assert_same(trace(instead, x), instead, x)
