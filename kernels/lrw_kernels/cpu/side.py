@@ -40,7 +40,7 @@ class Side:
         self.recipe = Recipe(way, table, p.tile, p.element, lanes, p.kind, kept, **options)
         self._place(p, tile)
         constants = np.array([float(c) for c in self.recipe.constants], p.element)
-        constants.resize(-(-constants.size // lanes) * lanes or lanes)
+        constants = np.pad(constants, (0, max(-constants.size % lanes, lanes - constants.size)))  # one vector at least
         # A row of zeros for rows outside, and one of scratch for what falls there: pixels lie apart as in others.
         row = max(LINE, self.recipe.patch[2] * (max(pixel, channels * BYTES[p.kind]) + self.recipe.kind_bytes))
         self.scratch = self.recipe.scratch_bytes(split) + row
