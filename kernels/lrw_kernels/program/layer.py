@@ -16,6 +16,7 @@ from lrw_kernels.cpu.step import Size, Steps, Strides, View
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.collect import Collector
 
+MOST_FORMS = 64  # of a problem's calls: strides may come in any number
 _FIRST, _SECOND, _BIAS, _RESIDUAL, _WEIGHTS = range(5)  # the buffers of the caller, in their order
 
 
@@ -65,9 +66,11 @@ class Layer:
 
 
 def layer(p: Problem, form: Form) -> Layer:
-    """The program of a problem in a form, one object for all calls."""
+    """The program of a problem in a form, one object for all calls while it is kept."""
     found: Layer | None = p.passes.get(form)
     if found is None:
+        if len(p.passes) >= MOST_FORMS:
+            p.passes.pop(next(iter([*p.passes]), None), None)
         found = p.passes.setdefault(form, Layer(steps(p, form), p.threads))
     return found
 

@@ -18,7 +18,7 @@ from lrw.ops import winograd_conv3d
 from lrw.unchanged import Derived
 from lrw_kernels.codegen.machine import AVX512
 from lrw_kernels.cpu import conv, problem
-from lrw_kernels.program.layer import dense
+from lrw_kernels.program.layer import MOST_FORMS, dense
 from lrw_kernels.program.layer import layer as program_of
 from lrw_kernels.winograd import Tile
 
@@ -263,3 +263,15 @@ def test_a_new_form_is_built_under_a_profiler() -> None:
         sys.setprofile(None)
     assert seen
     torch.testing.assert_close(y, F.conv3d(x, w, padding=1), rtol=1e-4, atol=1e-4)
+
+
+def test_forms_of_calls_do_not_add_up_without_end() -> None:
+    p = problem.of("F(2x2x2,3x3x3)", (1, 1, 1), None, False, 1, (4, 4, 4), (3, 5), "float32", AVX512, 1)
+    form = dense(p, conv.FORWARD)
+    first = program_of(p, form)
+    assert program_of(p, form) is first
+    for i in range(1, 70):
+        n, d, h, w = form.first
+        program_of(p, form._replace(first=(n + 64 * i, d, h, w)))
+    assert len(p.passes) == MOST_FORMS
+    assert program_of(p, form) is not first
