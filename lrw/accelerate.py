@@ -19,6 +19,7 @@ from lrw import checks
 from lrw.layers import copied, evaluating
 from lrw.snapshot import Snapshot
 from lrw.timing import interleaved
+from lrw.trace import captured
 from lrw.unchanged import is_plain
 from lrw_kernels.network.described import described
 
@@ -93,23 +94,21 @@ def accelerate(
     ValueError, with nothing changed, for arguments that are not accepted and for operators there is no kernel for, each
     with its place in the network.
     """
+    checks.check_network(net)
     net = revert(net)
     count = torch.get_num_threads() if threads is None else threads
     checks.check_count(count, "threads")
     how = _How(count, checks.check_rtol(rtol), measure)
-    if isinstance(net, nn.Module) and (hasattr(type(net), "report") or _holds(net, "report")):
+    if hasattr(type(net), "report") or _holds(net, "report"):
         raise ValueError("net: has a part called 'report'; accepted are networks where that name is free")
     with torch.inference_mode(False):
-        fast = copied(net) if isinstance(net, nn.Module) else net
-        if isinstance(fast, nn.Module):
-            fast.__dict__["_lrw"] = _Engine(example_input, how)
-            for name in _MOVED:
-                fast.__dict__[f"_lrw_{name}"] = fast.__dict__.pop(name, None)
-            fast.__class__ = _subclass(type(net))
-        program = _built(fast, example_input, how)
-    engine: _Engine = fast.__dict__["_lrw"]
-    engine.built = Snapshot(fast, _PRIVATE), program, None
-    fast.__dict__["report"] = _reported(_hookless(fast), program, example_input, count)
+        fast = copied(net)
+        engine = fast.__dict__["_lrw"] = _Engine(example_input, how)
+        for name in _MOVED:
+            fast.__dict__[f"_lrw_{name}"] = fast.__dict__.pop(name, None)
+        fast.__class__ = _subclass(type(net))
+        snapshot, program = engine.build(fast)
+    fast.__dict__["report"] = _reported(fast, snapshot, program, example_input)
     return fast
 
 
@@ -153,19 +152,26 @@ class _Engine:
         """The program of `net` as it is now, built if need be; or why there is none."""
         built = self.built
         if built is None or not built[0].fits(net):
-            from lrw.programs import BUILDING
-
-            with BUILDING:
+            with captured.FOLLOWING:
                 built = self.built  # by another thread meanwhile
                 if built is None or not built[0].fits(net):
-                    before = Snapshot(net, _PRIVATE)
                     try:
-                        built = before, _built(net, self.example_input, self.how), None
+                        built = *self.build(net), None
                     except ValueError as error:
-                        built = before, None, str(error)
-                    self.built = built
+                        built = self.built = Snapshot(net, _PRIVATE), None, str(error)
         _, program, reason = built
         return program if program is not None else str(reason)
+
+    def build(self, net: nn.Module) -> "tuple[Snapshot, NetworkProgram]":
+        """A program of `net` as it is. Raises ValueError as `accelerate` does, and for a network that sets other values
+        on its modules with every call; the first one may."""
+        for _ in range(2):
+            before, program = Snapshot(net, _PRIVATE), _built(net, self.example_input, self.how)
+            changed = before.changed(net)
+            if changed is None:
+                self.built = before, program, None
+                return before, program
+        raise ValueError(f"net: sets {changed} with every call; accepted is a function of its input")
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a copy or pickle, without the program: it builds its own when it is first asked."""
@@ -257,16 +263,24 @@ def _form(x: Tensor) -> str:
     return f"{str(x.dtype).removeprefix('torch.')} {list(x.shape)} on {x.device.type}"
 
 
-def _reported(net: nn.Module, program: "NetworkProgram", x: Tensor, threads: int) -> AccelerationReport:
+def _reported(fast: nn.Module, snapshot: Snapshot, program: "NetworkProgram", x: Tensor) -> AccelerationReport:
+    net, engine = _hookless(fast), fast.__dict__["_lrw"]
+
+    def after() -> Tensor:
+        snapshot.fits(fast)  # looks at the weights, as every pass does
+        return program.run(x)
+
     with torch.inference_mode(), evaluating(net):
         expected, found = net(x.clone()), program.run(x)
         error = float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
-        times = interleaved({"before": lambda: net(x), "after": lambda: program.run(x)}, rounds=(_ROUNDS, 20))
+        times = interleaved({"before": lambda: net(x), "after": after}, rounds=(_ROUNDS, 20))
         of_parts = program.seconds(x, _ROUNDS)
+        refused = engine.refusal(net, (x,), {})
     names = [described(layer.node) for layer in program.program.layers]
     parts = [Part(d["name"], _operator(d), 1e3 * s) for d, s in zip(names, of_parts, strict=True)]
-    sizes = len(program.program.weights), program.program.workspace_bytes
-    return AccelerationReport(1e3 * times["before"], 1e3 * times["after"], error, threads, *sizes, tuple(parts))
+    sizes = program.weights_bytes, program.program.workspace_bytes
+    took = 1e3 * times["before"], 1e3 * times["after"]
+    return AccelerationReport(*took, error, engine.how.threads, *sizes, tuple(parts), refused or PROGRAM)
 
 
 def _operator(entry: dict[str, Any]) -> str:

@@ -120,6 +120,12 @@ def check_share(value: float, name: str) -> None:
         raise ValueError(f"{name}: {value!r}; accepted is a share from 0 up to, not including, 1")
 
 
+def check_network(net: object) -> None:
+    """Raises ValueError for anything but a torch network."""
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"net: a {type(net).__name__}; accepted is a torch network (nn.Module)")
+
+
 def check_rtol(rtol: object) -> float:
     """`rtol` as a float. Raises ValueError for anything but a positive number."""
     if isinstance(rtol, bool) or not isinstance(rtol, int | float) or not rtol > 0:

@@ -1,8 +1,7 @@
 """A network's program in torch's terms: built from the network, run on its inputs."""
 
-import os
-import threading
 from collections import deque
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,17 +16,6 @@ from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.program import Program
 
-BUILDING = threading.RLock()  # torch.export follows one network at a time
-
-
-def _renew_lock() -> None:
-    global BUILDING
-    BUILDING = threading.RLock()  # in a forked child: another thread may have held the parent's
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
 
 class NetworkProgram:
     """`net` in eval mode, for inputs of `example_input`'s shape, as a program for this machine, with the tiles `choose`
@@ -39,7 +27,7 @@ class NetworkProgram:
 
     def __init__(self, net: nn.Module, example_input: Tensor, threads: int, choose: Choose) -> None:
         self._machine = host()
-        with BUILDING, torch.inference_mode(False):
+        with torch.inference_mode(False):
             network = trace(net, example_input.clone(), choose=choose)
         with torch.inference_mode(False), torch.no_grad(), evaluating(net):
             given = example_input.clone()
@@ -47,8 +35,9 @@ class NetworkProgram:
             self._shape = net(given).shape
         if given._version != count:
             raise ValueError("net: writes to its input; accepted is a network that leaves it as it was")
-        self.program: Program = assemble(network, self._machine, threads)
-        self._weights = placed(self.program)
+        made = assemble(network, self._machine, threads)
+        self._weights, self.weights_bytes = placed(made), len(made.weights)
+        self.program: Program = replace(made, weights=b"")  # they are there once
         self._idle = deque([self._ready()])
 
     def run(self, x: Tensor, times: list[float] | None = None) -> Tensor:
@@ -64,7 +53,7 @@ class NetworkProgram:
             bound, buffers = ready = self._ready()
         bound.run(buffers.address, (source.data_ptr(), y.data_ptr()), threads, times)
         self._idle.append(ready)
-        if len(self._shape) == 2:
+        if len(self._shape) != 5:  # [N, C], with or without ones behind
             return y.view(self._shape)
         return channels_first(y, self._machine, threads) if x.is_contiguous() else y.permute(0, 4, 1, 2, 3)
 

@@ -26,20 +26,31 @@ class Snapshot:
     """
 
     def __init__(self, net: nn.Module, private: tuple[str, ...]) -> None:
-        self._net, self._private, self.modules = ref(net), private, tuple(net.modules())
+        self._net, self._private = ref(net), private  # not held: it may hold this
         tensors: list[Tensor] = []
-        self._values = [(m, type(m), _values(m, private, tensors.append)) for m in self.modules]
+        self._values = [
+            (None if m is net else m, type(m), _values(m, private if m is net else (), tensors.append))
+            for m in net.modules()
+        ]
         self.tensors = tuple(tensors)
         self._marks = [(t, Mark(t), held_by(t)) for t in tensors]
 
     def fits(self, net: nn.Module) -> bool:
         """Whether `net` is the network of this snapshot, with the same modules, attributes and numbers in tensors."""
-        if self._net() is not net:
+        if self._net() is not net or self.changed(net) is not None:
             return False
-        for module, kind, values in self._values:
-            if type(module) is not kind or _values(module, self._private, _ignored) != values:
-                return False
         return all(mark.fits(t) and mark.still_holds(t, held) for t, mark, held in self._marks)
+
+    def changed(self, net: nn.Module) -> str | None:
+        """What is set differently on a module of `net` now, which this was made of, by the names of class and
+        attribute; None where nothing is, but for what tensors hold."""
+        for held, kind, values in self._values:
+            module = net if held is None else held
+            now = _values(module, self._private if held is None else (), _ignored)
+            if type(module) is not kind or now != values:
+                names = [name for name, value in now if (name, value) not in values]
+                return f"{kind.__name__}.{names[0] if names else '__class__'}"
+        return None
 
 
 class _Same:

@@ -1,6 +1,8 @@
 """What is walked: a graph of torch's operators with its constants, and the one that torch.export makes of a network."""
 
 import logging
+import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -11,6 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
+
+FOLLOWING = threading.RLock()  # torch.export follows one network at a time, and what it prints is kept back meanwhile
+
+
+def _renew_lock() -> None:
+    global FOLLOWING
+    FOLLOWING = threading.RLock()  # in a forked child: another thread may have held the parent's
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +51,7 @@ def exported(net: nn.Module, x: Tensor) -> Captured:
 
     Raises ValueError for what torch.export refuses, and for a network that changes its buffers.
     """
-    with _silence():
+    with FOLLOWING, _silence():
         try:
             program = torch.export.export(net, (x.detach().clone(),), strict=False).run_decompositions({})
         except Exception as error:  # of many classes, some private, or whatever the network raises

@@ -14,10 +14,9 @@ from lrw.trace.captured import Captured, exported
 from lrw.trace.fuse import fused, needed
 from lrw.trace.site import Activation
 from lrw.trace.walk import Walk, leaves
-from lrw_kernels.choice.convolution import Choose, prior
+from lrw_kernels.choice.convolution import Choose, always, prior
 from lrw_kernels.network.graph import INPUT, Network, Node
 from lrw_kernels.network.operators import Copy
-from lrw_kernels.winograd import Tile
 
 FORMULAS = prior()
 
@@ -43,12 +42,7 @@ def trace(
     if isinstance(tile, str) and tile != "auto":
         raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
     with torch.no_grad(), evaluating(net):
-        return network(exported(net, example_input), name, choose if isinstance(tile, str) else _always(tile))
-
-
-def _always(tile: TileLike) -> Choose:
-    """The same number of outputs per axis for all that have more than one tap, as far as there are taps on it."""
-    return lambda of: Tile.of(tile, of.taps) if of.winograd else None
+        return network(exported(net, example_input), name, choose if isinstance(tile, str) else always(tile))
 
 
 def network(captured: Captured, name: str = "net", choose: Choose = FORMULAS) -> Network:
@@ -77,8 +71,7 @@ def _check_single(tensors: tuple[object, ...], what: str) -> None:
 
 
 def _check(net: nn.Module, x: Tensor) -> None:
-    if not isinstance(net, nn.Module):
-        raise ValueError(f"net: a {type(net).__name__}; accepted is a torch network (nn.Module)")
+    checks.check_network(net)
     checks.check_unwrapped(net)
     if not isinstance(x, Tensor):
         raise ValueError(f"example_input: a {type(x).__name__}; accepted is one tensor [N, C, D, H, W]")

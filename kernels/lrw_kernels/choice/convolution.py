@@ -1,6 +1,6 @@
 """A convolution as something to be chosen for, and what formulas choose."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -58,6 +58,11 @@ def prior(rtol: float = 1e-4, most_outputs: int = AUTO_OUTPUTS[-1]) -> Choose:
         return tile if winograd_cost(tile, *shape).flops < direct_cost(of.taps, *shape).flops else None
 
     return choose
+
+
+def always(tile: int | Sequence[int] | Tile) -> Choose:
+    """The choice of `tile`, or of so many outputs per axis, for all convolutions of more than one tap."""
+    return lambda of: Tile.of(tile, of.taps) if of.winograd else None
 
 
 def likely(of: Convolution, rtol: float, count: int) -> list[Tile]:

@@ -31,6 +31,7 @@ TILES = 3  # that are tried
 ROUNDS = 7
 SLOW = 1.3  # times the fastest: a way that takes so long at first is not tried again
 TIE = 1.04  # times the fastest: of ways that take no longer than that, which may be noise, the most exact is taken
+MOST_COPIES = 32  # of weights: more would all be small ones, which caches keep
 DIRECT = "direct"
 
 
@@ -50,7 +51,7 @@ class Measured:
         key, rows = f"{of.text} rtol {self._rtol:g} threads {self._threads}", _rows()
         if key not in rows:
             rows[key] = self._timed(of)
-            store.write(_file(), json.dumps(rows).encode())
+            _keep(rows)
         return _taken(rows[key], of)
 
     def _timed(self, of: Convolution) -> dict[str, float]:
@@ -108,7 +109,7 @@ def _run(
         sized=True,
     )  # fmt: skip
     layer = Layer(steps(p, dense(p, conv.FORWARD, bias=True)), threads)
-    copies = [_filled(p.weight_bytes) for _ in range(1 + machine.l3 // p.weight_bytes)]
+    copies = [_filled(p.weight_bytes) for _ in range(min(MOST_COPIES, 1 + machine.l3 // p.weight_bytes))]
 
     def run() -> None:
         copies.append(copies.pop(0))
@@ -124,14 +125,28 @@ def _filled(size: int) -> Memory:
     return memory
 
 
-@lru_cache(maxsize=1)
-def _file() -> str:
-    """Where timings are kept: by the kernels' sources, the compilers and this machine."""
-    return compiled.known_here("choices") + ".json"
+def _file() -> str | None:
+    """Where timings are kept, by the kernels' sources, the compilers and this machine; None where these are not
+    known."""
+    name = compiled.known_here("choices")
+    return name and f"{name}.json"
 
 
 @lru_cache(maxsize=1)
 def _rows() -> dict[str, Any]:
     """All that was timed on this machine, by problem."""
-    found = store.read(_file())
-    return dict(json.loads(found or b"{}"))
+    return _kept()
+
+
+def _kept() -> dict[str, Any]:
+    """The same on disk; nothing where it cannot be told what machine and kernels timings are of."""
+    name = _file()
+    return dict(json.loads((store.read(name) if name else None) or b"{}"))
+
+
+def _keep(rows: dict[str, Any]) -> None:
+    """Write `rows` to disk, beside those that other processes wrote meanwhile."""
+    name = _file()
+    if name:
+        rows |= {**_kept(), **rows}
+        store.write(name, json.dumps(rows).encode())

@@ -81,15 +81,17 @@ def _tell(seconds: float, folder: Path | None) -> None:
 def _file(name: str) -> str | None:
     """The name of the kernel's file; None, which is said, where it cannot be told because sources are missing (a frozen
     application)."""
-    if _environment() is None:
+    known = known_here(name)
+    if known is None:
         store.say_once("their sources, by which later runs would know them, are not here")
         return None
-    return known_here(name) + ".o"
+    return known + ".o"
 
 
-def known_here(name: str) -> str:
-    """A name for what holds for these sources, compilers and this machine alone."""
-    return hashlib.sha256(f"{_environment()}\n{name}".encode()).hexdigest()[:40]
+def known_here(name: str) -> str | None:
+    """A name for what holds for these sources, compilers and this machine alone; None where sources are missing."""
+    environment = _environment()
+    return None if environment is None else hashlib.sha256(f"{environment}\n{name}".encode()).hexdigest()[:40]
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ from lrw_kernels.program.collect import Collector
 
 MOST_FORMS = 64  # of a problem's calls: strides may come in any number
 _FIRST, _SECOND, _BIAS, _RESIDUAL, _WEIGHTS = range(5)  # the buffers of the caller, in their order
+MOST_BLOCKS = Section.BUFFER - Section.OUTSIDE - _WEIGHTS
 
 
 class Form(NamedTuple):
@@ -76,13 +77,18 @@ def layer(p: Problem, form: Form) -> Layer:
 
 
 def steps(p: Problem, form: Form) -> Steps:
-    """The steps of a call of problem `p` in `form`; its buffers are those of the caller, at symbolic addresses."""
+    """The steps of a call of problem `p` in `form`; its buffers are those of the caller, at symbolic addresses.
+
+    Raises ValueError for more blocks of output channels than there are sections for.
+    """
     sizes = _sizes(p, form.way)
     first, second = View(_outside(_FIRST), form.first, sizes[0]), View(_outside(_SECOND), form.second, sizes[1])
     if form.way == conv.INPUT_GRAD:
         return conv.input_grad(p, first, second, _outside(_WEIGHTS))
     if form.way == conv.WEIGHT_GRAD:
         return conv.weight_grad(p, first, second, _outside(_WEIGHTS))
+    if len(p.parts) > MOST_BLOCKS:
+        raise ValueError(f"blocks: {len(p.parts)}; accepted are up to {MOST_BLOCKS}")
     bias, residual = _outside(_BIAS) if form.bias else None, _outside(_RESIDUAL) if form.residual else 0
     weights: Sequence[int] = [_outside(_WEIGHTS + i) for i in range(len(p.parts))]
     return conv.forward(p, first, second, weights, conv.Epilogue(bias, residual, form.relu))

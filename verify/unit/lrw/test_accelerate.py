@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -475,3 +476,58 @@ def test_blocks_of_output_channels_are_one_part_and_followed() -> None:
 def test_what_cannot_be_accelerated_is_named(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_vectors_with_ones_behind_keep_their_shape() -> None:
+    net = nn.Sequential(nn.Conv3d(2, 4, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten(2)).eval()
+    with torch.no_grad():
+        fast = lrw.accelerate(net, X)
+        assert fast(X).shape == net(X).shape == (1, 4, 1)
+        torch.testing.assert_close(fast(X), net(X), rtol=1e-4, atol=1e-5)
+
+
+class Counts(nn.Module):
+    """Sets something on itself in the first passes, or in all."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__()
+        self.inner, self.calls, self.last = nn.Conv3d(2, 3, 3), 0, last
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls = min(self.calls + 1, self.last)
+        return self.inner(x)
+
+
+def test_what_a_first_pass_sets_is_not_a_change_and_what_every_pass_sets_is_refused() -> None:
+    fast = lrw.accelerate(nn.Sequential(Counts(1), nn.ReLU()).eval(), X)
+    built = fast.__dict__["_lrw"].built
+    with torch.no_grad():
+        fast(X)
+    assert fast.report.last == PROGRAM
+    assert fast.__dict__["_lrw"].built is built
+    with pytest.raises(ValueError, match=r"^net: sets Counts\.calls with every call; accepted is a function"):
+        lrw.accelerate(nn.Sequential(Counts(1000)).eval(), X)
+
+
+def test_the_report_says_at_once_that_hooks_inside_keep_the_program_from_running() -> None:
+    net = small()
+    net[0].register_forward_hook(lambda *_: None)
+    assert lrw.accelerate(net, X).report.last == "a module inside has hooks"
+
+
+def test_an_accelerated_network_goes_with_its_last_reference() -> None:
+    fast = lrw.accelerate(small(), X)
+    gone = weakref.ref(fast)
+    del fast
+    assert gone() is None
+
+
+def test_an_attribute_called_report_inside_is_followed() -> None:
+    net = small()
+    net[1].report = 1
+    fast = lrw.accelerate(net, X)
+    built = fast.__dict__["_lrw"].built
+    fast[1].report = 2
+    with torch.no_grad():
+        fast(X)
+    assert fast.__dict__["_lrw"].built is not built

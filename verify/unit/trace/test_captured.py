@@ -14,6 +14,7 @@ from lrw.trace import trace
 from lrw.trace.captured import Captured
 from lrw.trace.network import network
 from lrw.trace.walk import Walk
+from lrw_kernels.choice.convolution import always, prior
 from lrw_kernels.network.graph import INPUT
 from lrw_kernels.network.operators import Add, Concat, Direct, Pool, Winograd
 from lrw_kernels.winograd import Tile
@@ -57,7 +58,7 @@ def functional(module: nn.Module) -> Captured:
 
 def test_a_graph_of_make_fx_is_the_network_of_torch_export() -> None:
     module = net()
-    ours, theirs = network(functional(module), tile=2), trace(module, X, tile=2)
+    ours, theirs = network(functional(module), choose=always(2)), trace(module, X, tile=2)
     assert [type(n.operator) for n in ours.nodes] == [Winograd, Winograd, Pool, Winograd, Direct]
     assert [type(n.operator) for n in ours.nodes] == [type(n.operator) for n in theirs.nodes]
     assert [n.name for n in ours.nodes][:2] == ["conv3d", "winograd_blocks_forward"]
@@ -80,7 +81,7 @@ def test_the_walk_knows_several_inputs_and_outputs_by_name() -> None:
         return x + y, torch.cat([torch.conv3d(y, weight), x], dim=1)
 
     captured = made(several, X, X + 1, torch.randn(2, 3, 1, 1, 1), inputs=2)
-    walk = Walk(captured, "auto", 4)
+    walk = Walk(captured, prior())
     nodes = walk.nodes()
     assert [given.name for given in walk.inputs] == [node.name for node in captured.inputs]
     assert len({given.name for given in walk.inputs}) == 2
