@@ -30,9 +30,14 @@ def install(session: nox.Session, *groups: str, extras: str = "", versions: Sequ
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, the property laws with their fixed profile included."""
+    """Every test, the property laws with their fixed profile included.
+
+    Two processes take file after file; threads that wait must not spin, since each process has as many as there are
+    cores.
+    """
     install(session, "test", extras="data,plot")
-    session.run("pytest", *(session.posargs or ["verify"]))
+    everything = ["verify", "-n", "2", "--dist", "loadfile"]
+    session.run("pytest", *(session.posargs or everything), env={"OMP_WAIT_POLICY": "passive"})
     if not session.posargs:
         interpreted(session)
 
