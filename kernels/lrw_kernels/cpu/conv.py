@@ -142,8 +142,8 @@ class _Pass:
         at = part.first * BYTES[self.problem.kind]
         added = np.dtype(side.recipe.result).itemsize
         bias, residual, relu = epilogue
-        lanes = self.problem.machine.lanes(self.problem.element)
-        count = ceil(part.problem.cout / lanes) * lanes
+        record: Any = side.job.record
+        count = record.vectors * self.problem.machine.lanes(self.problem.element)
         return {
             **_data(self.second._replace(address=self.second.address + at)),
             "bias": Zeros(count * added) if bias is None else _some(bias, part.first, count, added),

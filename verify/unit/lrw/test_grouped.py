@@ -220,3 +220,10 @@ def test_a_geometry_that_is_set_is_that_of_all_blocks() -> None:
     layer.geometry = replace(layer.geometry, rectified=True)
     assert not torch.allclose(layer(x), plain)
     torch.testing.assert_close(layer(x), block_by_block(layer, x))
+
+
+def test_more_blocks_than_a_program_has_sections_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrw_kernels.program.layer.MOST_BLOCKS", 1)
+    layer = layer_of([(16, (0, 5, 9)), (23, (1, 5))], Tile.of(2), 7, 3)
+    with pytest.raises(ValueError, match=r"^blocks: 2; accepted are up to 1$"), torch.no_grad():
+        layer(torch.randn(1, 7, 5, 6, 7))
