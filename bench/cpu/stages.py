@@ -13,12 +13,13 @@ from lrw.geometry import Geometry
 from lrw_kernels.codegen import threads
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import host
-from lrw_kernels.cpu import conv, layout, library
-from lrw_kernels.cpu import problem as problems
+from lrw_kernels.cpu import layout, library
 from lrw_kernels.cpu.digest import digest
 from lrw_kernels.cpu.micro import PEAK_STEPS
-from lrw_kernels.cpu.records import Products
 from lrw_kernels.cpu.step import Job, Steps
+from lrw_kernels.cpu.winograd import conv
+from lrw_kernels.cpu.winograd import problem as problems
+from lrw_kernels.cpu.winograd.records import Products
 from lrw_kernels.program import layer as program
 
 PEAK_ITEMS = 64

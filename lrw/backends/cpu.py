@@ -17,9 +17,10 @@ from lrw.geometry import Geometry
 from lrw.unchanged import Derived
 from lrw_kernels.codegen.arena import ARENA, Memory
 from lrw_kernels.codegen.machine import Machine, host, supported
-from lrw_kernels.cpu import conv, layout, problem
-from lrw_kernels.cpu.problem import Problem
+from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.step import Strides
+from lrw_kernels.cpu.winograd import conv, problem
+from lrw_kernels.cpu.winograd.problem import Problem
 from lrw_kernels.program.layer import Form, dense, layer
 from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple

@@ -6,8 +6,8 @@ from lrw_kernels.aot import abi
 from lrw_kernels.aot.abi import MEANINGS, Status
 from lrw_kernels.aot.targets import Target
 from lrw_kernels.aot.weights import HEADER_BYTES
+from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.program.program import Program
-from lrw_kernels.program.storage import FLOAT_BYTES
 
 
 def header_text(program: Program, target: Target) -> str:
@@ -97,7 +97,7 @@ def _meaning(status: Status) -> str:
 
 def _sizes(program: Program) -> str:
     inputs, outputs = prod(program.input_size), prod(program.output_size)
-    sizes = (inputs, inputs * FLOAT_BYTES, outputs, outputs * FLOAT_BYTES, HEADER_BYTES + len(program.weights))
+    sizes = (inputs, inputs * FLOAT, outputs, outputs * FLOAT, HEADER_BYTES + len(program.weights))
     numbers = (*sizes, program.workspace_bytes, program.threads, program.step_count)
     values = zip(abi.SIZES, numbers, strict=True)
     return "".join(f"#define {abi.macro(program.name, what)} {value}\n" for what, value in values)

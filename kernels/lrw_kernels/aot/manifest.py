@@ -10,11 +10,11 @@ from typing import Any
 
 from lrw_kernels.aot import abi
 from lrw_kernels.aot.targets import Target, find_target
+from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.versions import package_version
 from lrw_kernels.network.described import described
 from lrw_kernels.network.graph import Size
 from lrw_kernels.program.program import Program
-from lrw_kernels.program.storage import FLOAT_BYTES
 from lrw_kernels.untrusted import Entries, read_json, shown
 from lrw_kernels.winograd import Tile, kept_positions
 
@@ -114,7 +114,7 @@ def _check_entries(path: Path, values: Entries) -> None:
     abi.check_name(values.text("name"))
     find_target(values.text("target"))
     for key in ("input_size", "output_size"):
-        if prod(_size(values, key)) > MOST_BYTES // FLOAT_BYTES:
+        if prod(_size(values, key)) > MOST_BYTES // FLOAT:
             raise values.refused(key, f"are activations of up to {MOST_BYTES} bytes")
     values.whole("threads", 1)
     values.whole("workspace_bytes", 1, MOST_BYTES)

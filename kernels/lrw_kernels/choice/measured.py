@@ -18,10 +18,10 @@ from lrw_kernels.codegen import compiled, store
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import LINE, Machine, host
 from lrw_kernels.codegen.references import Section, symbolic
-from lrw_kernels.cpu import conv
-from lrw_kernels.cpu.operators.direct import direct
-from lrw_kernels.cpu.problem import Problem
+from lrw_kernels.cpu.operators.convolution import direct
 from lrw_kernels.cpu.step import view
+from lrw_kernels.cpu.winograd import conv
+from lrw_kernels.cpu.winograd.problem import Problem
 from lrw_kernels.program.layer import Layer, dense, steps
 from lrw_kernels.winograd import Tile, spatial_error
 from lrw_kernels.winograd.cost import estimated_time

@@ -8,6 +8,7 @@ from typing import Any
 KIB, MIB = 1 << 10, 1 << 20
 LINE = 64  # bytes of a cache line
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
+ADDRESS, FLOAT = 8, BYTES["float32"]  # bytes
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,18 @@ class Machine:
     def lanes(self, element: str) -> int:
         """Numbers of a dtype per vector."""
         return self.vector_bytes // BYTES[element]
+
+    def vectors_of(self, channels: int, element: str) -> int:
+        """How many vectors hold so many channels."""
+        return -(-channels // self.lanes(element))
+
+    def panels(self, vectors: int) -> int:
+        """How many panels hold so many vectors of weights: wide ones, then those of a single vector."""
+        return vectors // self.vectors + vectors % self.vectors
+
+    def with_rows(self, rows: int) -> "Machine":
+        """The machine with a micro-kernel of another height."""
+        return self if rows == self.rows else replace(self, rows=rows)
 
 
 AVX512 = Machine("avx512", 64, 14, 2, 1 * MIB, 32 * MIB)

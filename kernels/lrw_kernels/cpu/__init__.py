@@ -1,8 +1,6 @@
-"""Vector kernels for CPUs: Winograd convolution and its gradients in generic LLVM vector code, through Numba.
+"""Vector kernels for CPUs and their builders: `winograd` convolution, and the other `operators` of networks.
 
-From the bottom: `line` (one axis as straight-line arithmetic), `vector` (the algebra in LLVM IR), `recipe` and `patch`
-(a tile's transform), `micro` (products), `intrinsics`, `kernels` and `ranges` (Numba functions), `library` (their
-addresses), `machine` and `plan` (what suits which processor), `arena`, `threads`, `layout`, `conv`
-(a whole layer); `operators` is what networks need besides.
+Both are made of the steps of `step` and the products of `micro`. `intrinsics`, `kernels`, `library` and `records` are
+what serves all: memory cleared, matrices moved (`layout`), memory hashed (`mix`, `digest`).
 Importing this imports nothing; Numba is needed only where a kernel has never been compiled.
 """

@@ -9,38 +9,11 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic
 
-from lrw_kernels.codegen.intrinsics import LONG, call, does, gives, reader
+from lrw_kernels.codegen.intrinsics import LONG, does, gives, reader
 from lrw_kernels.codegen.vector import I64, Vectors
 from lrw_kernels.cpu import records
 from lrw_kernels.cpu.micro import Micro, emit_micro, emit_peak
 from lrw_kernels.cpu.mix import emit_mix, mixed
-from lrw_kernels.cpu.patch import emit_columns, emit_lines, emit_scatter
-from lrw_kernels.cpu.recipe import Recipe
-
-
-def _vectors(builder: Any, p: Recipe) -> Vectors:
-    return Vectors(builder, p.element, p.lanes, spare_adders=p.spare_adders, native_maximum=p.native_maximum)
-
-
-@intrinsic(prefer_literal=True)
-def gather_columns(_, text, rows, step, at, first, last, start, stop, scratch, constants):
-    """See `patch.emit_columns`; `text` is a Recipe's."""
-    p = Recipe.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 9), does(lambda b, arguments: emit_columns(_vectors(b, p), p, arguments[1:]))
-
-
-@intrinsic(prefer_literal=True)
-def gather_lines(_, text, start, domain, table, scratch, constants):
-    """See `patch.emit_lines`; `text` is a Recipe's."""
-    p = Recipe.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 5), does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
-
-
-@intrinsic(prefer_literal=True)
-def scatter_tile(_, text, domain, table, rows, step, at, first, last, bias, residual, relu, scratch, constants):
-    """See `patch.emit_scatter`; `text` is a Recipe's."""
-    p = Recipe.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 12), does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
@@ -53,14 +26,6 @@ def multiply(_, text, a, b, c, left, steps, add, ahead):
         return emit_micro(Vectors(builder, m.element, m.lanes), m, [a, b, c, left, steps, None, None, None, add, ahead])
 
     return LONG(text, *(LONG,) * 7), gives(emit)
-
-
-@intrinsic(prefer_literal=True)
-def accumulate(_, text, a, b, c, left, steps, a_jump, b_jump, c_row, add):
-    """See `micro.emit_micro`; `text` is that of a Micro whose jumps vary."""
-    m = Micro.parse(text.literal_value)
-    emit = gives(lambda builder, arguments: emit_micro(Vectors(builder, m.element, m.lanes), m, [*arguments[1:], None]))
-    return LONG(text, *(LONG,) * 9), emit
 
 
 @intrinsic(prefer_literal=True)
@@ -98,18 +63,4 @@ def mix_word(_, state, word):
     return LONG(LONG, LONG), gives(lambda b, a: mixed(b, *a))
 
 
-@intrinsic
-def call_transform(_, function, side, tile, slot, count, first, last, domain, scratch):
-    """Call a transform kernel by its address."""
-    return types.void(*(LONG,) * 9), does(call)
-
-
-@intrinsic
-def call_products(_, function, products, position, tiles, first, last, v, m):
-    """Call a products kernel by its address."""
-    return types.void(*(LONG,) * 8), does(call)
-
-
-side_at, products_at, blocks_at, clear_at, matrix_at, digest_at = map(
-    reader, (records.Side, records.Products, records.Blocks, records.Clear, records.Matrix, records.Digest)
-)
+clear_at, matrix_at, digest_at = map(reader, (records.Clear, records.Matrix, records.Digest))

@@ -1,28 +1,29 @@
-"""The kernels as Numba functions over addresses: one tile's transform, one position's products.
+"""The kernels that serve others, and what kernels of several families are made of, as Numba functions over addresses.
 
-Each function here makes the Python function of one kernel, from texts and numbers; `library.py` names them. What
-differs between recipes is in the literal text an intrinsic gets, everything about a call is in the records. All in
-int64: a kernel neither allocates nor raises, so that it also lowers to a library without a runtime.
+Range kernels are (job, begin, end, scratch); each function that returns a Function makes the Python function of one
+kernel, from texts and numbers. All in int64: a kernel neither allocates nor raises, so that it also lowers to a library
+without a runtime.
 """
 
 from dataclasses import replace
 from typing import Any
 
-from lrw_kernels.codegen.intrinsics import copy_number, get, put
+from lrw_kernels.codegen.intrinsics import copy_number, get, get_byte, put
 from lrw_kernels.codegen.kernel import Function
-from lrw_kernels.codegen.machine import BYTES, LINE
+from lrw_kernels.codegen.machine import ADDRESS, BYTES, LINE
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.intrinsics import (
-    accumulate,
-    gather_columns,
-    gather_lines,
+    clear_at,
+    digest_at,
+    matrix_at,
+    mix_stripes,
+    mix_word,
+    move_square,
     multiply,
-    products_at,
-    scatter_tile,
-    side_at,
+    spin,
 )
-from lrw_kernels.cpu.micro import CHUNK, Micro
-from lrw_kernels.cpu.recipe import ADDRESS, Recipe
+from lrw_kernels.cpu.micro import Micro
+from lrw_kernels.cpu.mix import STRIPE
 
 
 @helper
@@ -33,197 +34,10 @@ def clear(address, size):
 
 
 @helper
-def corner(s, tile):
-    """n, d, h, w of a tile's first activation; d, h and w may lie outside."""
-    rest, w = tile // s.grid_w, tile % s.grid_w
-    rest, h = rest // s.grid_h, rest % s.grid_h
-    n, d = rest // s.grid_d, rest % s.grid_d
-    return n, s.start_d + d * s.step_d, s.start_h + h * s.step_h, s.start_w + w * s.step_w
-
-
-@helper
-def put_rows(s, data, outside, n, d, h, w, n_d, n_h, rows):
-    """The addresses of the n_d * n_h rows of a patch of `data`; `outside` for those that are."""
-    plane = data + n * s.stride_n + d * s.stride_d + h * s.stride_h + w * s.stride_w
-    stride_d, stride_h, size_d = s.stride_d, s.stride_h, s.size_d
-    above, below = min(max(-h, 0), n_h), min(max(s.size_h - h, 0), n_h)  # rows above..below of a plane are inside
-    for i in range(n_d):
-        inside = 0 <= d + i < size_d
-        first, last = (above, below) if inside else (n_h, n_h)
-        for j in range(first):
-            put(rows + j * ADDRESS, outside)
-        for j in range(first, last):
-            put(rows + j * ADDRESS, plane + j * stride_h)
-        for j in range(last, n_h):
-            put(rows + j * ADDRESS, outside)
-        rows, plane = rows + n_h * ADDRESS, plane + stride_d
-
-
-@helper
-def reaches_out(s, d, h, n_d, n_h):
-    """Whether some of the n_d x n_h rows of a patch that begins at (d, h) lie outside the activations."""
-    return d < 0 or h < 0 or d + n_d > s.size_d or h + n_h > s.size_h
-
-
-@helper
-def slot_at(s, domain, slot, line):
-    """The address in `domain` of the first vector of the tile in `slot`; vectors take `line` bytes."""
-    return domain + (slot // s.rows) * s.panel + (slot % s.rows) * line
-
-
-def _exchange(recipe: Recipe) -> Any:
-    """(pad, rows, step, at, few, column, begin, end, out): the last `few` bytes of channels, between a padded patch and
-    the activations, for columns begin..end of a patch that starts at `column`."""
-    kind, size, width = recipe.kind, BYTES[recipe.kind], recipe.kind_bytes
-    n_d, n_h, n_w = recipe.patch
-
-    @helper
-    def exchange(pad, rows, step, at, few, column, begin, end, out):
-        for i in range(n_d * n_h):
-            for k in range(begin, end):
-                inner = pad + (i * n_w + k - column) * width
-                outer = get(rows + i * ADDRESS) + at + k * step
-                for c in range(0, few, size):
-                    if out:
-                        copy_number(kind, outer + c, inner + c)
-                    else:
-                        copy_number(kind, inner + c, outer + c)
-
-    return exchange
-
-
-def gather_kernel(text: str) -> Function:
-    """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
-
-    Neighbouring patches overlap, and columns already transformed stay in scratch for the next tile. `text` is a
-    Recipe's.
-    """
-    recipe = Recipe.parse(text)
-    size, step_w, overlap = BYTES[recipe.kind], recipe.step, recipe.overlap
-    n_d, n_h, n_w = recipe.patch
-    lanes, width, line = recipe.lanes, recipe.kind_bytes, recipe.vector_bytes
-    rows_at, pad_rows_at, lines_at, lines_bytes = (
-        recipe.rows_at,
-        recipe.pad_rows_at,
-        recipe.lines_at,
-        recipe.lines_bytes,
-    )
-    exchange = _exchange(recipe)
-
-    def gather(side, tile, slot, count, first, last, domain, scratch):
-        s = side_at(side)
-        n, d, h, w = corner(s, tile)
-        begin, end, whole = -w, s.size_w - w, s.channels // lanes
-        pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
-        edge, constants = reaches_out(s, d, h, n_d, n_h), s.constants
-        for i in range(n_d * n_h):
-            put(pad_rows + i * ADDRESS, pad + i * n_w * width)
-        for i in range(count):
-            column = i * step_w
-            if i == 0 or edge:  # rows outside are as short as one patch: back to their start
-                put_rows(s, s.data, s.zeros - column * s.stride_w, n, d, h, w, n_d, n_h, rows)
-            to = slot_at(s, domain, slot + i, line)
-            for vector in range(first, last):
-                zero, start = 0, column if i == 0 else column + overlap
-                source, step, at = rows, s.stride_w, vector * width
-                lines = scratch + lines_at + (vector - first) * lines_bytes
-                if vector == whole:  # the last few channels, through a patch padded with zeros
-                    left, right, few = max(begin, column), min(end, column + n_w), (s.channels - whole * lanes) * size
-                    clear(pad, n_d * n_h * n_w * width)
-                    exchange(pad, rows, s.stride_w, at, few, column, left, right, False)
-                    zero, start, source, step, at = column, column, pad_rows, width, 0
-                stop = column + n_w - zero
-                gather_columns(text, source, step, at, begin - zero, end - zero, start - zero, stop, lines, constants)
-                gather_lines(text, column - zero, to + vector * s.rows * line, s.table, lines, constants)
-
-    return gather
-
-
-def scatter_kernel(text: str) -> Function:
-    """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
-
-    `domain` begins with vector `first`. Rows outside are written behind the recipe's own scratch, and never read.
-    `text` is a Recipe's.
-    """
-    recipe = Recipe.parse(text)
-    size, accumulate, step_w = BYTES[recipe.kind], recipe.accumulate, recipe.step
-    n_d, n_h, n_w = recipe.patch
-    lanes, width, line = recipe.lanes, recipe.kind_bytes, recipe.vector_bytes
-    rows_at, pad_rows_at, residual_at = recipe.rows_at, recipe.pad_rows_at, recipe.residual_at
-    lines_at, outside_at = recipe.lines_at, recipe.scratch_bytes(1)
-    bias_line = lanes * BYTES[recipe.result]
-    exchange = _exchange(recipe)
-
-    def scatter(side, tile, slot, count, first, last, domain, scratch):
-        s = side_at(side)
-        n, d, h, w = corner(s, tile)
-        left, right, whole = -w, s.size_w - w, s.channels // lanes
-        pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
-        residual = scratch + residual_at if s.residual != 0 else 0
-        edge = reaches_out(s, d, h, n_d, n_h)
-        for i in range(n_d * n_h):
-            put(pad_rows + i * ADDRESS, pad + i * n_w * width)
-        for i in range(count):
-            column = i * step_w
-            begin, end = max(left, column) - column, min(right - column, n_w)
-            if i == 0 or edge:  # rows outside are as short as one patch: back to their start
-                outside = scratch + outside_at - column * s.stride_w
-                put_rows(s, s.data, outside, n, d, h, w, n_d, n_h, rows)
-                if residual != 0:
-                    put_rows(s, s.residual, outside, n, d, h, w, n_d, n_h, residual)
-            source, lines = slot_at(s, domain, slot + i, line), scratch + lines_at
-            for vector in range(first, last):
-                from_slot, bias = source + (vector - first) * s.rows * line, s.bias + vector * bias_line
-                few, here = (s.channels - whole * lanes) * size, vector * width
-                to, step, at, added = rows, s.stride_w, here + column * s.stride_w, residual
-                if vector == whole:  # the last few channels, through a patch of their own
-                    to, step, at = pad_rows, width, 0
-                    if accumulate:
-                        exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, False)
-                    elif residual != 0:
-                        exchange(pad, residual, s.stride_w, here, few, column, begin + column, end + column, False)
-                        added = pad_rows
-                if begin < end:
-                    scatter_tile(
-                        text, from_slot, s.table, to, step, at, begin, end, bias, added, s.relu, lines, s.constants
-                    )
-                if vector == whole:
-                    exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
-
-    return scatter
-
-
-def products_kernel(wide_text: str, narrow_text: str) -> Function:
-    """(products, position, tiles, first, last, v, m): one position's M for panels first..last of weights.
-
-    Panels are `wide` as long as there are vectors enough, then `narrow`, of one vector. `m` begins with panel `first`.
-    """
-    wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
-    vectors, rows, line, run = wide.vectors, wide.rows[0], wide.a_row, wide.run
-    wide_step, narrow_step = wide.b_step, narrow.b_step
-    multiply_wide, multiply_narrow = panel_products(wide), panel_products(narrow)
-
-    def products(job, position, tiles, first, last, v, m):
-        p = products_at(job)
-        a, c = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
-        steps, v_panel, m_panel, weights_panel = p.steps, p.v_panel, p.m_panel, p.weights_panel
-        whole = p.vectors // vectors
-        last_wide, first_narrow, narrow_panel = min(last, whole), max(first, whole), weights_panel // vectors
-        weights = p.weights + position * p.weights_plane
-        wides = weights + first * weights_panel
-        narrows = weights + whole * weights_panel + (first_narrow - whole) * narrow_panel
-        for start in range(0, steps, CHUNK):
-            length, from_a, to = min(CHUNK, steps - start), a + start // run * rows * line, c
-            from_b = wides + start * wide_step
-            for _ in range(first, last_wide):
-                multiply_wide(from_a, from_b, to, tiles, length, start, v_panel, m_panel)
-                from_b, to = from_b + weights_panel, to + vectors * rows * line
-            from_b = narrows + start * narrow_step
-            for _ in range(first_narrow, last):
-                multiply_narrow(from_a, from_b, to, tiles, length, start, v_panel, m_panel)
-                from_b, to = from_b + narrow_panel, to + rows * line
-
-    return products
+def first_vector(p, panel):
+    """The vector of C a panel of weights begins with: wide panels first, then those of one vector."""
+    whole = p.vectors // p.panel_vectors
+    return panel * p.panel_vectors if panel <= whole else whole * p.panel_vectors + panel - whole
 
 
 def panel_products(micro: Micro) -> Any:
@@ -248,33 +62,67 @@ def panel_products(micro: Micro) -> Any:
     return all_tiles
 
 
-def weight_grad_kernel(wide_text: str, narrow_text: str) -> Function:
-    """(products, position, tiles, first, last, v, m): one position's dU = or += V^T dM for blocks first..last of rows.
+def clear_range() -> Function:
+    """One item: `records.Clear`."""
 
-    `weights` is dU [positions, rows, vectors * lanes], row-major, rows and columns padded; `v` and `m` whole planes.
-    """
-    wide = Micro.parse(wide_text)
-    vectors, rows, tile_rows = wide.vectors, wide.rows[0], wide.run
-    line, size, lanes = wide.a_step, wide.a_row, wide.lanes
+    def clears(job, begin, end, scratch):
+        c = clear_at(job)
+        clear(c.data, c.size)
 
-    def weight_grad(job, position, tiles, first, last, v, m):
-        p = products_at(job)
-        row_bytes = p.vectors * line
-        for block in range(first, last):
-            row = block * rows
-            a_position, b = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
-            a = a_position + (row // lanes) * tile_rows * line + (row % lanes) * size
-            c = p.weights + position * p.weights_plane + row * row_bytes
-            vector = 0
-            while vector < p.vectors:
-                if p.vectors - vector >= vectors:
-                    accumulate(wide_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add)
-                    done = vectors
-                else:
-                    accumulate(narrow_text, a, b, c, rows, tiles, p.v_panel, p.m_panel, row_bytes, p.add)
-                    done = 1
-                vector += done
-                b += done * tile_rows * line
-                c += done * line
+    return clears
 
-    return weight_grad
+
+def matrix_range(element: str, lanes: int, transposed: bool) -> Function:
+    """Items are pieces of matrices, columns fastest: `records.Matrix`."""
+    size = BYTES[element]
+
+    def matrices(job, begin, end, scratch):
+        m = matrix_at(job)
+        across, down = (m.columns + m.column_chunk - 1) // m.column_chunk, (m.rows + m.row_chunk - 1) // m.row_chunk
+        for item in range(begin, end):
+            j, i, outer = item % across, (item // across) % down, item // (across * down)
+            rows = min(m.row_chunk, m.rows - i * m.row_chunk)
+            columns = min(m.column_chunk, m.columns - j * m.column_chunk)
+            source = m.source + outer * m.source_outer + i * m.row_chunk * m.source_row + j * m.column_chunk * size
+            target = m.target + outer * m.target_outer + i * m.target_i + j * m.target_j
+            right, below = (m.target_row, size) if transposed else (size, m.target_row)
+            for r in range(0, rows, lanes):
+                for c in range(0, columns, lanes):
+                    to, at = target + r * below + c * right, source + r * m.source_row + c * size
+                    if rows - r >= lanes and columns - c >= lanes:
+                        move_square(transposed, element, lanes, to, m.target_row, at, m.source_row)
+                    else:
+                        for y in range(min(lanes, rows - r)):
+                            for x in range(min(lanes, columns - c)):
+                                copy_number(element, to + y * below + x * right, at + y * m.source_row + x * size)
+
+    return matrices
+
+
+def digest_range() -> Function:
+    """Items are chunks: whole stripes by vectors, then words, then bytes. See `records.Digest`."""
+
+    def digests(job, begin, end, scratch):
+        d = digest_at(job)
+        for item in range(begin, end):
+            at, last = d.data + item * d.chunk, d.data + min(d.size, (item + 1) * d.chunk)
+            stripes = (last - at) // STRIPE
+            state = mix_stripes(at, stripes, item + 1)
+            at += stripes * STRIPE
+            while at + 8 <= last:
+                state, at = mix_word(state, get(at)), at + 8
+            while at < last:
+                state, at = mix_word(state, get_byte(at)), at + 1
+            put(d.hashes + 8 * item, state)
+
+    return digests
+
+
+def peak_kernel(text: str) -> Function:
+    """(job, begin, end, scratch): fused multiply-adds in registers and nothing else; what a micro-kernel can reach."""
+
+    def peak(job, begin, end, scratch):
+        for _ in range(begin, end):
+            spin(text, scratch)
+
+    return peak

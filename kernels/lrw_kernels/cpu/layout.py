@@ -5,7 +5,6 @@ from typing import Any
 from lrw_kernels.codegen import threads
 from lrw_kernels.codegen.machine import BYTES, Machine
 from lrw_kernels.cpu import library, records
-from lrw_kernels.cpu.plan import lane_count
 
 CHUNK = 256  # columns a work item transposes
 
@@ -28,7 +27,7 @@ def pack(
     positions, rows, columns = shape
     size, lanes = BYTES[element], machine.lanes(element)
     steps, outputs = (columns, rows) if transposed else (rows, columns)
-    vectors, wide = lane_count(outputs, machine, element), machine.vectors * lanes
+    vectors, wide = machine.vectors_of(outputs, element), machine.vectors * lanes
     whole = vectors // machine.vectors * wide
     for first, last, width in ((0, min(outputs, whole), wide), (whole, outputs, lanes)):
         if last > first:

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.codegen.machine import LINE, Machine
+from lrw_kernels.codegen.machine import FLOAT, LINE, Machine
 from lrw_kernels.codegen.records import Record
-from lrw_kernels.cpu.operators.records import FLOAT
 
 Size = tuple[int, int, int, int, int]
 Strides = tuple[int, int, int, int]

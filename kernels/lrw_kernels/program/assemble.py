@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.plan import MOST_SCRATCH
+from lrw_kernels.cpu.winograd.plan import MOST_SCRATCH
 from lrw_kernels.network.graph import Network
 from lrw_kernels.program import steps
 from lrw_kernels.program.collect import Collector

@@ -10,9 +10,9 @@ from typing import NamedTuple
 from lrw_kernels.codegen.arena import ARENA
 from lrw_kernels.codegen.machine import BYTES
 from lrw_kernels.codegen.references import Section, symbolic
-from lrw_kernels.cpu import conv
-from lrw_kernels.cpu.problem import Problem
 from lrw_kernels.cpu.step import Size, Steps, Strides, View
+from lrw_kernels.cpu.winograd import conv
+from lrw_kernels.cpu.winograd.problem import Problem
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.collect import Collector
 

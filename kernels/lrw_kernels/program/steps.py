@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.operators import direct, norm, order, rows, transposed, window
+from lrw_kernels.cpu.operators import convolution, norm, order, pool, resample, rows, transposed
+from lrw_kernels.cpu.operators.grid import Epilogue
 from lrw_kernels.cpu.step import Step, Steps, View
 from lrw_kernels.network.operators import (
     Add,
@@ -33,7 +34,7 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Winograd():
             return winograd.steps(operator, inputs, y, means)
         case Direct():
-            return direct.direct(x, y, operator.weight, machine, **_convolution(operator, inputs))
+            return convolution.direct(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Transposed():
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():
@@ -44,9 +45,9 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
             return _side_by_side(inputs, y, machine)
         case Pool():
             windows = {"starts": operator.starts, "ends": operator.ends, "counts": operator.counts}
-            return window.pool(x, y, machine, operator.kind, **windows)
+            return pool.pool(x, y, machine, operator.kind, **windows)
         case Resample():
-            return window.resample(x, y, machine, low=operator.low, high=operator.high, share=operator.share)
+            return resample.resample(x, y, machine, low=operator.low, high=operator.high, share=operator.share)
         case Pointwise():
             return rows.pointwise(x, y, machine, operator.function, operator.parameter)
         case Add():
@@ -68,7 +69,7 @@ def _convolution(operator: Direct | Transposed, inputs: Sequence[View]) -> dict[
         "padding": operator.padding,
         "dilation": operator.dilation,
         "groups": operator.groups,
-        "epilogue": direct.Epilogue(operator.bias, residual, operator.relu),
+        "epilogue": Epilogue(operator.bias, residual, operator.relu),
     }
 
 

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from math import prod
 
+from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.step import View, view
 from lrw_kernels.network.graph import INPUT, Network, Node, Size
 from lrw_kernels.network.operators import Add, Affine, Concat, Direct, Normalise, Pointwise, Winograd
 from lrw_kernels.program.memory import Buffer
 
-FLOAT_BYTES = 4
 # Operators that read every number of their inputs, from this one on, before they write the one in its place.
 IN_PLACE = {Pointwise: 0, Affine: 0, Add: 0, Normalise: 0, Winograd: 1, Direct: 1}
 
@@ -26,7 +26,7 @@ class Root:
     @property
     def buffer(self) -> Buffer:
         """This root as `memory.plan` takes it: bytes of float32, and the nodes it is in use for."""
-        return Buffer(prod(self.size) * FLOAT_BYTES, self.first, self.last)
+        return Buffer(prod(self.size) * FLOAT, self.first, self.last)
 
 
 class Storage:
@@ -51,7 +51,7 @@ class Storage:
     def view(self, name: str) -> View:
         """The view of node `name`'s output, or of the network's input: a symbolic address with its strides in bytes."""
         root, channel = self._places[name]
-        return view(symbolic(root.section, channel * FLOAT_BYTES), self._network.size(name), root.size[4])
+        return view(symbolic(root.section, channel * FLOAT), self._network.size(name), root.size[4])
 
     def _top(self, name: str) -> tuple[str, int]:
         """The widest concatenation that node `name` is part of, or itself, and the node's first channel there."""

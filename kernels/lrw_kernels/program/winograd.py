@@ -6,10 +6,11 @@ import numpy as np
 
 from lrw_kernels.codegen.machine import LINE
 from lrw_kernels.codegen.references import Section, section_of
-from lrw_kernels.cpu import conv, layout
+from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators import rows
-from lrw_kernels.cpu.problem import Problem
 from lrw_kernels.cpu.step import Steps, Table, View
+from lrw_kernels.cpu.winograd import conv
+from lrw_kernels.cpu.winograd.problem import Problem
 from lrw_kernels.network.operators import Array, Winograd
 from lrw_kernels.program.means import Means
 

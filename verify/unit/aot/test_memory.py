@@ -8,8 +8,9 @@ from lrw_kernels.aot.abi import ALIGNMENT
 from lrw_kernels.codegen.kernel import RANGE, Kernel
 from lrw_kernels.codegen.records import Region
 from lrw_kernels.codegen.references import Section, section_of, symbolic
-from lrw_kernels.cpu.records import Blocks, Clear, Side
+from lrw_kernels.cpu.records import Clear
 from lrw_kernels.cpu.step import Step, Steps, View, Zeros, job
+from lrw_kernels.cpu.winograd.records import Blocks, Side
 from lrw_kernels.network.graph import INPUT, Network, Node, Size
 from lrw_kernels.network.operators import Add, Concat, Copy, Direct, Operator, Pointwise
 from lrw_kernels.program.collect import Collector
@@ -134,7 +135,7 @@ def test_a_concatenation_that_is_the_output_is_computed_in_the_output() -> None:
 
 
 SIDE = Zeros(72)
-KERNEL = Kernel("cpu.ranges.clear_range", (), RANGE)
+KERNEL = Kernel("cpu.kernels.clear_range", (), RANGE)
 
 
 def frozen_of(*made: Steps, threads: int = 1) -> Program:

@@ -17,7 +17,7 @@ from lrw.nn import CompressedConv3d, WinogradConv3d
 from lrw.ops import winograd_conv3d
 from lrw.unchanged import Derived
 from lrw_kernels.codegen.machine import AVX512
-from lrw_kernels.cpu import conv, problem
+from lrw_kernels.cpu.winograd import conv, problem
 from lrw_kernels.program.layer import MOST_FORMS, dense
 from lrw_kernels.program.layer import layer as program_of
 from lrw_kernels.winograd import Tile

@@ -10,9 +10,9 @@ from llvmlite import ir
 from lrw_kernels.codegen.machine import AVX512, MACHINES, Machine
 from lrw_kernels.codegen.vector import I64, Vectors
 from lrw_kernels.cpu.micro import UNROLLED, emit_micro, forward_micro
-from lrw_kernels.cpu.patch import emit_columns, emit_lines, emit_scatter
-from lrw_kernels.cpu.plan import MOST_SCRATCH, Size, plan
-from lrw_kernels.cpu.recipe import Recipe
+from lrw_kernels.cpu.winograd.patch import emit_columns, emit_lines, emit_scatter
+from lrw_kernels.cpu.winograd.plan import MOST_SCRATCH, Size, plan
+from lrw_kernels.cpu.winograd.recipe import Recipe
 from lrw_kernels.winograd import Tile, winograd_cost
 
 TILES = ["F(2x2x2,3x3x3)", "F(4x4x4,3x3x3)", "F(2x4x3,3x3x3)", "F(1x4x4,1x3x3)"]

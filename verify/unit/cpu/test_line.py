@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from lrw_kernels.cpu.line import apply
+from lrw_kernels.cpu.winograd.line import apply
 from lrw_kernels.winograd import Transform
 from lrw_kernels.winograd.transform import Matrix
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators import taps
-from lrw_kernels.cpu.operators.direct import Epilogue, direct
+from lrw_kernels.cpu.operators.convolution import direct
+from lrw_kernels.cpu.operators.grid import Epilogue
 from lrw_kernels.cpu.operators.transposed import transposed
 from lrw_kernels.cpu.step import Steps
 from verify.strategies import Array

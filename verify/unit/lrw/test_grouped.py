@@ -15,7 +15,7 @@ from lrw.backends import cpu
 from lrw.geometry import Geometry
 from lrw.nn import GroupedConv3d
 from lrw.ops import domain_conv3d
-from lrw_kernels.cpu import conv, problem
+from lrw_kernels.cpu.winograd import conv, problem
 from lrw_kernels.program.layer import dense
 from lrw_kernels.program.layer import layer as program_of
 from lrw_kernels.winograd import Block, Tile, domain_error

@@ -1,9 +1,9 @@
 """Convolution of every channel by itself."""
 
 from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.operators.intrinsics import depthwise_at, depthwise_pixel
-from lrw_kernels.cpu.operators.records import FLOAT
 
 
 @helper

@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from lrw_kernels.codegen.intrinsics import LONG, does, gives, reader
 from lrw_kernels.codegen.machine import NEON
 from lrw_kernels.codegen.vector import Vectors
-from lrw_kernels.cpu.operators import emit, emit_rows, records
+from lrw_kernels.cpu.operators import emit_rows, emit_windows, records
 
 direct_at, depthwise_at, pool_at, resample_at, rows_at, statistics_at = map(
     reader,
@@ -27,14 +27,14 @@ def _vectors(builder: Any, lanes: Any) -> Vectors:
 
 @intrinsic(prefer_literal=True)
 def gather_run(_, lanes, source, target, begin, end, count):
-    """See `emit.emit_gather`."""
-    return types.void(lanes, *(LONG,) * 5), does(lambda b, a: emit.emit_gather(_vectors(b, lanes), a[1:]))
+    """See `emit_windows.emit_gather`."""
+    return types.void(lanes, *(LONG,) * 5), does(lambda b, a: emit_windows.emit_gather(_vectors(b, lanes), a[1:]))
 
 
 @intrinsic(prefer_literal=True)
 def finish_pixel(_, lanes, source, step, bias, residual, target, relu, count):
-    """See `emit.emit_finish`."""
-    return types.void(lanes, *(LONG,) * 7), does(lambda b, a: emit.emit_finish(_vectors(b, lanes), a[1:]))
+    """See `emit_windows.emit_finish`."""
+    return types.void(lanes, *(LONG,) * 7), does(lambda b, a: emit_windows.emit_finish(_vectors(b, lanes), a[1:]))
 
 
 @intrinsic
@@ -61,8 +61,8 @@ def store_float(_, address, value):
 def depthwise_pixel(
     _, lanes, x, weights, n_d, n_h, n_w, x_d, x_h, x_w, w_d, w_h, w_w, bias, residual, target, relu, count
 ):
-    """See `emit.emit_depthwise`."""
-    return types.void(lanes, *(LONG,) * 16), does(lambda b, a: emit.emit_depthwise(_vectors(b, lanes), a[1:]))
+    """See `emit_windows.emit_depthwise`."""
+    return types.void(lanes, *(LONG,) * 16), does(lambda b, a: emit_windows.emit_depthwise(_vectors(b, lanes), a[1:]))
 
 
 @intrinsic(prefer_literal=True)
@@ -93,16 +93,16 @@ def row_squares(_, lanes, x, step, pixels, centre, total, squares, count):
 
 @intrinsic(prefer_literal=True)
 def pool_pixel(_, kind, shape, lanes, x, n_d, n_h, n_w, x_d, x_h, x_w, target, divisor, count):
-    """See `emit.emit_pool`."""
+    """See `emit_windows.emit_pool`."""
     texts = kind.literal_value, shape.literal_value
-    code = does(lambda b, a: emit.emit_pool(_vectors(b, lanes), *texts, a[3:]))
+    code = does(lambda b, a: emit_windows.emit_pool(_vectors(b, lanes), *texts, a[3:]))
     return types.void(kind, shape, lanes, *(LONG,) * 10), code
 
 
 @intrinsic(prefer_literal=True)
 def blend_pixel(_, lanes, low_low, low_high, high_low, high_high, low, high, share_d, share_h, share_w, target, count):
-    """See `emit.emit_blend`."""
-    return types.void(lanes, *(LONG,) * 11), does(lambda b, a: emit.emit_blend(_vectors(b, lanes), a[1:]))
+    """See `emit_windows.emit_blend`."""
+    return types.void(lanes, *(LONG,) * 11), does(lambda b, a: emit_windows.emit_blend(_vectors(b, lanes), a[1:]))
 
 
 @intrinsic

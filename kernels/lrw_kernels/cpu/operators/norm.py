@@ -5,10 +5,9 @@ from math import ceil, prod
 import numpy as np
 
 from lrw_kernels.codegen.kernel import RANGE, Kernel
-from lrw_kernels.codegen.machine import Machine
+from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators import records
-from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.rows import by_pixel
 from lrw_kernels.cpu.operators.taps import Array
 from lrw_kernels.cpu.step import Step, Steps, View, axes, job, rounded, strides

@@ -1,6 +1,7 @@
 """Means and variances of groups of channels, such that they hold where the mean is far larger than the deviation."""
 
 from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.kernels import clear
 from lrw_kernels.cpu.operators.intrinsics import (
@@ -11,7 +12,6 @@ from lrw_kernels.cpu.operators.intrinsics import (
     statistics_at,
     store_float,
 )
-from lrw_kernels.cpu.operators.records import FLOAT
 
 
 @helper

@@ -3,9 +3,8 @@
 from itertools import product
 from math import ceil
 
-from lrw_kernels.codegen.machine import Machine
+from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.cpu import library, records
-from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.step import Step, Steps, View, job
 
 CHUNK = 64  # pixels and channels of a work item

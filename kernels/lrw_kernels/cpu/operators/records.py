@@ -2,7 +2,6 @@
 
 from lrw_kernels.codegen.records import Record, fields
 
-FLOAT = 4  # bytes of float32
 PIECE_FIELDS = 5  # of a run of a patch: d, h and number in the row of x where it starts; how many; where in the chunk
 PLACE_FIELDS = 6  # of an output pixel: its patch's address, plane, row, number in the row; output, residual
 

@@ -5,9 +5,8 @@ from math import ceil, prod
 import numpy as np
 
 from lrw_kernels.codegen.kernel import RANGE, Kernel
-from lrw_kernels.codegen.machine import Machine
+from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.cpu.operators import records
-from lrw_kernels.cpu.operators.records import FLOAT
 from lrw_kernels.cpu.operators.taps import Array
 from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
 
@@ -39,7 +38,7 @@ def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, *, re
 
 def softmax(x: View, y: View, machine: Machine) -> Steps:
     """exp(x) over its sum along the channels. y may be x."""
-    kernel = Kernel("cpu.operators.row_kernels.softmax_range", (machine.lanes("float32"),), RANGE)
+    kernel = Kernel("cpu.operators.rows_kernels.softmax_range", (machine.lanes("float32"),), RANGE)
     return Steps.of(by_pixel("", x, x, y, machine)._replace(kernel=kernel))
 
 
@@ -47,7 +46,7 @@ def by_pixel(function: str, x: View, z: View, y: View, machine: Machine) -> Step
     """A function of pixels: items are rows."""
     rows, views = prod(y.size[:3]), {**strides("x", x), **strides("z", z), **strides("y", y)}
     sizes = {**axes("out", y.size[1:4]), "channels": y.channels, "total": rows * y.channels}
-    kernel = Kernel("cpu.operators.row_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
+    kernel = Kernel("cpu.operators.rows_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
     return Step(kernel, job(records.Rows, **views, **sizes), rows)
 
 

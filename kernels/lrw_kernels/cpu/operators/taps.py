@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.micro import CHUNK
-from lrw_kernels.cpu.plan import lane_count
 from lrw_kernels.cpu.step import integers
 
 Taps = tuple[tuple[int, int], ...]
@@ -83,7 +82,7 @@ def panels(rows: Array, machine: Machine) -> Array:
     """[terms, Cout] in panels, as `layout.pack` does it: `machine.vectors` vectors of columns wide, then of one."""
     terms, cout = rows.shape
     lanes = machine.lanes("float32")
-    vectors, wide = lane_count(cout, machine, "float32"), machine.vectors * lanes
+    vectors, wide = machine.vectors_of(cout, "float32"), machine.vectors * lanes
     padded = np.pad(rows, ((0, 0), (0, vectors * lanes - cout)))
     whole = vectors // machine.vectors * wide
     parts = [(padded[:, :whole], wide), (padded[:, whole:], lanes)]

@@ -4,7 +4,8 @@ taps, o + padding = i * stride + k * dilation, at stride 1. A phase that no tap 
 from itertools import product
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.operators.direct import NOTHING, Epilogue, Grid, Triple, convolution
+from lrw_kernels.cpu.operators.convolution import convolution
+from lrw_kernels.cpu.operators.grid import NOTHING, Epilogue, Grid, Triple
 from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.step import Size, Step, Steps, View
 

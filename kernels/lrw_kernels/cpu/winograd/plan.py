@@ -6,7 +6,7 @@ pass through the shared cache, weights are read once. Measured on both (bench/no
 the weights again costs less than moving V and M.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
 from lrw_kernels.codegen.machine import LINE, MIB, Machine
@@ -48,7 +48,7 @@ class Plan:
 def plan(size: Size, machine: Machine, *, blocks: bool = True, most: int = MOST_SCRATCH) -> Plan:
     """The plan for `size`; `blocks` False leaves only the path by positions. V and M take `most` bytes, if they can."""
     rows = _rows(size.tiles, machine)
-    all_panels = panel_count(size.vectors_out, machine)
+    all_panels = machine.panels(size.vectors_out)
     if blocks and _blocks_win(size, rows, machine, most):
         rows = _balanced_rows(size, machine)
         panels = ceil(all_panels / ceil(all_panels / BLOCK_PANELS))
@@ -65,11 +65,6 @@ def plan(size: Size, machine: Machine, *, blocks: bool = True, most: int = MOST_
         for vectors in (size.vectors_in, size.vectors_out)
     )
     return Plan("positions", tiles, rows, all_panels, gather, scatter, ceil(all_panels / products_groups))
-
-
-def panel_count(vectors: int, machine: Machine) -> int:
-    """How many panels hold so many vectors of weights: wide ones, then those of a single vector."""
-    return vectors // machine.vectors + vectors % machine.vectors
 
 
 def plane_bytes(tiles: int, rows: int, vectors: int, line: int) -> int:
@@ -124,13 +119,3 @@ def _shared_tiles(size: Size, rows: int, most_bytes: int) -> int:
     panel = size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
     panels, most = ceil(size.tiles / rows), max(1, most_bytes // panel)
     return ceil(panels / ceil(panels / most)) * rows
-
-
-def with_rows(machine: Machine, rows: int) -> Machine:
-    """The machine with a micro-kernel of another height."""
-    return machine if rows == machine.rows else replace(machine, rows=rows)
-
-
-def lane_count(count: int, machine: Machine, element: str) -> int:
-    """How many vectors hold `count` channels."""
-    return ceil(count / machine.lanes(element))

@@ -6,7 +6,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.plan import MOST_SCRATCH, lane_count
+from lrw_kernels.cpu.winograd.plan import MOST_SCRATCH
 from lrw_kernels.winograd import Block, Tile
 from lrw_kernels.winograd.tile import Triple
 
@@ -69,7 +69,7 @@ class Problem:
         return self._panel_bytes(self.cout, self.cin)
 
     def _panel_bytes(self, steps: int, outputs: int) -> int:
-        return self.columns * steps * lane_count(outputs, self.machine, self.element) * self.machine.vector_bytes
+        return self.columns * steps * self.machine.vectors_of(outputs, self.element) * self.machine.vector_bytes
 
 
 class Part(NamedTuple):

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 
 from lrw_kernels.codegen.machine import BYTES, LINE
-from lrw_kernels.cpu import library, records
-from lrw_kernels.cpu.plan import Plan, lane_count, plane_bytes
-from lrw_kernels.cpu.problem import Problem
-from lrw_kernels.cpu.recipe import REACH, Recipe
 from lrw_kernels.cpu.step import Zeros, axes, job
+from lrw_kernels.cpu.winograd import library, records
+from lrw_kernels.cpu.winograd.plan import Plan, plane_bytes
+from lrw_kernels.cpu.winograd.problem import Problem
+from lrw_kernels.cpu.winograd.recipe import REACH, Recipe
 from lrw_kernels.winograd import Tile
 
 MACHINE_OPTIONS = ("spare_adders", "prefetch", "native_maximum", "by_element")
@@ -52,7 +52,7 @@ class Side:
             **axes("start", start),
             **axes("step", tile.outputs),
             channels=channels,
-            vectors=lane_count(channels, p.machine, p.element),
+            vectors=p.machine.vectors_of(channels, p.element),
             split=split,
             shift=plan.rows * p.machine.vector_bytes if way == "scatter" else 0,
             rows=plan.rows,

@@ -1,41 +1,18 @@
-"""Builders of convolution: by products, one step a group, or channel by channel."""
+"""Builder of convolution: by products, one step a group; channel by channel where it is depthwise."""
 
 from math import ceil
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from lrw_kernels.codegen.kernel import RANGE, Kernel
-from lrw_kernels.codegen.machine import Machine
+from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine
 from lrw_kernels.cpu.micro import patch_micro, patch_row
 from lrw_kernels.cpu.operators import records, taps
-from lrw_kernels.cpu.operators.records import FLOAT
-from lrw_kernels.cpu.operators.taps import Array, Taps
-from lrw_kernels.cpu.plan import lane_count, panel_count, with_rows
-from lrw_kernels.cpu.recipe import ADDRESS
-from lrw_kernels.cpu.step import ITEMS, Job, Reference, Step, Steps, View, axes, job, rounded, share_channels, strides
+from lrw_kernels.cpu.operators.depthwise import depthwise_step
+from lrw_kernels.cpu.operators.grid import NOTHING, Epilogue, Grid, Triple, finish_fields, grid_fields
+from lrw_kernels.cpu.operators.taps import Array
+from lrw_kernels.cpu.step import ITEMS, Job, Step, Steps, View, job, rounded, strides
 
-Triple = tuple[int, int, int]
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
-
-
-class Grid(NamedTuple):
-    """Output pixel o of an axis meets x at start + step * o + the offsets of the taps."""
-
-    start: Triple
-    step: Triple
-    taps: tuple[Taps, Taps, Taps]
-
-
-class Epilogue(NamedTuple):
-    """Bias [Cout], a residual like the output, ReLU."""
-
-    bias: Array | None = None
-    residual: View | None = None
-    relu: bool = False
-
-
-NOTHING = Epilogue()
 
 
 def direct(
@@ -77,15 +54,15 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
     """The step that convolves one group: gather patches, multiply by packed weights [terms, Cout], finish."""
     cin, lanes = weight.shape[3], machine.lanes("float32")
     pixel_floats = x.strides[3] // FLOAT
-    machine = with_rows(machine, 1) if y.pixels == 1 else machine
+    machine = machine.with_rows(1) if y.pixels == 1 else machine
     of = taps.runs(grid.taps, cin, pixel_floats)
     pieces, weights = taps.pieces(of, cin), taps.panels(taps.weight_rows(weight, of), machine)
     made = job(
         records.Direct,
         **strides("x", x),
-        **_grid(x, y, grid),
+        **grid_fields(x, y, grid),
         **strides("y", y),
-        **_finish(epilogue, y.channels, lanes),
+        **finish_fields(epilogue, y.channels, lanes),
         row_floats=(x.size[3] - 1) * pixel_floats + cin,
         pixel_floats=pixel_floats,
         chunk_table=pieces.chunks,
@@ -94,14 +71,14 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
         terms=pieces.terms,
         weights=weights,
         weights_panel=pieces.terms * machine.vectors * machine.vector_bytes,
-        vectors=lane_count(y.channels, machine, "float32"),
+        vectors=machine.vectors_of(y.channels, "float32"),
         panel_vectors=machine.vectors,
         channels=y.channels,
         pixels=y.pixels,
     )
     made, items, scratch = _shared_out(made, machine)
     wide, narrow = (patch_micro(machine, count).text for count in (machine.vectors, 1))
-    kernel = Kernel("cpu.operators.direct_kernels.direct_range", (wide, narrow), RANGE)
+    kernel = Kernel("cpu.operators.convolution_kernels.direct_range", (wide, narrow), RANGE)
     return Step(kernel, made, items, scratch)
 
 
@@ -110,7 +87,7 @@ def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
     Where there are few pixels, weights are shared out as well."""
     record: Any = made.record
     rows, line = machine.rows, machine.vector_bytes
-    panels = panel_count(record.vectors, machine)
+    panels = machine.panels(record.vectors)
     heights = max(1, min(PIXELS // rows, ceil(ceil(record.pixels / rows) / ITEMS)))
     blocks = ceil(record.pixels / (heights * rows))
     most = max(1, machine.l2 // 2 // (heights * rows * machine.vectors * line))
@@ -128,49 +105,3 @@ def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
         m_panel=m_panel,
     )
     return made, blocks * ceil(panels / split), rounded(places + patches + heights * m_panel)
-
-
-def _grid(x: View, y: View, grid: Grid) -> dict[str, int]:
-    outputs = {**axes("step", grid.step), **axes("out", y.size[1:4])}
-    return {**axes("size", x.size[1:4]), **axes("start", grid.start), **outputs}
-
-
-def _finish(epilogue: Epilogue, channels: int, lanes: int) -> dict[str, Reference]:
-    residual = strides("residual", epilogue.residual) if epilogue.residual else {}
-    return {"bias": _padded(epilogue.bias, channels, lanes), "relu": epilogue.relu, **residual}
-
-
-def _padded(bias: Array | None, channels: int, lanes: int) -> Array:
-    """A bias [channels] in whole vectors of `lanes`, zeros where there is none."""
-    result = np.zeros(ceil(channels / lanes) * lanes, np.float32)
-    if bias is not None:
-        result[:channels] = bias
-    return result
-
-
-def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
-    """The step of a depthwise convolution by weight [kd, kh, kw, 1, C]; the taps of an axis are equally far apart."""
-    lanes = machine.lanes("float32")
-    chosen = weight[np.ix_(*([k for k, _ in axis] for axis in grid.taps))]
-    packed = np.zeros((max(1, chosen[..., 0, 0].size), ceil(y.channels / lanes) * lanes), np.float32)
-    packed[: chosen[..., 0, 0].size, : y.channels] = chosen.reshape(-1, y.channels)
-    offsets = [[offset for _, offset in axis] for axis in grid.taps]
-    first = [of[0] if of else 0 for of in offsets]
-    by = [of[1] - of[0] if len(of) > 1 else 1 for of in offsets]
-    start = (grid.start[0] + first[0], grid.start[1] + first[1], grid.start[2] + first[2])
-    rows, split = share_channels(y, machine)
-    made = job(
-        records.Depthwise,
-        **strides("x", x),
-        **_grid(x, y, grid._replace(start=start)),
-        **strides("y", y),
-        **_finish(epilogue, y.channels, lanes),
-        **axes("by", by),
-        **axes("taps", [*map(len, offsets)]),
-        weights=packed,
-        weights_pixel=packed.shape[1] * FLOAT,
-        channels=y.channels,
-        split=split,
-    )
-    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_range", (lanes,), RANGE)
-    return Step(kernel, made, rows * ceil(y.channels / split))

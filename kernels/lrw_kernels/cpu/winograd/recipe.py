@@ -6,12 +6,11 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import prod
 
-from lrw_kernels.codegen.machine import BYTES, LINE
-from lrw_kernels.cpu.line import Factors, apply
+from lrw_kernels.codegen.machine import ADDRESS, BYTES, LINE
+from lrw_kernels.cpu.winograd.line import Factors, apply
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.transform import Matrix
 
-ADDRESS = 8
 REACH = 1 << 16  # bytes an address with an offset reaches in a load or store of a NEON register
 MOST_CONSTANTS = 16  # of a table: four registers of NEON's
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lrw_kernels.codegen.loops import counted_loop, merge
+from lrw_kernels.codegen.machine import ADDRESS
 from lrw_kernels.codegen.vector import I64, Vectors
-from lrw_kernels.cpu.line import apply
-from lrw_kernels.cpu.recipe import ADDRESS, REACH, Recipe
+from lrw_kernels.cpu.winograd.line import apply
+from lrw_kernels.cpu.winograd.recipe import REACH, Recipe
 
 
 def emit_columns(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:

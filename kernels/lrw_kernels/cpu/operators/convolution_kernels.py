@@ -2,13 +2,12 @@
 
 from lrw_kernels.codegen.intrinsics import get, put
 from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.machine import ADDRESS, FLOAT
 from lrw_kernels.codegen.settings import helper
-from lrw_kernels.cpu.kernels import panel_products
+from lrw_kernels.cpu.kernels import first_vector, panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run
-from lrw_kernels.cpu.operators.records import FLOAT, PIECE_FIELDS, PLACE_FIELDS
-from lrw_kernels.cpu.ranges import first_vector
-from lrw_kernels.cpu.recipe import ADDRESS
+from lrw_kernels.cpu.operators.records import PIECE_FIELDS, PLACE_FIELDS
 
 PIECE = PIECE_FIELDS * ADDRESS
 PLACE = PLACE_FIELDS * ADDRESS

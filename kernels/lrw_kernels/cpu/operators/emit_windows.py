@@ -1,4 +1,4 @@
-"""The operators' inner blocks as vector code: convolution's gather and epilogue, windows, neighbours."""
+"""What makes one pixel of several, as vector code: a convolution's patches and epilogue, windows, neighbours."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

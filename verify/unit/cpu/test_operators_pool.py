@@ -1,4 +1,4 @@
-"""Pooling and resampling: any windows, any neighbours; channels of wider buffers."""
+"""Pooling: any windows; channels of wider buffers."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrw_kernels.codegen.machine import NEON, Machine
-from lrw_kernels.cpu.operators.window import Axes, pool, resample
+from lrw_kernels.cpu.operators.pool import Axes, pool
 from verify.tolerances import assert_close
 from verify.unit.cpu.operators import (
     EPS,
@@ -72,36 +72,6 @@ def test_maximum_of_nothing_and_of_nan() -> None:
     np.testing.assert_array_equal(target.numbers[0, 0, 0], expected)
 
 
-def neighbours(n: int, outputs: int) -> tuple[list[int], list[int], list[float]]:
-    """Low, high and share of torch's linear interpolation without aligned corners."""
-    at = np.maximum((np.arange(outputs) + 0.5) * (n / outputs) - 0.5, 0)
-    low = np.minimum(at.astype(int), n - 1)
-    return low.tolist(), np.minimum(low + 1, n - 1).tolist(), (at - low).tolist()
-
-
-@every_machine
-@SETTINGS
-@given(inputs, triples(1, 9))
-def test_trilinear_resampling(machine: Machine, case: Input, out: Triple) -> None:
-    low, high, share = zip(*(neighbours(n, m) for n, m in zip(case.size[1:4], out, strict=True)), strict=True)
-    expected = from_torch(torch.nn.functional.interpolate(to_torch(case.x), out, mode="trilinear"))
-    source, target = Buffer(case.size, *case.wider, case.x), Buffer(expected.shape, *case.wider)
-    run(resample(source.view, target.view, machine, low=low, high=high, share=share), *case.split)
-    assert_close(target.check(), expected, 12 * EPS * float(np.abs(case.x).max()), f"{case} {out}")
-
-
-@every_machine
-@SETTINGS
-@given(inputs, triples(1, 9))
-def test_nearest_resampling(machine: Machine, case: Input, out: Triple) -> None:
-    low = tuple([i * n // m for i in range(m)] for n, m in zip(case.size[1:4], out, strict=True))
-    zeros = tuple([0.0] * m for m in out)
-    expected = case.x[:, low[0]][:, :, low[1]][:, :, :, low[2]]
-    source, target = Buffer(case.size, *case.wider, case.x), Buffer(expected.shape, *case.wider)
-    run(resample(source.view, target.view, machine, low=low, high=low, share=zeros), *case.split)
-    np.testing.assert_array_equal(target.check(), expected)
-
-
 @pytest.mark.parametrize("channels", [64, 1000])
 def test_pooling_everything_shares_out_channels(channels: int) -> None:
     source, target = Buffer((1, 4, 4, 4, channels), 0, 0), Buffer((1, 1, 1, 1, channels), 0, 0)
@@ -110,13 +80,6 @@ def test_pooling_everything_shares_out_channels(channels: int) -> None:
     assert step.items >= 16
 
 
-def test_kernels_lower_to_another_machine() -> None:
-    buffer, zeros, ones = Buffer((1, 1, 1, 1, 3), 0, 0), ([0], [0], [0]), ([1], [1], [1])
-    x = buffer.view
-    made = [
-        pool(x, x, NEON, "mean", starts=zeros, ends=ones, counts=ones),
-        resample(x, x, NEON, low=zeros, high=zeros, share=zeros),
-        resample(x, x, NEON, low=zeros, high=zeros, share=([0.5], [0], [0])),
-    ]
-    assert len({step.kernel for of in made for step in of.steps}) == 3
-    assert_lowers(made)
+def test_its_kernel_lowers_to_another_machine() -> None:
+    x, zeros, ones = Buffer((1, 1, 1, 1, 3), 0, 0).view, ([0], [0], [0]), ([1], [1], [1])
+    assert_lowers([pool(x, x, NEON, "mean", starts=zeros, ends=ones, counts=ones)])

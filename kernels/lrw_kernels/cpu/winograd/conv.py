@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from lrw_kernels.codegen.machine import BYTES
 from lrw_kernels.codegen.references import Section, symbolic
-from lrw_kernels.cpu import library, records
-from lrw_kernels.cpu.plan import Plan, Size, lane_count, panel_count, plan, with_rows
-from lrw_kernels.cpu.problem import Part, Problem
-from lrw_kernels.cpu.side import Side
+from lrw_kernels.cpu.library import clear_range
+from lrw_kernels.cpu.records import Clear
 from lrw_kernels.cpu.step import Job, Reference, Step, Steps, View, Zeros, job, rounded
+from lrw_kernels.cpu.winograd import library, records
+from lrw_kernels.cpu.winograd.plan import Plan, Size, plan
+from lrw_kernels.cpu.winograd.problem import Part, Problem
+from lrw_kernels.cpu.winograd.side import Side
 from lrw_kernels.winograd import Tile
 
 FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
@@ -108,8 +110,8 @@ class _Pass:
     def _by_positions(self) -> tuple[Step, ...]:
         spare, steps = self.targets[0].spare, list[Step]()
         if spare > 0 and self.way != WEIGHT_GRAD:
-            cleared = job(records.Clear, data=symbolic(Section.SHARED, self.v_bytes), size=spare)
-            steps.append(self._step("clear", cleared, 1))
+            cleared = job(Clear, data=symbolic(Section.SHARED, self.v_bytes), size=spare)
+            steps.append(Step(clear_range(), cleared, 1))
         for base in range(0, self.size.tiles, self.plan.tiles):
             steps += self._some_tiles(base, min(self.plan.tiles, self.size.tiles - base))
         return tuple(steps)
@@ -187,7 +189,7 @@ def _sides(of: _Pass) -> tuple[Side, list[Side]]:
     large = p.batch * prod(p.output_size) * second > p.machine.l3 * 3 // 4
     streamed = large and p.aligned and not backward and all(part.problem.cout % lanes == 0 for part in of.parts)
     if len(of.parts) > 1:  # planes of one size, so that all blocks find their zeros at one place
-        vectors_out = max(lane_count(part.problem.cout, p.machine, p.element) for part in of.parts)
+        vectors_out = max(p.machine.vectors_of(part.problem.cout, p.element) for part in of.parts)
     if of.by_tiles:
         vectors_out = min(vectors_out, plan.panels * p.machine.vectors)
     options = {"pixel": second, "accumulate": backward, "streamed": streamed}
@@ -208,8 +210,8 @@ def _products(of: _Pass, sums: int) -> list[Job]:
     made = []
     for part, target in zip(of.parts, of.targets, strict=True):
         p = part.problem
-        vectors = of.size.vectors_out if len(of.parts) == 1 else lane_count(p.cout, p.machine, p.element)
-        line, rows, machine = p.machine.vector_bytes, of.plan.rows, with_rows(p.machine, of.plan.rows)
+        vectors = of.size.vectors_out if len(of.parts) == 1 else p.machine.vectors_of(p.cout, p.element)
+        line, rows, machine = p.machine.vector_bytes, of.plan.rows, p.machine.with_rows(of.plan.rows)
         made.append(
             job(
                 records.Products,
@@ -220,7 +222,7 @@ def _products(of: _Pass, sums: int) -> list[Job]:
                 weights_plane=sums * vectors * line,
                 weights_panel=sums * machine.vectors * line,
                 steps=sums,
-                panels=panel_count(vectors, machine),
+                panels=machine.panels(vectors),
                 split=of.plan.products_panels,
                 vectors=vectors,
                 panel_vectors=machine.vectors,
@@ -246,13 +248,13 @@ def _gradient_products(of: _Pass) -> list[Job]:
         vectors=size.vectors_out,
         panel_vectors=1,
         positions=p.columns,
-        kernel=library.weight_grad(with_rows(p.machine, of.plan.rows), p.element),
+        kernel=library.weight_grad(p.machine.with_rows(of.plan.rows), p.element),
     )
     return [made]
 
 
 def _size(p: Problem, sums: int, outputs: int) -> Size:
     grid = Tile.parse(p.tile).grid(p.output_size)
-    vectors, results = (lane_count(channels, p.machine, p.element) for channels in (sums, outputs))
+    vectors, results = (p.machine.vectors_of(channels, p.element) for channels in (sums, outputs))
     tiles = prod(grid)
     return Size(p.columns, p.batch * tiles, tiles, grid[2], vectors, results, sums, p.machine.vector_bytes, p.threads)

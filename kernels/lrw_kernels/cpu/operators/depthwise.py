@@ -1,0 +1,40 @@
+"""Builder of convolution channel by channel."""
+
+from math import ceil
+
+import numpy as np
+
+from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.machine import FLOAT, Machine
+from lrw_kernels.cpu.operators import records
+from lrw_kernels.cpu.operators.grid import Epilogue, Grid, finish_fields, grid_fields
+from lrw_kernels.cpu.operators.taps import Array
+from lrw_kernels.cpu.step import Step, View, axes, job, share_channels, strides
+
+
+def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
+    """The step of a depthwise convolution by weight [kd, kh, kw, 1, C]; the taps of an axis are equally far apart."""
+    lanes = machine.lanes("float32")
+    chosen = weight[np.ix_(*([k for k, _ in axis] for axis in grid.taps))]
+    packed = np.zeros((max(1, chosen[..., 0, 0].size), ceil(y.channels / lanes) * lanes), np.float32)
+    packed[: chosen[..., 0, 0].size, : y.channels] = chosen.reshape(-1, y.channels)
+    offsets = [[offset for _, offset in axis] for axis in grid.taps]
+    first = [of[0] if of else 0 for of in offsets]
+    by = [of[1] - of[0] if len(of) > 1 else 1 for of in offsets]
+    start = (grid.start[0] + first[0], grid.start[1] + first[1], grid.start[2] + first[2])
+    rows, split = share_channels(y, machine)
+    made = job(
+        records.Depthwise,
+        **strides("x", x),
+        **grid_fields(x, y, grid._replace(start=start)),
+        **strides("y", y),
+        **finish_fields(epilogue, y.channels, lanes),
+        **axes("by", by),
+        **axes("taps", [*map(len, offsets)]),
+        weights=packed,
+        weights_pixel=packed.shape[1] * FLOAT,
+        channels=y.channels,
+        split=split,
+    )
+    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_range", (lanes,), RANGE)
+    return Step(kernel, made, rows * ceil(y.channels / split))
