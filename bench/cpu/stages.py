@@ -17,7 +17,6 @@ from lrw_kernels.cpu import layout, library
 from lrw_kernels.cpu.digest import digest
 from lrw_kernels.cpu.micro import PEAK_STEPS
 from lrw_kernels.cpu.step import Job, Steps
-from lrw_kernels.cpu.winograd import conv
 from lrw_kernels.cpu.winograd import problem as problems
 from lrw_kernels.cpu.winograd.records import Products
 from lrw_kernels.program import layer as program
@@ -38,7 +37,7 @@ def stages(case: Layer, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, C
     p = problem(case, geometry)
     panels, size = Memory.of(p.weight_bytes), u.numel() * u.element_size()
     layout.pack(u.data_ptr(), panels.address, tuple(u.shape), p.machine, "float32", transposed=False, workers=1)
-    made = program.steps(p, program.dense(p, conv.FORWARD))
+    made = program.steps(p, program.dense(p, problems.FORWARD))
     whole, transforms = (program.Layer(of, p.threads) for of in (made, _without_products(made)))
 
     def run(layer: program.Layer) -> Callable[[], None]:
@@ -79,7 +78,7 @@ def figures(case: Layer, geometry: Geometry, times: Mapping[str, float], share: 
     flops = 2 * geometry.columns * prod(geometry.tile.grid(case.size)) * case.cin * case.cout
     rate, most = flops / (whole - transforms), _peak_flops() / times["peak"]
     p = problem(case, geometry)
-    done = program.layer(p, program.dense(p, conv.FORWARD))
+    done = program.layer(p, program.dense(p, problems.FORWARD))
     return {
         "path": done.path,
         "kernels_ms": whole,

@@ -19,7 +19,7 @@ from lrw_kernels.codegen.arena import ARENA, Memory
 from lrw_kernels.codegen.machine import Machine, host, supported
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.step import Strides
-from lrw_kernels.cpu.winograd import conv, problem
+from lrw_kernels.cpu.winograd import problem
 from lrw_kernels.cpu.winograd.problem import Problem
 from lrw_kernels.program.layer import Form, dense, layer
 from lrw_kernels.winograd import Block
@@ -49,7 +49,7 @@ def forward(
         )
         bias = None if epilogue.bias is None else _padded_bias(epilogue.bias, p)
         with _panels(u, p) as panels:
-            _run(p, conv.FORWARD, last, y, panels, bias=bias, residual=residual, relu=epilogue.relu)
+            _run(p, problem.FORWARD, last, y, panels, bias=bias, residual=residual, relu=epilogue.relu)
     return _like(y, x, p)
 
 
@@ -75,7 +75,7 @@ class PreparedForward:
         self._shape = (p.batch, p.cout, *p.output_size)
         d, h, w = p.output_size
         self._strides = (d * h * w * p.cout, 1, h * w * p.cout, w * p.cout, p.cout)
-        self._layer = layer(p, dense(p, conv.FORWARD, bias=bias, residual=residual, relu=relu))
+        self._layer = layer(p, dense(p, problem.FORWARD, bias=bias, residual=residual, relu=relu))
 
     def __call__(self, x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
         """Y [N, Cout, D', H', W'] of x [N, Cin, D, H, W], both channels last; u is in panels already."""
@@ -98,7 +98,7 @@ def forward_blocks(
     parts = zip(weights, p.parts, strict=True)
     with ExitStack() as stack:
         panels = [stack.enter_context(_panels(u, q)) if q.kept else 0 for u, (q, _) in parts]
-        _run(p, conv.FORWARD, last, y, *panels, bias=padded)
+        _run(p, problem.FORWARD, last, y, *panels, bias=padded)
     return _like(y, x, p)
 
 
@@ -112,7 +112,7 @@ def input_grad(
     if dy.numel() > 0:
         last = channels_last(dy, p.machine, p.threads)  # by name: an address keeps no tensor alive
         with _panels(u, p, adjoint=True) as panels:
-            _run(p, conv.INPUT_GRAD, last, dx, panels)
+            _run(p, problem.INPUT_GRAD, last, dx, panels)
     return _like(dx, dy, p)
 
 
@@ -126,7 +126,7 @@ def weight_grad(x: Tensor, dy: Tensor, geometry: Geometry, *, machine: Machine |
         du.zero_()
     else:
         last, d_last = (channels_last(t, p.machine, p.threads) for t in (x, dy))  # by name: addresses keep nothing
-        _run(p, conv.WEIGHT_GRAD, last, d_last, du.data_ptr())
+        _run(p, problem.WEIGHT_GRAD, last, d_last, du.data_ptr())
     return du[:, : p.cin, : p.cout]
 
 

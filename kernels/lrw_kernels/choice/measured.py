@@ -20,8 +20,7 @@ from lrw_kernels.codegen.machine import LINE, Machine, host
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators.convolution import direct
 from lrw_kernels.cpu.step import view
-from lrw_kernels.cpu.winograd import conv
-from lrw_kernels.cpu.winograd.problem import Problem
+from lrw_kernels.cpu.winograd.problem import FORWARD, Problem
 from lrw_kernels.program.layer import Layer, dense, steps
 from lrw_kernels.winograd import Tile, spatial_error
 from lrw_kernels.winograd.cost import estimated_time
@@ -108,7 +107,7 @@ def _run(
         str(tile), of.padding, None, False, of.batch, of.size, of.cin, of.cout, "float32", "float32", machine, threads,
         sized=True,
     )  # fmt: skip
-    layer = Layer(steps(p, dense(p, conv.FORWARD, bias=True)), threads)
+    layer = Layer(steps(p, dense(p, FORWARD, bias=True)), threads)
     copies = [_filled(p.weight_bytes) for _ in range(min(MOST_COPIES, 1 + machine.l3 // p.weight_bytes))]
 
     def run() -> None:

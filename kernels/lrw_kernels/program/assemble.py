@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.winograd.plan import MOST_SCRATCH
+from lrw_kernels.cpu.winograd.plan import Planner, planned
+from lrw_kernels.cpu.winograd.problem import MOST_SCRATCH
 from lrw_kernels.network.graph import Network
 from lrw_kernels.program import steps
 from lrw_kernels.program.collect import Collector
@@ -15,8 +16,11 @@ from lrw_kernels.program.storage import Storage
 ENOUGH_SCRATCH = 16 << 20  # for V and M of a layer: weights are read again for every block of so many tiles
 
 
-def assemble(network: Network, machine: Machine, threads: int = 1, element: str = "float32") -> Program:
-    """The program of `network` for up to `threads` threads at a time, with the Winograd domain in `element`.
+def assemble(
+    network: Network, machine: Machine, threads: int = 1, element: str = "float32", planner: Planner = planned
+) -> Program:
+    """The program of `network` for up to `threads` threads at a time, with the Winograd domain in `element` and its
+    layers as `planner` cuts them up.
 
     Raises ValueError for numbers of threads below 1, and for weights beyond the range of `element`.
     """
@@ -27,7 +31,7 @@ def assemble(network: Network, machine: Machine, threads: int = 1, element: str 
     to, layers = Collector(threads, roots), list[Outcome]()
     for index, (node, spare) in enumerate(zip(network.nodes, _spare(roots, len(network.nodes)), strict=True)):
         inputs, output = [storage.view(name) for name in node.inputs], storage.view(node.name)
-        made = steps.of(node.operator, inputs, output, Means(machine, threads, element, spare))
+        made = steps.of(node.operator, inputs, output, Means(machine, threads, element, spare, planner))
         layers.append(Outcome(node, made.details | to.add(index, made)))
     return to.program(network.name, (network.input_size, network.output.size), tuple(layers))
 

@@ -12,7 +12,8 @@ from lrw_kernels.codegen.machine import BYTES
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.step import Size, Steps, Strides, View
 from lrw_kernels.cpu.winograd import conv
-from lrw_kernels.cpu.winograd.problem import Problem
+from lrw_kernels.cpu.winograd.plan import Plan
+from lrw_kernels.cpu.winograd.problem import INPUT_GRAD, WEIGHT_GRAD, Problem
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.collect import Collector
 
@@ -23,8 +24,8 @@ MOST_BLOCKS = Section.BUFFER - Section.OUTSIDE - _WEIGHTS
 
 class Form(NamedTuple):
     """What is the same in all calls that one program serves: forward or a gradient, the strides in bytes of the two
-    activations, whether there is a bias (padded to whole vectors), a residual with the strides of the second, and ReLU.
-    """
+    activations, whether there is a bias (padded to whole vectors), a residual with the strides of the second, and ReLU;
+    a plan, where it is not to be that of formulas."""
 
     way: str
     first: Strides
@@ -32,6 +33,7 @@ class Form(NamedTuple):
     bias: bool = False
     residual: bool = False
     relu: bool = False
+    plan: Plan | None = None
 
 
 def dense(p: Problem, way: str, *, bias: bool = False, residual: bool = False, relu: bool = False) -> Form:
@@ -83,22 +85,22 @@ def steps(p: Problem, form: Form) -> Steps:
     """
     sizes = _sizes(p, form.way)
     first, second = View(_outside(_FIRST), form.first, sizes[0]), View(_outside(_SECOND), form.second, sizes[1])
-    if form.way == conv.INPUT_GRAD:
-        return conv.input_grad(p, first, second, _outside(_WEIGHTS))
-    if form.way == conv.WEIGHT_GRAD:
-        return conv.weight_grad(p, first, second, _outside(_WEIGHTS))
+    if form.way == INPUT_GRAD:
+        return conv.input_grad(p, first, second, _outside(_WEIGHTS), form.plan)
+    if form.way == WEIGHT_GRAD:
+        return conv.weight_grad(p, first, second, _outside(_WEIGHTS), form.plan)
     if len(p.parts) > MOST_BLOCKS:
         raise ValueError(f"blocks: {len(p.parts)}; accepted are up to {MOST_BLOCKS}")
     bias, residual = _outside(_BIAS) if form.bias else None, _outside(_RESIDUAL) if form.residual else 0
     weights: Sequence[int] = [_outside(_WEIGHTS + i) for i in range(len(p.parts))]
-    return conv.forward(p, first, second, weights, conv.Epilogue(bias, residual, form.relu))
+    return conv.forward(p, first, second, weights, conv.Epilogue(bias, residual, form.relu), form.plan)
 
 
 def _sizes(p: Problem, way: str) -> tuple[Size, Size]:
     """The sizes [N, D, H, W, C] of the two activations: read and written, or for the weights' gradient both read."""
     inner: Size = (p.batch, *p.input_size, p.cin)
     outer: Size = (p.batch, *p.output_size, p.cout)
-    return (outer, inner) if way == conv.INPUT_GRAD else (inner, outer)
+    return (outer, inner) if way == INPUT_GRAD else (inner, outer)
 
 
 def _dense_strides(size: Size, number: int) -> Strides:

@@ -3,13 +3,15 @@
 from typing import NamedTuple
 
 from lrw_kernels.codegen.machine import Machine
+from lrw_kernels.cpu.winograd.plan import Planner
 
 
 class Means(NamedTuple):
-    """A machine, how many threads at most, the numbers of the Winograd domain, and the bytes of scratch that V and M
-    may take without the workspace growing."""
+    """A machine, how many threads at most, the numbers of the Winograd domain, the bytes of scratch that V and M may
+    take without the workspace growing, and who plans Winograd layers."""
 
     machine: Machine
     threads: int
     element: str
     spare: int
+    planner: Planner

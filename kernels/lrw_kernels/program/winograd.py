@@ -10,7 +10,7 @@ from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators import rows
 from lrw_kernels.cpu.step import Steps, Table, View
 from lrw_kernels.cpu.winograd import conv
-from lrw_kernels.cpu.winograd.problem import Problem
+from lrw_kernels.cpu.winograd.problem import FORWARD, Problem
 from lrw_kernels.network.operators import Array, Winograd
 from lrw_kernels.program.means import Means
 
@@ -24,7 +24,7 @@ def steps(operator: Winograd, inputs: Sequence[View], y: View, means: Means) -> 
     alike = len(inputs) > 1 and inputs[1].strides == y.strides
     late = inputs[1:] if not alike else ()
     epilogue = conv.Epilogue(bias, inputs[1].address if alike else 0, operator.relu and not late)
-    made = conv.forward(p, inputs[0], y, weights, epilogue)
+    made = conv.forward(p, inputs[0], y, weights, epilogue, means.planner(p, FORWARD))
     added = [step for z in late for step in rows.add(y, z, y, means.machine, relu=operator.relu).steps]
     kept = [{"channels": channels, "kept": list(kept)} for channels, kept in operator.blocks]
     return Steps((*made.steps, *added), made.shared, {"blocks": kept, **made.details})

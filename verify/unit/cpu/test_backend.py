@@ -17,7 +17,7 @@ from lrw.nn import CompressedConv3d, WinogradConv3d
 from lrw.ops import winograd_conv3d
 from lrw.unchanged import Derived
 from lrw_kernels.codegen.machine import AVX512
-from lrw_kernels.cpu.winograd import conv, problem
+from lrw_kernels.cpu.winograd import problem
 from lrw_kernels.program.layer import MOST_FORMS, dense
 from lrw_kernels.program.layer import layer as program_of
 from lrw_kernels.winograd import Tile
@@ -217,7 +217,7 @@ def test_scratch_stays_within_64_mib(case: Layer) -> None:
     for columns in (None, kept):
         arguments = ("F(4x4x4,3x3x3)", (1, 1, 1), columns, True, 1, case.size, (case.cin, case.cout), "float32")
         layer = problem.of(*arguments, AVX512, 2)
-        for way in (conv.FORWARD, conv.INPUT_GRAD, conv.WEIGHT_GRAD):
+        for way in (problem.FORWARD, problem.INPUT_GRAD, problem.WEIGHT_GRAD):
             assert program_of(layer, dense(layer, way)).program.buffer_bytes <= 64 * MIB
 
 
@@ -267,7 +267,7 @@ def test_a_new_form_is_built_under_a_profiler() -> None:
 
 def test_forms_of_calls_do_not_add_up_without_end() -> None:
     p = problem.of("F(2x2x2,3x3x3)", (1, 1, 1), None, False, 1, (4, 4, 4), (3, 5), "float32", AVX512, 1)
-    form = dense(p, conv.FORWARD)
+    form = dense(p, problem.FORWARD)
     first = program_of(p, form)
     assert program_of(p, form) is first
     for i in range(1, 70):

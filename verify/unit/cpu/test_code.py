@@ -7,11 +7,10 @@ from math import prod
 import pytest
 from llvmlite import ir
 
-from lrw_kernels.codegen.machine import AVX512, MACHINES, Machine
+from lrw_kernels.codegen.machine import MACHINES, Machine
 from lrw_kernels.codegen.vector import I64, Vectors
 from lrw_kernels.cpu.micro import UNROLLED, emit_micro, forward_micro
 from lrw_kernels.cpu.winograd.patch import emit_columns, emit_lines, emit_scatter
-from lrw_kernels.cpu.winograd.plan import MOST_SCRATCH, Size, plan
 from lrw_kernels.cpu.winograd.recipe import Recipe
 from lrw_kernels.winograd import Tile, winograd_cost
 
@@ -101,26 +100,3 @@ def test_the_micro_kernel_is_fused_multiply_adds_on_values_loaded_once(machine: 
     assert len(re.findall(r"call .*@.?llvm\.fma", code)) == vectors * fmas
     assert len(re.findall(r"load <", code)) == loads + read_back, "B once per step, A by element once per run"
     assert registers <= {64: 32, 32: 16, 16: 32}[machine.vector_bytes]
-
-
-def size(tiles: int, threads: int, channels: int = 8) -> Size:
-    return Size(216, tiles, tiles, 7, channels, channels, 16 * channels, 64, threads)
-
-
-@pytest.mark.parametrize("tiles", [1, 4, 16, 49, 98, 343, 784, 4096, 100_000])
-@pytest.mark.parametrize("threads", [1, 2, 7, 64])
-@pytest.mark.parametrize("channels", [1, 8, 64])
-def test_plans_fit_their_scratch_and_cover_their_work(tiles: int, threads: int, channels: int) -> None:
-    chosen = plan(size(tiles, threads, channels), AVX512)
-    assert chosen.tiles % chosen.rows == 0
-    assert 1 <= chosen.rows <= AVX512.rows
-    each = 216 * chosen.tiles * 2 * channels * 64
-    assert each * (threads if chosen.path == "blocks" else 1) <= MOST_SCRATCH or chosen.tiles == chosen.rows
-    assert min(chosen.gather_vectors, chosen.scatter_vectors, chosen.products_panels, chosen.panels) >= 1
-    if chosen.path == "blocks":
-        assert tiles >= 2 * threads * chosen.rows - chosen.rows
-
-
-def test_blocks_are_cut_so_that_threads_end_together() -> None:
-    assert plan(size(98, 2), AVX512).rows == 12, "8 blocks of 12 and a rest, not 7 of 14"
-    assert plan(size(784, 2), AVX512).rows == 14

@@ -5,8 +5,7 @@ contiguous channels, of any of the kinds in `machine.BYTES`, transformed weights
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from math import ceil, prod
+from math import ceil
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +17,10 @@ from lrw_kernels.cpu.library import clear_range
 from lrw_kernels.cpu.records import Clear
 from lrw_kernels.cpu.step import Job, Reference, Step, Steps, View, Zeros, job, rounded
 from lrw_kernels.cpu.winograd import library, records
-from lrw_kernels.cpu.winograd.plan import Plan, Size, plan
-from lrw_kernels.cpu.winograd.problem import Part, Problem
+from lrw_kernels.cpu.winograd.plan import Plan, Size, gradient_panels, planned
+from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Part, Problem
 from lrw_kernels.cpu.winograd.side import Side
 from lrw_kernels.winograd import Tile
-
-FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"
 
 
 class Epilogue(NamedTuple):
@@ -37,19 +34,23 @@ class Epilogue(NamedTuple):
 NOTHING = Epilogue()
 
 
-def forward(p: Problem, x: View, y: View, weights: Sequence[Reference], epilogue: Epilogue = NOTHING) -> Steps:
-    """Y [N, D', H', W', Cout] of x and U in panels; of a problem in blocks those of each block."""
-    return _Pass(p, FORWARD, x, y, weights, epilogue).steps()
+def forward(
+    p: Problem, x: View, y: View, weights: Sequence[Reference], epilogue: Epilogue = NOTHING, plan: Plan | None = None
+) -> Steps:
+    """Y [N, D', H', W', Cout] of x and U in panels; of a problem in blocks those of each block. By `plan`, or the one
+    of formulas."""
+    return _Pass(p, FORWARD, x, y, weights, epilogue, plan).steps()
 
 
-def input_grad(p: Problem, dy: View, dx: View, weights: Reference) -> Steps:
-    """The gradient dX of dY and U^T in panels, added to what `dx` holds."""
-    return _Pass(p, INPUT_GRAD, dy, dx, [weights], NOTHING).steps()
+def input_grad(p: Problem, dy: View, dx: View, weights: Reference, plan: Plan | None = None) -> Steps:
+    """The gradient dX of dY and U^T in panels, added to what `dx` holds; by a plan by positions."""
+    return _Pass(p, INPUT_GRAD, dy, dx, [weights], NOTHING, plan).steps()
 
 
-def weight_grad(p: Problem, x: View, dy: View, du: Reference) -> Steps:
-    """The gradient dU [K, rows, columns] of x and dY; rows (Cin) and columns (Cout) are padded to whole vectors."""
-    return _Pass(p, WEIGHT_GRAD, x, dy, [du], NOTHING).steps()
+def weight_grad(p: Problem, x: View, dy: View, du: Reference, plan: Plan | None = None) -> Steps:
+    """The gradient dU [K, rows, columns] of x and dY, rows (Cin) and columns (Cout) padded to whole vectors; by a plan
+    by positions."""
+    return _Pass(p, WEIGHT_GRAD, x, dy, [du], NOTHING, plan).steps()
 
 
 class _Pass:
@@ -61,13 +62,14 @@ class _Pass:
     """
 
     def __init__(
-        self, p: Problem, way: str, first: View, second: View, weights: Sequence[Reference], epilogue: Epilogue
-    ) -> None:
+        self, p: Problem, way: str, first: View, second: View, weights: Sequence[Reference], epilogue: Epilogue,
+        plan: Plan | None,
+    ) -> None:  # fmt: skip
         self.problem, self.way, self.first, self.second = p, way, first, second
-        sums, outputs = (p.cout, p.cin) if way == INPUT_GRAD else (p.cin, p.cout)
-        self.size = _size(p, sums, outputs)
-        self.plan = _plan(self.size, p, way)
+        self.size, self.plan = Size.of(p, way), plan or planned(p, way)
         self.by_tiles = self.plan.path == "blocks"
+        if self.by_tiles and way != FORWARD:
+            raise ValueError(f'plan: by "blocks"; accepted by {way} is "positions"')
         self.parts = p.parts if way == FORWARD else (Part(p, 0),)
         self.source, self.targets = _sides(self)
         self.v_bytes, self.m_bytes = (rounded(max(side.bytes for side in s)) for s in ([self.source], self.targets))
@@ -80,7 +82,7 @@ class _Pass:
             side.job.but(**self._target(side, part, epilogue), domain=m)
             for side, part in zip(self.targets, self.parts, strict=True)
         ]
-        products = _gradient_products(self) if way == WEIGHT_GRAD else _products(self, sums)
+        products = _gradient_products(self) if way == WEIGHT_GRAD else _products(self)
         self.products = [
             made.but(weights=u, v=v, m=m, v_table=_planes(self, part.problem))
             for made, part, u in zip(products, self.parts, weights, strict=True)
@@ -167,14 +169,6 @@ def _some(numbers: Reference, first: int, count: int, size: int) -> Reference:
     return numbers + first * size
 
 
-def _plan(size: Size, p: Problem, way: str) -> Plan:
-    chosen = plan(size, p.machine, blocks=way == FORWARD, most=p.most_scratch)
-    if way != INPUT_GRAD:
-        return chosen
-    # Patches of the gradient overlap: they are shared out by samples and channels alone.
-    return replace(chosen, scatter_vectors=min(chosen.scatter_vectors, ceil(size.vectors_out / p.threads)))
-
-
 def _sides(of: _Pass) -> tuple[Side, list[Side]]:
     p, plan, vectors_in, vectors_out = of.problem, of.plan, of.size.vectors_in, of.size.vectors_out
     tables, pixel, second = (
@@ -186,14 +180,13 @@ def _sides(of: _Pass) -> tuple[Side, list[Side]]:
     if of.way == WEIGHT_GRAD:
         return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors, pixel=second)]
     backward, lanes = of.way == INPUT_GRAD, p.machine.lanes(p.element)
-    large = p.batch * prod(p.output_size) * second > p.machine.l3 * 3 // 4
-    streamed = large and p.aligned and not backward and all(part.problem.cout % lanes == 0 for part in of.parts)
+    whole = p.aligned and not backward and all(part.problem.cout % lanes == 0 for part in of.parts)
     if len(of.parts) > 1:  # planes of one size, so that all blocks find their zeros at one place
         vectors_out = max(p.machine.vectors_of(part.problem.cout, p.element) for part in of.parts)
     if of.by_tiles:
         vectors_out = min(vectors_out, plan.panels * p.machine.vectors)
-    options = {"pixel": second, "accumulate": backward, "streamed": streamed}
-    parts, split = [part.problem for part in of.parts], plan.scatter_vectors
+    options = {"pixel": second, "accumulate": backward, "streamed": plan.streamed and whole}
+    parts, split = [part.problem for part in of.parts], vectors_out if of.by_tiles else plan.scatter_vectors
     return first, [Side(q, "scatter", tables[1], plan, vectors_out, split, **options) for q in parts]
 
 
@@ -205,9 +198,9 @@ def _planes(of: _Pass, p: Problem) -> npt.NDArray[np.int64]:
     return of.source.planes[np.searchsorted(there, p.kept or ())]
 
 
-def _products(of: _Pass, sums: int) -> list[Job]:
+def _products(of: _Pass) -> list[Job]:
     """The products job of each part, without the addresses of weights, V and M."""
-    made = []
+    made, sums = [], of.size.steps
     for part, target in zip(of.parts, of.targets, strict=True):
         p = part.problem
         vectors = of.size.vectors_out if len(of.parts) == 1 else p.machine.vectors_of(p.cout, p.element)
@@ -223,7 +216,7 @@ def _products(of: _Pass, sums: int) -> list[Job]:
                 weights_panel=sums * machine.vectors * line,
                 steps=sums,
                 panels=machine.panels(vectors),
-                split=of.plan.products_panels,
+                split=of.plan.panels,
                 vectors=vectors,
                 panel_vectors=machine.vectors,
                 positions=p.columns,
@@ -235,26 +228,18 @@ def _products(of: _Pass, sums: int) -> list[Job]:
 
 def _gradient_products(of: _Pass) -> list[Job]:
     p, size = of.problem, of.size
-    line, rows = p.machine.vector_bytes, min(8, p.machine.lanes(p.element))
-    padded = size.vectors_in * p.machine.lanes(p.element)
+    line, padded = p.machine.vector_bytes, size.vectors_in * p.machine.lanes(p.element)
     made = job(
         records.Products,
         v_panel=size.vectors_in * of.plan.rows * line,
         m_table=of.targets[0].planes,
         m_panel=size.vectors_out * of.plan.rows * line,
         weights_plane=padded * size.vectors_out * line,
-        panels=padded // rows,
-        split=ceil(padded / rows / ceil(8 * p.threads / p.columns)),
+        panels=gradient_panels(p, size),
+        split=of.plan.panels,
         vectors=size.vectors_out,
         panel_vectors=1,
         positions=p.columns,
         kernel=library.weight_grad(p.machine.with_rows(of.plan.rows), p.element),
     )
     return [made]
-
-
-def _size(p: Problem, sums: int, outputs: int) -> Size:
-    grid = Tile.parse(p.tile).grid(p.output_size)
-    vectors, results = (p.machine.vectors_of(channels, p.element) for channels in (sums, outputs))
-    tiles = prod(grid)
-    return Size(p.columns, p.batch * tiles, tiles, grid[2], vectors, results, sums, p.machine.vector_bytes, p.threads)

@@ -1,4 +1,4 @@
-"""How a layer is computed on a machine: path, blocks and micro-kernel, as a pure function of the problem.
+"""How a pass is cut up on a machine: a plan, and the one that formulas give.
 
 Two paths. `blocks`: a thread takes a block of tiles from input to output, V and M in its own cache; weights are read
 once per block. `positions`: all threads transform, then share out the positions' products, then transform back; V and M
@@ -6,14 +6,52 @@ pass through the shared cache, weights are read once. Measured on both (bench/no
 the weights again costs less than moving V and M.
 """
 
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Callable
+from dataclasses import astuple, dataclass, replace
+from math import ceil, prod
 
-from lrw_kernels.codegen.machine import LINE, MIB, Machine
+from lrw_kernels.codegen.machine import BYTES, LINE, Machine
+from lrw_kernels.cpu.micro import weight_grad_micro
+from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, MOST_SCRATCH, WEIGHT_GRAD, Problem
+from lrw_kernels.winograd import Tile
 
-MOST_SCRATCH = 48 * MIB  # V and M together, whatever the layer
+# What formulas do not know and was measured, on two cores of Zen 4 and of an Intel Xeon (bench/notes/cpu.md).
 TRANSFORM_VECTORS = 4  # channels of a pixel that are transformed together: what a 256-byte piece of a pixel holds
 BLOCK_PANELS = 8  # panels of weights between two output transforms of a block
+THREAD_ITEMS = 8  # work items of a thread at least: enough for threads that come late or leave early
+THREAD_BLOCKS = 4  # blocks of a thread at least, before they grow
+LEAST_BLOCKS = 2  # of a thread: with fewer, threads wait
+READ_AGAIN = 2.5  # bytes of weights from a cache that cost what a byte of V or M does
+WEIGHTS_SHARE = 1 / 2  # of the last cache: as much of it holds weights from block to block
+STREAMED_SHARE = 3 / 4  # of the last cache: outputs that take more are not there any more for whoever reads them
+UNEVEN = 0.95  # of the busiest thread's tiles: a lower micro-kernel has to save more than that leaves
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the work of a pass is cut up; numbers from 1.
+
+    By `path` "blocks" or "positions", V and M hold so many `tiles`, a panel of them `rows`; products go through
+    `panels` of weights between two output transforms of a block, or as a work item; `gather_vectors` of channels are
+    transformed together, and by positions `scatter_vectors` on the other side. `streamed`: outputs go past the caches
+    where they can. Gradients go by positions. Raises ValueError for other values.
+    """
+
+    path: str
+    tiles: int
+    rows: int
+    panels: int
+    gather_vectors: int
+    scatter_vectors: int
+    streamed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.path not in ("blocks", "positions") or min(astuple(self)[1:-1]) < 1:
+            raise ValueError(f'plan: {self}; accepted are "blocks" or "positions", and integers from 1')
+
+
+Planner = Callable[[Problem, str], Plan]
+"""The plan of a problem's pass: "forward", "input_grad" or "weight_grad"."""
 
 
 @dataclass(frozen=True)
@@ -31,40 +69,58 @@ class Size:
     line: int
     threads: int
 
-
-@dataclass(frozen=True)
-class Plan:
-    """`tiles` per block; `rows` of a panel of tiles; `panels` of weights per pass; what a work item takes."""
-
-    path: str
-    tiles: int
-    rows: int
-    panels: int
-    gather_vectors: int
-    scatter_vectors: int
-    products_panels: int
+    @staticmethod
+    def of(p: Problem, way: str) -> "Size":
+        """The size of a pass of `p`."""
+        sums, outputs = (p.cout, p.cin) if way == INPUT_GRAD else (p.cin, p.cout)
+        grid = Tile.parse(p.tile).grid(p.output_size)
+        vectors, results = (p.machine.vectors_of(channels, p.element) for channels in (sums, outputs))
+        tiles, line = prod(grid), p.machine.vector_bytes
+        return Size(p.columns, p.batch * tiles, tiles, grid[2], vectors, results, sums, line, p.threads)
 
 
-def plan(size: Size, machine: Machine, *, blocks: bool = True, most: int = MOST_SCRATCH) -> Plan:
-    """The plan for `size`; `blocks` False leaves only the path by positions. V and M take `most` bytes, if they can."""
+def planned(p: Problem, way: str) -> Plan:
+    """The plan of formulas."""
+    size = Size.of(p, way)
+    if way == FORWARD:
+        outputs = p.batch * prod(p.output_size) * p.cout * BYTES[p.kind]
+        streamed = outputs > STREAMED_SHARE * p.machine.l3
+        return replace(plan(size, p.machine, most=p.most_scratch), streamed=streamed)
+    if way == WEIGHT_GRAD:  # panels are rows of dU
+        return by_positions(size, p.machine, gradient_panels(p, size), p.most_scratch)
+    chosen = by_positions(size, p.machine, p.machine.panels(size.vectors_out), p.most_scratch)
+    # Patches of the gradient overlap: they are shared out by samples and channels alone.
+    return replace(chosen, scatter_vectors=min(chosen.scatter_vectors, ceil(size.vectors_out / p.threads)))
+
+
+def plan(size: Size, machine: Machine, *, most: int = MOST_SCRATCH) -> Plan:
+    """The plan of a forward pass. V and M take `most` bytes, if they can."""
+    panels = machine.panels(size.vectors_out)
+    if not _blocks_win(size, _rows(size.tiles, machine), machine, most):
+        return by_positions(size, machine, panels, most)
+    rows = _balanced_rows(size, machine)
+    together = ceil(panels / ceil(panels / BLOCK_PANELS))
+    group = min(size.vectors_out, together * machine.vectors)
+    tiles = _block_tiles(size, rows, group, machine)
+    return Plan("blocks", tiles, rows, together, min(size.vectors_in, TRANSFORM_VECTORS), group)
+
+
+def by_positions(size: Size, machine: Machine, panels: int, most: int) -> Plan:
+    """The plan by positions, whose products have so many `panels` of weights each."""
     rows = _rows(size.tiles, machine)
-    all_panels = machine.panels(size.vectors_out)
-    if blocks and _blocks_win(size, rows, machine, most):
-        rows = _balanced_rows(size, machine)
-        panels = ceil(all_panels / ceil(all_panels / BLOCK_PANELS))
-        group = min(size.vectors_out, panels * machine.vectors)
-        tiles = _block_tiles(size, rows, group, machine)
-        vectors = min(size.vectors_in, TRANSFORM_VECTORS)
-        return Plan("blocks", tiles, rows, panels, vectors, group, all_panels)
-    tiles = _shared_tiles(size, rows, most)
-    items = 8 * size.threads  # enough for threads that come late or leave early
-    products_groups = min(all_panels, ceil(items / size.positions))
+    items = THREAD_ITEMS * size.threads
+    groups = min(panels, ceil(items / size.positions))
     row_runs = ceil(size.tiles / size.row_tiles)
     gather, scatter = (
         max(1, min(TRANSFORM_VECTORS, vectors // ceil(items / row_runs)))
         for vectors in (size.vectors_in, size.vectors_out)
     )
-    return Plan("positions", tiles, rows, all_panels, gather, scatter, ceil(all_panels / products_groups))
+    return Plan("positions", _shared_tiles(size, rows, most), rows, ceil(panels / groups), gather, scatter)
+
+
+def gradient_panels(p: Problem, size: Size) -> int:
+    """How many panels of rows dU has: as many rows as its micro-kernel is high."""
+    return size.vectors_in * p.machine.lanes(p.element) // weight_grad_micro(p.machine, p.element, 1).rows[0]
 
 
 def plane_bytes(tiles: int, rows: int, vectors: int, line: int) -> int:
@@ -80,10 +136,10 @@ def _rows(tiles: int, machine: Machine) -> int:
 
 
 def _balanced_rows(size: Size, machine: Machine) -> int:
-    """An even height of the upper half that lets threads end together; the full one unless that saves 5 %."""
+    """An even height of the upper half that lets threads end together; the full one unless that saves enough."""
     heights = range(machine.rows, machine.rows // 2, -2)
     best = min(heights, key=lambda rows: _longest(size.tiles, rows, size.threads))
-    saved = _longest(size.tiles, best, size.threads) < 0.95 * _longest(size.tiles, machine.rows, size.threads)
+    saved = _longest(size.tiles, best, size.threads) < UNEVEN * _longest(size.tiles, machine.rows, size.threads)
     return best if saved else machine.rows
 
 
@@ -93,29 +149,25 @@ def _longest(tiles: int, rows: int, threads: int) -> int:
     return rounds * rows + (rows if late else tiles % rows)
 
 
-def _weights(size: Size) -> int:
-    return size.positions * size.steps * size.vectors_out * size.line
-
-
 def _blocks_win(size: Size, rows: int, machine: Machine, most: int) -> bool:
-    weights, blocks = _weights(size), ceil(size.tiles / rows)
+    weights, blocks = size.positions * size.steps * size.vectors_out * size.line, ceil(size.tiles / rows)
     moved = 2 * size.positions * size.tiles * (size.vectors_in + size.vectors_out) * size.line
     scratch = size.threads * size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
-    if blocks < 2 * size.threads or scratch > most:
+    if blocks < LEAST_BLOCKS * size.threads or scratch > most:
         return False
-    return weights <= machine.l3 // 2 and 2 * blocks * weights <= 5 * (moved + weights)
+    return weights <= WEIGHTS_SHARE * machine.l3 and blocks * weights <= READ_AGAIN * (moved + weights)
 
 
 def _block_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
     """Tiles of a block: whole panels whose V and M fill the second-level cache, or fewer, so that all threads have
     blocks."""
     panel = size.positions * rows * (size.vectors_in + group) * size.line
-    most = ceil(ceil(size.tiles / rows) / (4 * size.threads))
+    most = ceil(ceil(size.tiles / rows) / (THREAD_BLOCKS * size.threads))
     return rows * max(1, min(most, machine.l2 // panel))
 
 
 def _shared_tiles(size: Size, rows: int, most_bytes: int) -> int:
-    """Tiles of a block on the path by positions: blocks of one size whose V and M stay below `most_bytes`."""
+    """Tiles at a time on the path by positions: as many each time, and V and M stay below `most_bytes`."""
     panel = size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
     panels, most = ceil(size.tiles / rows), max(1, most_bytes // panel)
     return ceil(panels / ceil(panels / most)) * rows

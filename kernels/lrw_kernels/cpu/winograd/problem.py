@@ -5,10 +5,12 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
 
-from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.winograd.plan import MOST_SCRATCH
+from lrw_kernels.codegen.machine import MIB, Machine
 from lrw_kernels.winograd import Block, Tile
 from lrw_kernels.winograd.tile import Triple
+
+FORWARD, INPUT_GRAD, WEIGHT_GRAD = "forward", "input_grad", "weight_grad"  # the passes of a problem
+MOST_SCRATCH = 48 * MIB  # V and M together, whatever the layer
 
 
 @dataclass(frozen=True, eq=False)
