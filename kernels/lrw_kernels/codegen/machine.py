@@ -11,6 +11,11 @@ BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 ADDRESS, FLOAT = 8, BYTES["float32"]  # bytes
 
 
+def whole_lines(size: int) -> int:
+    """`size` in bytes, rounded up to whole cache lines."""
+    return -(-size // LINE) * LINE
+
+
 @dataclass(frozen=True)
 class Machine:
     """Vector width, micro-kernel and caches of a machine class.

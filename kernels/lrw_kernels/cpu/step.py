@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.codegen.machine import FLOAT, LINE, Machine
+from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.codegen.records import Record
 
 Size = tuple[int, int, int, int, int]
@@ -59,9 +59,14 @@ class View(NamedTuple):
 
 def view(address: int, size: Size, channels: int | None = None) -> View:
     """The view of `size` at `address` in a buffer of so many `channels`, dense otherwise."""
+    return View(address, dense_strides((*size[:4], size[4] if channels is None else channels), FLOAT), size)
+
+
+def dense_strides(size: Size, number: int) -> Strides:
+    """The strides in bytes of n, d, h and w of dense activations of `size`, whose numbers take `number` bytes each."""
     _, d, h, w, c = size
-    pixel = FLOAT * (c if channels is None else channels)
-    return View(address, (pixel * w * h * d, pixel * w * h, pixel * w, pixel), size)
+    pixel = c * number
+    return pixel * w * h * d, pixel * w * h, pixel * w, pixel
 
 
 class Zeros(NamedTuple):
@@ -120,11 +125,6 @@ class Steps:
 def integers(values: Sequence[int]) -> npt.NDArray[np.int64]:
     """A table of int64; never empty, so that it has an address."""
     return np.array(values if len(values) else [0], np.int64)
-
-
-def rounded(size: int) -> int:
-    """`size` in bytes, rounded up to whole cache lines."""
-    return -(-size // LINE) * LINE
 
 
 def strides(prefix: str, of: View) -> dict[str, int]:

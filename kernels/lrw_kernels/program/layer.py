@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lrw_kernels.codegen.arena import ARENA
 from lrw_kernels.codegen.machine import BYTES
 from lrw_kernels.codegen.references import Section, symbolic
-from lrw_kernels.cpu.step import Size, Steps, Strides, View
+from lrw_kernels.cpu.step import Size, Steps, Strides, View, dense_strides
 from lrw_kernels.cpu.winograd import conv
 from lrw_kernels.cpu.winograd.plan import Plan
 from lrw_kernels.cpu.winograd.problem import INPUT_GRAD, WEIGHT_GRAD, Problem
@@ -38,7 +38,7 @@ class Form(NamedTuple):
 
 def dense(p: Problem, way: str, *, bias: bool = False, residual: bool = False, relu: bool = False) -> Form:
     """The form of calls whose activations are one piece of memory each."""
-    first, second = (_dense_strides(size, BYTES[p.kind]) for size in _sizes(p, way))
+    first, second = (dense_strides(size, BYTES[p.kind]) for size in _sizes(p, way))
     return Form(way, first, second, bias, residual, relu)
 
 
@@ -101,12 +101,6 @@ def _sizes(p: Problem, way: str) -> tuple[Size, Size]:
     inner: Size = (p.batch, *p.input_size, p.cin)
     outer: Size = (p.batch, *p.output_size, p.cout)
     return (outer, inner) if way == INPUT_GRAD else (inner, outer)
-
-
-def _dense_strides(size: Size, number: int) -> Strides:
-    """The strides in bytes of n, d, h and w of dense activations of `size`, whose numbers take `number` bytes each."""
-    _, d, h, w, c = size
-    return d * h * w * c * number, h * w * c * number, w * c * number, c * number
 
 
 def _outside(buffer: int) -> int:

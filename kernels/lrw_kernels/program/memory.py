@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.machine import whole_lines
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def plan(buffers: Sequence[Buffer]) -> tuple[list[int], int]:
         offsets[i] = _lowest(buffers[i].size, taken)
         placed.append(i)
     ends = (offset + buffer.size for offset, buffer in zip(offsets, buffers, strict=True))
-    return offsets, _up(max(ends, default=0))
+    return offsets, whole_lines(max(ends, default=0))
 
 
 def _lowest(size: int, taken: Sequence[tuple[int, int]]) -> int:
@@ -39,9 +39,5 @@ def _lowest(size: int, taken: Sequence[tuple[int, int]]) -> int:
     for start, end in taken:
         if at + size <= start:
             return at
-        at = max(at, _up(end))
+        at = max(at, whole_lines(end))
     return at
-
-
-def _up(size: int) -> int:
-    return -(-size // LINE) * LINE

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.machine import whole_lines
 from lrw_kernels.cpu.step import Size
 from lrw_kernels.network.graph import Node
 from lrw_kernels.program.image import Frozen
@@ -50,7 +50,7 @@ class Program:
     @property
     def buffers_at(self) -> int:
         """The byte of a workspace at which its buffers begin: behind the image and the zeros, in whole cache lines."""
-        return len(self.image.data) + -(-self.image.zeros // LINE) * LINE
+        return len(self.image.data) + whole_lines(self.image.zeros)
 
     @property
     def workspace_bytes(self) -> int:

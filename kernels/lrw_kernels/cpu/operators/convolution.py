@@ -4,13 +4,13 @@ from math import ceil
 from typing import Any
 
 from lrw_kernels.codegen.kernel import RANGE, Kernel
-from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine
+from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine, whole_lines
 from lrw_kernels.cpu.micro import patch_micro, patch_row
 from lrw_kernels.cpu.operators import records, taps
 from lrw_kernels.cpu.operators.depthwise import depthwise_step
 from lrw_kernels.cpu.operators.grid import NOTHING, Epilogue, Grid, Triple, finish_fields, grid_fields
 from lrw_kernels.cpu.operators.taps import Array
-from lrw_kernels.cpu.step import ITEMS, Job, Step, Steps, View, job, rounded, strides
+from lrw_kernels.cpu.step import ITEMS, Job, Step, Steps, View, job, strides
 
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
 
@@ -93,7 +93,7 @@ def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
     most = max(1, machine.l2 // 2 // (heights * rows * machine.vectors * line))
     split = min(most, ceil(panels / ceil(ITEMS / blocks)))
     vectors = min(record.vectors, split * machine.vectors)
-    places = rounded(min(heights * rows, record.pixels) * records.PLACE_FIELDS * ADDRESS)
+    places = whole_lines(min(heights * rows, record.pixels) * records.PLACE_FIELDS * ADDRESS)
     patches = heights * rows * patch_row(machine)
     m_panel = vectors * rows * line
     made = made.but(
@@ -104,4 +104,4 @@ def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
         m_at=places + patches,
         m_panel=m_panel,
     )
-    return made, blocks * ceil(panels / split), rounded(places + patches + heights * m_panel)
+    return made, blocks * ceil(panels / split), whole_lines(places + patches + heights * m_panel)

@@ -5,12 +5,12 @@ from math import ceil, prod
 import numpy as np
 
 from lrw_kernels.codegen.kernel import RANGE, Kernel
-from lrw_kernels.codegen.machine import FLOAT, Machine
+from lrw_kernels.codegen.machine import FLOAT, Machine, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.rows import by_pixel
 from lrw_kernels.cpu.operators.taps import Array
-from lrw_kernels.cpu.step import Step, Steps, View, axes, job, rounded, strides
+from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
 
 PIXELS = 1024  # of a work item; short sums in float32, put together in float64
 
@@ -22,7 +22,7 @@ def normalise(
     """Each sample's `groups` of channels to mean 0 and variance 1 (plus epsilon), times gain [C], plus offset [C]; then
     one of `functions.POINTWISE`, if any. y may be x. The first steps write what the last one reads to the memory they
     share."""
-    line, lanes = rounded(x.channels * FLOAT), machine.lanes("float32")
+    line, lanes = whole_lines(x.channels * FLOAT), machine.lanes("float32")
     samples, count = x.size[0], _count(x)
     parts = symbolic(Section.SHARED)
     results = parts + samples * count * 3 * line

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lrw_kernels.codegen.machine import BYTES
+from lrw_kernels.codegen.machine import BYTES, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.library import clear_range
 from lrw_kernels.cpu.records import Clear
-from lrw_kernels.cpu.step import Job, Reference, Step, Steps, View, Zeros, job, rounded
+from lrw_kernels.cpu.step import Job, Reference, Step, Steps, View, Zeros, job
 from lrw_kernels.cpu.winograd import library, records
 from lrw_kernels.cpu.winograd.plan import Plan, Size, gradient_panels, planned
 from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Part, Problem
@@ -72,8 +72,8 @@ class _Pass:
             raise ValueError(f'plan: by "blocks"; accepted by {way} is "positions"')
         self.parts = p.parts if way == FORWARD else (Part(p, 0),)
         self.source, self.targets = _sides(self)
-        self.v_bytes, self.m_bytes = (rounded(max(side.bytes for side in s)) for s in ([self.source], self.targets))
-        each = rounded(max(side.scratch for side in (self.source, *self.targets)))
+        self.v_bytes, self.m_bytes = (whole_lines(max(side.bytes for side in s)) for s in ([self.source], self.targets))
+        each = whole_lines(max(side.scratch for side in (self.source, *self.targets)))
         domain = self.v_bytes + self.m_bytes
         self.each, self.shared = (each + domain, 0) if self.by_tiles else (each, domain)
         v, m = (0, 0) if self.by_tiles else (symbolic(Section.SHARED), symbolic(Section.SHARED, self.v_bytes))

@@ -6,7 +6,7 @@ from fractions import Fraction
 from functools import cached_property, lru_cache
 from math import prod
 
-from lrw_kernels.codegen.machine import ADDRESS, BYTES, LINE
+from lrw_kernels.codegen.machine import ADDRESS, BYTES, whole_lines
 from lrw_kernels.cpu.winograd.line import Factors, apply
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.transform import Matrix
@@ -148,12 +148,12 @@ class Recipe:
     def rows_at(self) -> int:
         """Offset of the row addresses, behind the padded patch."""
         d, h, w = self.patch
-        return _up(d * h * w * self.kind_bytes)
+        return whole_lines(d * h * w * self.kind_bytes)
 
     @property
     def pad_rows_at(self) -> int:
         """Offset of the padded patch's row addresses."""
-        return self.rows_at + _up(self.patch[0] * self.patch[1] * ADDRESS)
+        return self.rows_at + whole_lines(self.patch[0] * self.patch[1] * ADDRESS)
 
     @property
     def residual_at(self) -> int:
@@ -181,7 +181,3 @@ class Recipe:
             return [[True] * w] * (d * h)
         kept = set(self.kept)
         return [[line * w + i in kept for i in range(w)] for line in range(d * h)]
-
-
-def _up(size: int) -> int:
-    return -(-size // LINE) * LINE
