@@ -1,71 +1,179 @@
-"""A network's program in torch's terms: built from the network, run on its inputs."""
+"""A network's programs in torch's terms: built from the network, run on its inputs."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from lrw.backends.layouts import channels_first, channels_last, empty
 from lrw.layers import evaluating
-from lrw.trace import trace
+from lrw.trace.captured import exported
+from lrw.trace.split import Part, Result, split
 from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.codegen.arena import Memory
-from lrw_kernels.codegen.machine import host
+from lrw_kernels.codegen.machine import Machine, host
+from lrw_kernels.network.described import described
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.program import Program
 
 
-class NetworkProgram:
-    """`net` in eval mode, for inputs of `example_input`'s shape, as a program for this machine, with the tiles `choose`
-    gives.
+class Took(NamedTuple):
+    """An operator of a network: its place, what computes it, why where that is torch, and the seconds it took."""
 
-    Any number of Python threads may run it: each run takes a workspace of its own. Raises ValueError for what `trace`
-    refuses.
+    name: str
+    operator: str
+    why: str
+    seconds: float
+
+
+class NetworkProgram:
+    """`net` in eval mode, called with arguments of these forms, as programs for this machine with the tiles `choose`
+    gives; what there are no kernels for runs in torch between them.
+
+    Any number of Python threads may run it. Raises ValueError for what torch.export cannot follow, for a network that
+    writes to its buffers or inputs, and for one of which there is nothing that kernels compute.
     """
 
-    def __init__(self, net: nn.Module, example_input: Tensor, threads: int, choose: Choose) -> None:
-        self._machine = host()
-        with torch.inference_mode(False):
-            network = trace(net, example_input.clone(), choose=choose)
+    def __init__(
+        self, net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], threads: int, choose: Choose
+    ) -> None:
         with torch.inference_mode(False), torch.no_grad(), evaluating(net):
-            given = example_input.clone()
-            count = given._version
-            self._shape = net(given).shape
-        if given._version != count:
-            raise ValueError("net: writes to its input; accepted is a network that leaves it as it was")
-        made = assemble(network, self._machine, threads)
+            captured = exported(net, args, kwargs)
+            if captured.writes:
+                raise ValueError("net: writes to its input; accepted is a network that leaves it as it was")
+            made = split(captured, choose)
+        self._structure, self._left, self._whole = captured.structure, made.left, made.whole
+        self.parts = [PartProgram(part, host(), threads, follows=made.whole) for part in made.parts.values()]
+        for name, program in zip(made.parts, self.parts, strict=True):
+            setattr(made.module, name, program)
+        made.module.recompile()
+        self._module = made.module
+
+    @property
+    def weights_bytes(self) -> int:
+        """The bytes of all weights as kernels read them."""
+        return sum(part.weights_bytes for part in self.parts)
+
+    @property
+    def workspace_bytes(self) -> int:
+        """The bytes of the workspaces of all parts."""
+        return sum(part.program.workspace_bytes for part in self.parts)
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """What the network gives for tensors and numbers `leaves` in the order of its arguments. A network that is one
+        part gives tensors contiguous where its inputs are, else channels last; others as torch gives them."""
+        come = self._module(*self._inputs(leaves))
+        return pytree.tree_unflatten(come, self._structure) if self._structure is not None else come
+
+    def took(self, leaves: Sequence[Any], rounds: int) -> list[Took]:
+        """What each operator took in the fastest of `rounds` runs, in their order."""
+        clock = _Clock(self._module, rounds)
+        clock.run(*self._inputs(leaves))
+        found = []
+        for node in self._module.graph.nodes:
+            if node.op == "call_module":
+                found += clock.parts[node]
+            elif node in self._left:
+                place, operator, why = self._left[node]
+                found.append(Took(place, f"torch's {operator}", why, clock.seconds[node]))
+        return found
+
+    def _inputs(self, leaves: Sequence[Any]) -> Sequence[Any]:
+        """Between parts torch's operators expect tensors to lie as they did when they were followed."""
+        return leaves if self._whole else [t.contiguous() if isinstance(t, Tensor) else t for t in leaves]
+
+
+class PartProgram(nn.Module):
+    """A part of a network as a program: tensors go in and come out. `follows`: what comes out lies as what goes in,
+    contiguous or channels last.
+
+    Each run takes a workspace of its own.
+    """
+
+    def __init__(self, part: Part, machine: Machine, threads: int, *, follows: bool) -> None:
+        super().__init__()
+        made = assemble(part.network, machine, threads)
+        self._machine, self._results, self._follows = machine, part.results, follows
         self._weights, self.weights_bytes = placed(made), len(made.weights)
         self.program: Program = replace(made, weights=b"")  # they are there once
+        inputs = len(part.network.inputs)
+        self._sizes = self.program.outside[inputs:]
         self._idle = deque([self._ready()])
 
-    def run(self, x: Tensor, times: list[float] | None = None) -> Tensor:
-        """The network's output for x, contiguous where x is, else channels last; appends to `times` the seconds of
-        each step."""
+    def forward(self, *given: Tensor) -> Any:
+        """The tensors that come out, a single one without a tuple."""
+        return self.run(given)
+
+    def run(self, given: Sequence[Tensor], times: list[float] | None = None) -> Any:
+        """As `forward`; appends to `times` the seconds of each step."""
         threads = torch.get_num_threads()
-        inner = x if x.dim() == 2 else channels_last(x.permute(0, 2, 3, 4, 1), self._machine, threads)
-        source = inner.contiguous()  # by name: an address keeps no tensor alive
-        y = empty(self.program.output_size, torch.float32)
+        sources = [self._inner(x, threads) for x in given]  # by name: an address keeps no tensor alive
+        outputs = [empty(size, torch.float32) for size in self._sizes]
         try:
             bound, buffers = ready = self._idle.pop()
         except IndexError:  # all are at work
             bound, buffers = ready = self._ready()
-        bound.run(buffers.address, (source.data_ptr(), y.data_ptr()), threads, times)
+        bound.run(buffers.address, [t.data_ptr() for t in (*sources, *outputs)], threads, times)
         self._idle.append(ready)
-        if len(self._shape) != 5:  # [N, C], with or without ones behind
-            return y.view(self._shape)
-        return channels_first(y, self._machine, threads) if x.is_contiguous() else y.permute(0, 4, 1, 2, 3)
+        first = all(x.is_contiguous() for x in given)
+        come = tuple(self._outer(outputs[result.output], result, first, threads) for result in self._results)
+        return come if len(come) > 1 else come[0]
+
+    def took(self, given: Sequence[Tensor], rounds: int) -> list[Took]:
+        """The least seconds each operator of the program took in `rounds` runs."""
+        of_steps = []
+        for _ in range(rounds):
+            of_steps.append(times := list[float]())
+            self.run(given, times)
+        best, found = iter([min(column) for column in zip(*of_steps, strict=True)]), []
+        for layer in self.program.layers:
+            entry = described(layer.node)
+            operator = " ".join(filter(None, (entry["operator"], entry.get("tile"))))
+            found.append(Took(entry["name"], operator, "", sum(next(best) for _ in range(layer.details["steps"]))))
+        return found
 
     def _ready(self) -> tuple[Bound, Memory]:
         """What a run needs for itself alone: a bound program and its buffers."""
         return Bound(self.program, self._weights), Memory.of(max(1, self.program.buffer_bytes))
 
-    def seconds(self, x: Tensor, rounds: int) -> list[float]:
-        """The least seconds each operator of the program took in `rounds` runs on x, in the order of the layers."""
-        of_steps = []
-        for _ in range(rounds):
-            of_steps.append(times := list[float]())
-            self.run(x, times)
-        best = iter([min(column) for column in zip(*of_steps, strict=True)])
-        return [sum(next(best) for _ in range(layer.details["steps"])) for layer in self.program.layers]
+    def _inner(self, x: Tensor, threads: int) -> Tensor:
+        inner = channels_last(x.permute(0, 2, 3, 4, 1), self._machine, threads) if x.dim() == 5 else x
+        return inner.contiguous()
+
+    def _outer(self, y: Tensor, result: Result, first: bool, threads: int) -> Tensor:
+        if len(result.shape) != 5:  # [N, C], with or without ones behind
+            return y.view(result.shape)
+        if first if self._follows else not result.channels_last:
+            return channels_first(y, self._machine, threads)
+        return y.permute(0, 4, 1, 2, 3)
+
+
+class _Clock(fx.Interpreter):
+    """Runs a network's graph node by node, each `rounds` times, and keeps the least seconds it took."""
+
+    def __init__(self, module: fx.GraphModule, rounds: int) -> None:
+        super().__init__(module)
+        self._rounds = rounds
+        self.parts: dict[fx.Node, list[Took]] = {}
+        self.seconds: dict[fx.Node, float] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """What `n` gives."""
+        result = super().run_node(n)
+        if n.op == "call_module":
+            part: Any = self.fetch_attr(str(n.target))
+            self.parts[n] = part.took(self.fetch_args_kwargs_from_env(n)[0], self._rounds)
+        elif n.op == "call_function":
+            times = []
+            for _ in range(self._rounds):
+                began = perf_counter()
+                super().run_node(n)
+                times.append(perf_counter() - began)
+            self.seconds[n] = min(times)
+        return result

@@ -73,7 +73,9 @@ def build(layer: Layer, share_of_columns: float, folder: Path, target: str = "aa
     u = transform_weight(torch.from_numpy(weight), tile, positions).contiguous()
     operator = Winograd(tile, (1, 1, 1), ((layer.cout, positions),), (u.numpy(),))
     node = Node("conv", operator, (INPUT,), (1, *layer.size, layer.cout))
-    artifacts = aarch64.build_network(Network(_NAME, (1, *layer.size, layer.cin), (node,)), folder, target=target)
+    artifacts = aarch64.build_network(
+        Network.single(_NAME, (1, *layer.size, layer.cin), (node,)), folder, target=target
+    )
 
     def output() -> Floats:
         return _written(folder).reshape(*layer.size, layer.cout).transpose(3, 0, 1, 2)

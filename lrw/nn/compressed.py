@@ -34,7 +34,7 @@ class CompressedConv3d(WinogradLayer):
         super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, **tensor)
         self.weight = nn.Parameter(torch.zeros(geometry.columns, in_channels, out_channels, **tensor))
         self.register_buffer("kept", torch.tensor(geometry.positions, device=tensor.get("device")))
-        self._follow()
+        self.follow()
 
     @classmethod
     def of(cls, layer: WinogradLayer) -> "CompressedConv3d":
@@ -56,7 +56,7 @@ class CompressedConv3d(WinogradLayer):
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout], as stored."""
-        self._follow()
+        self.follow()
         return self.weight
 
     def take_kept(self) -> None:
@@ -68,4 +68,4 @@ class CompressedConv3d(WinogradLayer):
         if kept is not None:
             kept_positions(kept.tolist(), self._geometry.tile)  # refuse before anything is loaded
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._follow()
+        self.follow()

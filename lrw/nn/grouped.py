@@ -41,12 +41,12 @@ class GroupedConv3d(WinogradLayer):
         )
         positions = [p for _, kept in self._blocks for p in kept]
         self.register_buffer("kept", torch.tensor(positions, device=tensor.get("device"), dtype=torch.int64))
-        self._follow()
+        self.follow()
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """Output channels and kept positions of each block."""
-        self._follow()
+        self.follow()
         return self._blocks
 
     def take_kept(self) -> None:
@@ -74,7 +74,7 @@ class GroupedConv3d(WinogradLayer):
         if kept.shape == self.kept.shape:  # others torch refuses
             self._divided(kept)  # refuse before anything is loaded
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._follow()
+        self.follow()
 
     @classmethod
     def of(cls, layer: WinogradLayer, blocks: Sequence[Block]) -> "GroupedConv3d":
@@ -103,7 +103,7 @@ class GroupedConv3d(WinogradLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
-        self._follow()
+        self.follow()
         weights = tuple(self.weight)
         return convolve_blocks(input, weights, self._checked_bias(weights[0]), self._grouped, self.backend)
 

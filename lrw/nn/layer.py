@@ -50,7 +50,7 @@ class WinogradLayer(nn.Module):
     @property
     def geometry(self) -> Geometry:
         """Tile, padding and kept positions."""
-        self._follow()
+        self.follow()
         return self._geometry
 
     @geometry.setter
@@ -65,7 +65,7 @@ class WinogradLayer(nn.Module):
         """Take the kept positions from the buffer they stand in. Raises ValueError where it holds none."""
         raise NotImplementedError(f"{type(self).__name__} defines no take_kept()")
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """`take_kept`, if the buffer is not what it was the last time."""
         buffer = self._buffers.get(self.kept_in)
         if buffer is None or torch.compiler.is_compiling():

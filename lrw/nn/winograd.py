@@ -50,7 +50,7 @@ class WinogradConv3d(WinogradLayer):
         nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed
         self.weight = nn.Parameter(transform_weight(spatial, chosen).to(spatial.dtype))
         self.register_buffer("mask", torch.ones(chosen.positions, 1, 1, dtype=torch.bool, device=device))
-        self._follow()
+        self.follow()
 
     @classmethod
     def from_conv3d(cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto") -> "WinogradConv3d":
@@ -92,7 +92,7 @@ class WinogradConv3d(WinogradLayer):
         self._check_mask(mask, "mask")
         self._shape_mask(mask.shape)
         self.mask.copy_(mask)
-        self._follow()
+        self.follow()
 
     def compute_all(self, all_columns: bool = True) -> None:
         """Whether dropped columns are computed too, as zeros, so that they have gradients."""
@@ -129,7 +129,7 @@ class WinogradConv3d(WinogradLayer):
             self._check_mask(mask, f"state_dict: {prefix}mask")
             self._shape_mask(mask.shape)
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self._follow()
+        self.follow()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -141,7 +141,7 @@ class WinogradConv3d(WinogradLayer):
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout] of the computed columns, zero where weights are dropped."""
-        self._follow()
+        self.follow()
         return self.stored() * self.rows(self.mask) if self._holes else self.stored()
 
     def rows(self, table: Tensor) -> Tensor:

@@ -13,6 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
+
+from lrw.layers import named_layers
+from lrw.nn import WinogradLayer
 
 FOLLOWING = threading.RLock()  # torch.export follows one network at a time, and what it prints is kept back meanwhile
 
@@ -31,14 +35,19 @@ class Captured:
     """A graph of operators that change none of their inputs, each node's `meta["val"]` the form of what it gives.
 
     `constants` holds what nodes without an operator stand for (placeholders, attributes); the other placeholders are
-    the inputs. `outputs` are those of the graph that count: nodes, or values that depend on none. `modules` by path,
-    where the graph's nodes say which of them called the operator.
+    the inputs. `outputs` are those of the graph that count: nodes, or values that depend on none; `structure` says
+    what the network makes of them (one tensor, tuples, dictionaries). `modules` by path, where the graph's nodes say
+    which of them called the operator. `root` has the attributes the graph's nodes refer to. `writes`: the network
+    would write to its inputs.
     """
 
     graph: fx.Graph
     constants: Mapping[fx.Node, Tensor | None]
     outputs: tuple[object, ...]
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
+    structure: pytree.TreeSpec | None = None
+    root: nn.Module = field(default_factory=nn.Module)
+    writes: bool = False
 
     @property
     def inputs(self) -> tuple[fx.Node, ...]:
@@ -46,33 +55,41 @@ class Captured:
         return tuple(node for node in self.graph.find_nodes(op="placeholder") if node not in self.constants)
 
 
-def exported(net: nn.Module, x: Tensor) -> Captured:
-    """`net`, called with x, as torch.export follows it: composite operators (linear, conv3d) whole.
+def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Captured:
+    """`net`, called with these arguments, as torch.export follows it: composite operators (linear, conv3d) whole.
 
     Raises ValueError for what torch.export refuses, and for a network that changes its buffers.
     """
+    taken = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(memory_format=torch.contiguous_format), args)
+    named = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(memory_format=torch.contiguous_format), kwargs)
+    for layer in named_layers(net, WinogradLayer).values():
+        layer.follow()  # a mask that was written to; while a graph is captured nobody looks
     with FOLLOWING, _silence():
         try:
-            program = torch.export.export(net, (x.detach().clone(),), strict=False).run_decompositions({})
+            program = torch.export.export(net, taken, named, strict=False).run_decompositions({})
         except Exception as error:  # of many classes, some private, or whatever the network raises
             reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
             raise ValueError(f"net: torch.export cannot follow it: {type(error).__name__}: {reason.strip()}") from error
+    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        program.graph.erase_node(node)  # sizes and types are fixed
     program.graph.eliminate_dead_code()
     return _captured(program, net)
 
 
 def _captured(program: torch.export.ExportedProgram, net: nn.Module) -> Captured:
     signature, graph = program.graph_signature, program.graph
-    changed = [str(spec.target) for spec in signature.output_specs if spec.kind is OutputKind.BUFFER_MUTATION]
-    if changed:
-        raise ValueError(f"net: changes its buffer {changed[0]} when called; accepted is a function of its input")
+    for spec in signature.output_specs:
+        if spec.kind is OutputKind.BUFFER_MUTATION:
+            raise ValueError(f"net: changes its buffer {spec.target} when called; accepted is a function of its input")
     held: dict[Any, Any] = {**program.state_dict, **program.constants}
     given = zip(graph.find_nodes(op="placeholder"), signature.input_specs, strict=True)
     constants = {node: held.get(spec.target) for node, spec in given if spec.kind is not InputKind.USER_INPUT}
     (returned,) = graph.find_nodes(op="output")
     found = zip(returned.args[0], signature.output_specs, strict=True)
     outputs = tuple(value for value, spec in found if spec.kind is OutputKind.USER_OUTPUT)
-    return Captured(graph, constants, outputs, dict(net.named_modules()))
+    writes = any(spec.kind is OutputKind.USER_INPUT_MUTATION for spec in signature.output_specs)
+    about = dict(net.named_modules()), program.call_spec.out_spec, program.graph_module, writes
+    return Captured(graph, constants, outputs, *about)
 
 
 @contextmanager

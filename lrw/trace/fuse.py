@@ -1,15 +1,15 @@
-"""Fewer nodes for the same function. Each pass takes nodes, the last of which is the output, and gives such.
+"""Fewer nodes for the same function: each pass takes a network and gives one.
 
 What a convolution does is: convolve, add the bias, add a second input if there is one, ReLU if asked for.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 import numpy as np
 
-from lrw_kernels.network.graph import INPUT, Node, Size
+from lrw_kernels.network.graph import Network, Node, Size
 from lrw_kernels.network.operators import (
     Add,
     Affine,
@@ -23,63 +23,66 @@ from lrw_kernels.network.operators import (
     Winograd,
 )
 
-Nodes = tuple[Node, ...]
 Merge = Callable[[Node, Node], Operator | None]
 
 
-def fused(nodes: Nodes, input_size: Size) -> Nodes:
-    """The nodes after all passes, in the order in which one makes way for the next."""
-    return fold_flatten(fold_functions(fold_addition(fold_affine(nodes))), input_size)
+def fused(network: Network) -> Network:
+    """The network after all passes, in the order in which one makes way for the next."""
+    return fold_flatten(fold_functions(fold_addition(fold_affine(network))))
 
 
-def needed(nodes: Nodes, output: str) -> Nodes:
-    """The nodes that the one called `output` depends on, and it, which is then the last."""
-    wanted, kept = {output}, []
-    for node in reversed(nodes):
+def needed(nodes: Iterable[Node], outputs: Collection[str]) -> tuple[Node, ...]:
+    """The nodes that those called `outputs` depend on, and they."""
+    wanted, kept = {*outputs}, []
+    for node in reversed(tuple(nodes)):
         if node.name in wanted:
             wanted.update(node.inputs)
             kept.append(node)
     return tuple(reversed(kept))
 
 
-def fold_affine(nodes: Nodes) -> Nodes:
+def fold_affine(network: Network) -> Network:
     """Fold a scale and a shift by channel, such as batch norm's, into the weights of the convolution before them."""
-    return _merged(nodes, _scaled)
+    return _merged(network, _scaled)
 
 
-def fold_addition(nodes: Nodes) -> Nodes:
+def fold_addition(network: Network) -> Network:
     """Make an addition the second input of the later of two convolutions, or of the one there is."""
-    return _merged(nodes, _with_residual)
+    return _merged(network, _with_residual)
 
 
-def fold_functions(nodes: Nodes) -> Nodes:
+def fold_functions(network: Network) -> Network:
     """Fold ReLU into convolutions, additions and affine maps, and any function into the norm before it."""
-    return _merged(nodes, _followed)
+    return _merged(network, _followed)
 
 
-def fold_flatten(nodes: Nodes, input_size: Size) -> Nodes:
+def fold_flatten(network: Network) -> Network:
     """Turn linear layers of a volume in torch's order into convolutions of its size, with their weights permuted."""
+    nodes = network.nodes
     flat = {node.name: node for node in nodes if isinstance(node.operator, ChannelsFirst)}
-    sizes = {INPUT: input_size, **{node.name: node.size for node in nodes}}
+    sizes = {**network.inputs, **{node.name: node.size for node in nodes}}
     readers: dict[str, list[Node]] = {name: [] for name in flat}
     for node in nodes:
         for name in node.inputs:
             if name in flat:
                 readers[name].append(node)
     for name, reading in readers.items():
-        if not all(_is_linear(node) and name not in node.inputs[1:] for node in reading) or not reading:
+        linear = all(_is_linear(node) and name not in node.inputs[1:] for node in reading)
+        if not linear or not reading or name in network.outputs:
             del flat[name]
     kept = [node for node in nodes if node.name not in flat]
-    return tuple(_on_volume(node, flat, sizes) if node.inputs[0] in flat else node for node in kept)
+    return replace(
+        network, nodes=tuple(_on_volume(node, flat, sizes) if node.inputs[0] in flat else node for node in kept)
+    )
 
 
-def _merged(nodes: Nodes, merge: Merge) -> Nodes:
+def _merged(network: Network, merge: Merge) -> Network:
     """Each node merged into one that it reads and nobody else does, where `merge(read, node)` knows an operator for
     both: the later one first. It goes where the node was, so that all inputs are there."""
-    readers = Counter(name for node in nodes for name in node.inputs)
+    readers = Counter((*network.outputs, *(name for node in network.nodes for name in node.inputs)))
     done: dict[str, Node] = {}
     now: dict[str, str] = {}
-    for node in nodes:
+    for node in network.nodes:
         node = replace(node, inputs=tuple(now.get(name, name) for name in node.inputs))
         places = {name: place for place, name in enumerate(done) if name in node.inputs and readers[name] == 1}
         for name in sorted(places, key=places.__getitem__, reverse=True):
@@ -93,7 +96,7 @@ def _merged(nodes: Nodes, merge: Merge) -> Nodes:
                 break
         else:
             done[node.name] = node
-    return tuple(done.values())
+    return replace(network, nodes=tuple(done.values()), outputs=tuple(now.get(name, name) for name in network.outputs))
 
 
 def _scaled(read: Node, node: Node) -> Operator | None:

@@ -1,5 +1,6 @@
 """A torch network, or a graph captured of one, becomes a `Network` of the kernels' operators."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 
 import numpy as np
@@ -12,10 +13,10 @@ from lrw.nn import WinogradLayer
 from lrw.ops import TileLike
 from lrw.trace.captured import Captured, exported
 from lrw.trace.fuse import fused, needed
-from lrw.trace.site import Activation
+from lrw.trace.site import Activation, Nodes
 from lrw.trace.walk import Walk, leaves
 from lrw_kernels.choice.convolution import Choose, always, prior
-from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.graph import Network, Node
 from lrw_kernels.network.operators import Copy
 
 FORMULAS = prior()
@@ -42,7 +43,7 @@ def trace(
     if isinstance(tile, str) and tile != "auto":
         raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
     with torch.no_grad(), evaluating(net):
-        return network(exported(net, example_input), name, choose if isinstance(tile, str) else always(tile))
+        return network(exported(net, (example_input,)), name, choose if isinstance(tile, str) else always(tile))
 
 
 def network(captured: Captured, name: str = "net", choose: Choose = FORMULAS) -> Network:
@@ -52,15 +53,27 @@ def network(captured: Captured, name: str = "net", choose: Choose = FORMULAS) ->
     """
     with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite is refused below
         walk = Walk(captured, choose)
-        nodes = walk.nodes()
+        if walk.reasons:
+            raise ValueError(f"net: cannot be exported, because of {'; '.join(walk.reasons)}")
         _check_single(walk.inputs, "go in")
         _check_single(captured.outputs, "come out")
-        (given,), (output,) = walk.inputs, walk.outputs()
-        if output.name == INPUT:
-            output = Activation("output", output.shape)
-            nodes = (Node(output.name, Copy(), (INPUT,), output.size),)
-        nodes = fused(needed(nodes, output.name), given.size)
-    made = Network(name, given.size, nodes)
+        return part(name, [node for made in walk.made.values() for node in made], walk.inputs, walk.outputs())
+
+
+def part(name: str, nodes: Iterable[Node], inputs: Sequence[Activation], outputs: Sequence[Activation]) -> Network:
+    """The Network of those of `nodes` that `outputs` need, fused; what is no node's comes out as a copy.
+
+    Raises ValueError for weights that are not finite once they are folded.
+    """
+    with np.errstate(all="ignore"):  # refused below
+        taken = [*needed(nodes, [output.name for output in outputs])]
+        known, names = {node.name for node in taken}, Nodes(*(node.name for node in taken), *(i.name for i in inputs))
+        come = list[str]()
+        for output in outputs:
+            if output.name not in known:
+                taken.append(Node(names.name("output"), Copy(), (output.name,), output.size))
+            come.append(output.name if output.name in known else taken[-1].name)
+        made = fused(Network(name, {given.name: given.size for given in inputs}, tuple(taken), tuple(come)))
     _check_finite(made)
     return made
 

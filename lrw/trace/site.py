@@ -47,6 +47,9 @@ class Nodes:
         self._nodes: list[Node] = []
         self._names = set(inputs)
 
+    def __len__(self) -> int:
+        return len(self._nodes)
+
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes)
 

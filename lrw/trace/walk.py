@@ -18,83 +18,99 @@ _HELD = ("weight", "parametrizations")  # children that hold parameters: of Grou
 
 
 class Walk:
-    """A walk over `captured`, once, in order; what its nodes are worth so far is in `_values`."""
+    """A walk over `captured`, once, in order.
+
+    What its nodes are worth is in `values`: activations, or constants where they depend on no input. `made` has the
+    kernels' nodes of each of torch's that became such, none where it only rearranges. `refused` says why others did
+    not; "" where what they read was refused.
+    """
 
     def __init__(self, captured: Captured, choose: Choose) -> None:
         self._captured, self._choose = captured, choose
         self.inputs = _inputs(captured)
         self._nodes = Nodes(*(given.name for given in self.inputs))
-        self._values: dict[fx.Node, Value] = dict(captured.constants)
-        self._values |= zip(captured.inputs, self.inputs, strict=True)
-        self._refusals: list[str] = []
-
-    def nodes(self) -> tuple[Node, ...]:
-        """The nodes of all operators, in order. Raises ValueError for those that cannot be exported."""
-        for node in self._captured.graph.nodes:
+        self.values: dict[fx.Node, Value] = dict(captured.constants)
+        self.values |= zip(captured.inputs, self.inputs, strict=True)
+        self.made: dict[fx.Node, tuple[Node, ...]] = {}
+        self.refused: dict[fx.Node, str] = {}
+        for node in captured.graph.nodes:
             if node.op == "call_function" and node.users:
-                self._values[node] = self._value(node)
-        if self._refusals:
-            raise ValueError(f"net: cannot be exported, because of {'; '.join(dict.fromkeys(self._refusals))}")
-        return tuple(self._nodes)
+                before = len(self._nodes)
+                self.values[node] = self._value(node)
+                if node not in self.refused and any(isinstance(v, Activation) for v in leaves(self.values[node])):
+                    self.made[node] = tuple(self._nodes)[before:]
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why operators were refused, each said once, with its place and shape."""
+        found = [
+            f"{name_of(n)} at {self.place(n)!r} {list(_shape(n))}: {why}" for n, why in self.refused.items() if why
+        ]
+        return list(dict.fromkeys(found))
 
     def outputs(self) -> tuple[Activation, ...]:
         """The tensors that come out. Raises ValueError for one that does not depend on the inputs."""
-        values = [self._values.get(given) for given in self._captured.outputs if isinstance(given, fx.Node)]
+        values = [self.values.get(given) for given in self._captured.outputs if isinstance(given, fx.Node)]
         found = tuple(value for value in values if isinstance(value, Activation))
         if len(found) < len(self._captured.outputs):
             raise ValueError("net: what comes out does not depend on the input")
         return found
 
     def _value(self, node: fx.Node) -> Value:
-        arguments: Any = fx.map_arg((node.args, node.kwargs), lambda n: self._values.get(n))  # type: ignore[arg-type, return-value]
+        arguments: Any = fx.map_arg((node.args, node.kwargs), lambda n: self.values.get(n))  # type: ignore[arg-type, return-value]
         if node.target is operator.getitem:
             return self._part(node, *arguments[0])
         if not isinstance(node.target, torch._ops.OpOverload):
-            return self._refuse(node, _name(node), "is none of this version's operators")
+            return self._refuse(node, "is none of this version's operators")
         tensors = list(leaves(arguments))
         if not any(isinstance(t, Activation) for t in tensors):
             if torch.Tag.nondeterministic_seeded not in node.target.tags:
                 return node.target(*arguments[0], **arguments[1])
-            return self._refuse(node, _name(node), "draws random numbers (training mode?)")
+            return self._refuse(node, "draws random numbers (training mode?)")
         return self._converted(node, node.target, *arguments)
 
     def _part(self, node: fx.Node, whole: Value, index: int) -> Value:
         """One of several results; the stand-in for one that is not there, such as a pool's indices."""
-        part = whole[index] if isinstance(whole, tuple | list) else whole
-        if part is not None:
-            return part
         (given,) = node.all_input_nodes
-        self._refuse(given, _name(given), f"its output {index} is used; accepted is output 0 alone")
-        return STAND_IN
+        part = whole[index] if isinstance(whole, tuple | list) else whole
+        if part is None:
+            self._refuse(given, f"its output {index} is used; accepted is output 0 alone")
+        return self._refuse(node, "") if given in self.refused else part
 
     def _converted(self, node: fx.Node, target: torch._ops.OpOverload, args: Any, kwargs: Any) -> Value:
         function = TABLE.get(target._schema.name)
         if function is None:
-            return self._refuse(node, _name(node), "is none of this version's operators")
-        if any(isinstance(v, Activation) and size_of(v.shape) is None for v in leaves((args, kwargs))):
-            return self._refuse(node, None, "")  # what it reads was refused
-        site = Site(self._nodes, self._place(node), _shape(node), self._choose)
+            return self._refuse(node, "is none of this version's operators")
+        reads = [v for v in leaves((args, kwargs)) if isinstance(v, Activation) and size_of(v.shape) is None]
+        if reads:  # what was refused, or an input
+            strange = any(v in self.inputs for v in reads)
+            return self._refuse(node, "an input is no float32 [N, C, D, H, W] or [N, C]" if strange else "")
+        site = Site(self._nodes, self.place(node), _shape(node), self._choose)
         try:
             _check_dtype(node)
             return function(site, **_known(function, _arguments(target, args, kwargs)))
         except Refused as reason:
-            return self._refuse(node, _name(node), str(reason))
+            return self._refuse(node, str(reason))
 
-    def _refuse(self, node: fx.Node, name: str | None, reason: str) -> Value:
+    def _refuse(self, node: fx.Node, reason: str) -> Value:
         """Note it and go on, to find what else there is, with a stand-in for the result."""
-        if name is not None:
-            self._refusals.append(f"{name} at {self._place(node)!r} {list(_shape(node))}: {reason}")
+        self.refused[node] = reason
         value = node.meta.get("val")
-        each = tuple(Activation("", tuple(v.shape)) if isinstance(v, Tensor) else STAND_IN for v in leaves(value))
+        each = tuple(self._unknown(node.name, v) for v in leaves(value))
         return each if isinstance(value, tuple | list) else each[0]
 
-    def _place(self, node: fx.Node) -> str:
+    def _unknown(self, name: str, value: object) -> Activation:
+        if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.device.type != "cpu":
+            return STAND_IN
+        return Activation(self._nodes.name(name), tuple(value.shape))
+
+    def place(self, node: fx.Node) -> str:
         """The path of the module that calls `node`, and the operator's name where that module has others in it."""
         stack = node.meta.get("nn_module_stack") or {"": ("", None)}
         path = list(stack.values())[-1][0].partition("@")[0]
         within = self._captured.modules.get(path)
         composite = within is None or any(name not in _HELD for name, _ in within.named_children())
-        own = _name(node).rpartition(".")[2].strip("_")
+        own = name_of(node).rpartition(".")[2].strip("_")
         return ".".join(filter(None, (path, own))) if composite or not path else path
 
 
@@ -102,7 +118,13 @@ def _inputs(captured: Captured) -> tuple[Activation, ...]:
     """The network's inputs, called as their placeholders are; a single one is called INPUT, whatever its name."""
     nodes = captured.inputs
     names = [INPUT] if len(nodes) == 1 else [node.name for node in nodes]
-    return tuple(Activation(name, tuple(node.meta["val"].shape)) for name, node in zip(names, nodes, strict=True))
+    return tuple(_given(name, node.meta.get("val")) for name, node in zip(names, nodes, strict=True))
+
+
+def _given(name: str, value: object) -> Activation:
+    """An input; of no shape that networks have where it is no float32 tensor on the CPU."""
+    ours = isinstance(value, Tensor) and value.dtype == torch.float32 and value.device.type == "cpu"
+    return Activation(name, tuple(value.shape) if isinstance(value, Tensor) and ours else ())
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -116,7 +138,8 @@ def leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def _name(node: fx.Node) -> str:
+def name_of(node: fx.Node) -> str:
+    """The name of the operator a node calls."""
     target = node.target
     if isinstance(target, torch._ops.OpOverload):
         return target._schema.name.replace("::", ".")

@@ -44,7 +44,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     blocks = ((4, (1, 5, 63)), (2, ()))
     weights = tuple(np.ones((len(kept), 3, channels), np.float32) for channels, kept in blocks)
     node = Node("layer", Winograd(Tile.of(2), (1, 1, 1), blocks, weights), (INPUT,), (1, 4, 4, 4, 6))
-    program = assemble(Network("net", (1, 4, 4, 4, 3), (node,)), target.machine, 1, target.element)
+    program = assemble(Network.single("net", (1, 4, 4, 4, 3), (node,)), target.machine, 1, target.element)
     files = {what: f"net.{what}" for what in ("header", "weights", "static", "example")}
     for name in (*files.values(), "lrw_threads.c", "lrw_threads.h", "CMakeLists.txt", "main.c"):
         (folder / name).write_bytes(program.weights if name == "net.weights" else b"")

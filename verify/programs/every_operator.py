@@ -57,7 +57,7 @@ def every_operator() -> Network:
     _convolutions(values, add)
     _windows(values, add)
     _rows(values, add)
-    return Network("every", INPUT_SIZE, tuple(nodes))
+    return Network.single("every", INPUT_SIZE, tuple(nodes))
 
 
 def _convolutions(values: _Values, add: Callable[..., None]) -> None:

@@ -86,7 +86,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 
 
 _WEIGHT = np.arange(1, 7, dtype=np.float32).reshape(1, 1, 1, 2, 3)
-TINY = Network("tiny", (1, 1, 2, 3, 2), (Node("only", Direct(_WEIGHT), (INPUT,), (1, 1, 2, 3, 3)),))
+TINY = Network.single("tiny", (1, 1, 2, 3, 2), (Node("only", Direct(_WEIGHT), (INPUT,), (1, 1, 2, 3, 3)),))
 
 
 @lru_cache

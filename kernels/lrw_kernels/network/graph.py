@@ -1,5 +1,6 @@
 """A network: operators in the order they are computed, of fixed sizes, without control flow."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -11,7 +12,7 @@ INPUT = "input"
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """An operator at its place: `name` is unique, `inputs` name earlier nodes or the network's input, `size` is what
+    """An operator at its place: `name` is unique, `inputs` name earlier nodes or inputs of the network, `size` is what
     comes out."""
 
     name: str
@@ -27,19 +28,22 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Nodes in the order they are computed; the last one's activations are the output.
+    """Nodes in the order they are computed; `inputs` names what goes in, with its size, `outputs` the nodes whose
+    activations come out.
 
-    Raises ValueError for a network without nodes, a node that is there twice or refers to one that is not there yet.
+    Raises ValueError for a network without nodes or outputs, a node that is there twice or refers to one that is not
+    there yet, and an output that is no node.
     """
 
     name: str
-    input_size: Size
+    inputs: Mapping[str, Size]
     nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not self.nodes:
+        if not self.nodes or not self.outputs:
             raise ValueError("network: nothing is computed; accepted is one operator at least")
-        known = {INPUT}
+        known = {*self.inputs}
         for node in self.nodes:
             unknown = [name for name in node.inputs if name not in known]
             if unknown:
@@ -47,12 +51,27 @@ class Network:
             if node.name in known:
                 raise ValueError(f"node {node.name}: is there twice")
             known.add(node.name)
+        missing = [name for name in self.outputs if name in self.inputs or name not in known]
+        if missing:
+            raise ValueError(f"network: its output {missing[0]!r} is not computed")
+
+    @staticmethod
+    def single(name: str, size: Size, nodes: tuple[Node, ...]) -> "Network":
+        """A network of one input, called INPUT, whose output is the last node's."""
+        return Network(name, {INPUT: size}, nodes, tuple(node.name for node in nodes[-1:]))
+
+    @property
+    def input_size(self) -> Size:
+        """The size of the first input."""
+        return next(iter(self.inputs.values()))
 
     @property
     def output(self) -> Node:
-        """The last node, whose activations are the network's output."""
-        return self.nodes[-1]
+        """The node of the first output."""
+        return next(node for node in self.nodes if node.name == self.outputs[0])
 
     def size(self, name: str) -> Size:
-        """The size of a node's activations, or of the input."""
-        return self.input_size if name == INPUT else next(node.size for node in self.nodes if node.name == name)
+        """The size of a node's activations, or of an input."""
+        if name in self.inputs:
+            return self.inputs[name]
+        return next(node.size for node in self.nodes if node.name == name)

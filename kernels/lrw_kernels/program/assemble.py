@@ -33,7 +33,8 @@ def assemble(
         inputs, output = [storage.view(name) for name in node.inputs], storage.view(node.name)
         made = steps.of(node.operator, inputs, output, Means(machine, threads, element, spare, planner))
         layers.append(Outcome(node, made.details | to.add(index, made)))
-    return to.program(network.name, (network.input_size, network.output.size), tuple(layers))
+    outside = *network.inputs.values(), *map(network.size, network.outputs)
+    return to.program(network.name, outside, tuple(layers))
 
 
 def _spare(roots: Sequence[Buffer], nodes: int) -> list[int]:

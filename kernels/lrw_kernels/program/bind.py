@@ -66,8 +66,8 @@ class Bound:
         """Compute on up to `workers` threads; more than the program's are not used.
 
         `buffers` is the address of the program's `buffer_bytes`, a multiple of 64, `outside` those of the caller's
-        buffers in their order: for a network input and output, [N, D, H, W, C] float32 and contiguous. `times` gets the
-        seconds of each step.
+        buffers in their order: for a network inputs, then outputs, [N, D, H, W, C] float32 and contiguous. `times` gets
+        the seconds of each step.
         """
         bases = (buffers, *outside)
         if bases != self._bases:

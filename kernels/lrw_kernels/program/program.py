@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
 class Program:
     """Kernels, records and weights, for up to `threads` threads at a time.
 
-    outside: the sizes of the caller's buffers, for a network of its input and its output. kernels: in the order of
+    outside: the sizes of the caller's buffers, for a network of its inputs, then its outputs. kernels: in the order of
     their numbers. image: copied to where it runs; `regions_at` is the first record of `step_count`. weights: all
     numbers kernels read as such. A workspace is image, zeros, then buffers; `layers` says what became of each node.
     """
@@ -39,12 +39,12 @@ class Program:
 
     @property
     def input_size(self) -> Size:
-        """The size [N, D, H, W, C] of a network's input."""
+        """The size [N, D, H, W, C] of the input of a network that has one."""
         return self.outside[0]
 
     @property
     def output_size(self) -> Size:
-        """The size [N, D, H, W, C] of a network's output."""
+        """The size [N, D, H, W, C] of the output of a network that has one input and one output."""
         return self.outside[1]
 
     @property

@@ -6,7 +6,7 @@ from math import prod
 from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.step import View, view
-from lrw_kernels.network.graph import INPUT, Network, Node, Size
+from lrw_kernels.network.graph import Network, Node, Size
 from lrw_kernels.network.operators import Add, Affine, Concat, Direct, Normalise, Pointwise, Winograd
 from lrw_kernels.program.memory import Buffer
 
@@ -32,15 +32,18 @@ class Root:
 class Storage:
     """Where the activations of `network` lie.
 
-    Input and output are the caller's. What is concatenated is computed where it will lie, if it can be; what works in
-    place takes over the buffer of an input that nobody needs any more.
+    Inputs and outputs are the caller's, in this order. What is concatenated is computed where it will lie, if it can
+    be; what works in place takes over the buffer of an input that nobody needs any more.
     """
 
     def __init__(self, network: Network) -> None:
         self._network, self._last = network, _last_readers(network)
         self._parents = _concatenated(network)
         self.roots: list[Root] = []  # in the workspace
-        self._places = {INPUT: (Root(network.input_size, 0, self._last[INPUT], Section.OUTSIDE), 0)}
+        self._places = {
+            name: (Root(size, 0, self._last[name], Section.OUTSIDE + i), 0)
+            for i, (name, size) in enumerate(network.inputs.items())
+        }
         tops: dict[str, Root] = {}
         for index, node in enumerate(network.nodes):
             top, channel = self._top(node.name)
@@ -49,7 +52,7 @@ class Storage:
             tops[top], self._places[node.name] = root, (root, channel)
 
     def view(self, name: str) -> View:
-        """The view of node `name`'s output, or of the network's input: a symbolic address with its strides in bytes."""
+        """The view of what node `name` gives, or of an input: a symbolic address with its strides in bytes."""
         root, channel = self._places[name]
         return view(symbolic(root.section, channel * FLOAT), self._network.size(name), root.size[4])
 
@@ -62,7 +65,7 @@ class Storage:
         return name, channel
 
     def _taken_over(self, index: int, node: Node) -> Root | None:
-        if node.name in self._parents or node is self._network.output:
+        if node.name in self._parents or node.name in self._network.outputs:
             return None
         first = IN_PLACE.get(type(node.operator), len(node.inputs))
         read = [self._places[name][0] for name in node.inputs[:first]]
@@ -74,24 +77,28 @@ class Storage:
         return None
 
     def _new(self, top: str, index: int) -> Root:
-        if top == self._network.output.name:
-            return Root(self._network.size(top), index, index, Section.OUTSIDE + 1)
+        if top in self._network.outputs:
+            buffer = len(self._network.inputs) + self._network.outputs.index(top)
+            return Root(self._network.size(top), index, index, Section.OUTSIDE + buffer)
         self.roots.append(Root(self._network.size(top), index, index, Section.BUFFER + len(self.roots)))
         return self.roots[-1]
 
 
 def _last_readers(network: Network) -> dict[str, int]:
-    return {INPUT: 0} | {name: index for index, node in enumerate(network.nodes) for name in node.inputs}
+    return dict.fromkeys(network.inputs, 0) | {
+        n: index for index, node in enumerate(network.nodes) for n in node.inputs
+    }
 
 
 def _concatenated(network: Network) -> dict[str, tuple[str, int]]:
     """Node -> (concatenation, first channel), for those that can be computed there."""
     parents: dict[str, tuple[str, int]] = {}
+    apart = {*network.inputs, *network.outputs}
     for node in network.nodes:
         if isinstance(node.operator, Concat):
             channel = 0
             for name in node.inputs:
-                if name != INPUT and name not in parents:
+                if name not in apart and name not in parents:
                     parents[name] = (node.name, channel)
                 channel += network.size(name)[4]
     return parents

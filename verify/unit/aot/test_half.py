@@ -22,7 +22,7 @@ def test_half_precision_is_within_its_error_and_asks_the_processor(tmp_path: Pat
     kept = tuple(range(tile.positions))
     x, u, bias = (draw(s).astype(np.float32) for s in ((1, 4, 5, 6, 5), (64, 5, 9), 9))
     node = Node("conv", Winograd(tile, (1, 1, 1), ((9, kept),), (u,), bias), (INPUT,), (1, 4, 5, 6, 9))
-    made = build_network(Network("half", (1, 4, 5, 6, 5), (node,)), tmp_path, target=HALF)
+    made = build_network(Network.single("half", (1, 4, 5, 6, 5), (node,)), tmp_path, target=HALF)
     exact = reference.winograd_conv3d(x.astype(np.float64), u.astype(np.float64), tile, (1, 1, 1), kept) + bias
     norms = np.linalg.norm(u.astype(np.float64), axis=1).max(axis=1)
     eps = float(np.finfo(np.float16).eps)

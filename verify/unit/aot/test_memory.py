@@ -67,7 +67,7 @@ def one(inputs: int, outputs: int) -> Direct:
 
 
 def stored(*nodes: tuple[str, Operator, tuple[str, ...], Size]) -> tuple[Storage, dict[str, View]]:
-    network = Network("net", SIZE, tuple(Node(*node) for node in nodes))
+    network = Network.single("net", SIZE, tuple(Node(*node) for node in nodes))
     storage = Storage(network)
     return storage, {name: storage.view(name) for name in (INPUT, *(node.name for node in network.nodes))}
 

@@ -22,7 +22,7 @@ def node(name: str, *inputs: str) -> Node:
 @pytest.mark.parametrize("name", ["2d", "größe", "a\n", "", "a b", "a;b", None, 7])
 def test_names_that_c_has_no_use_for_are_refused(tmp_path: Path, name: Any) -> None:
     with pytest.raises(ValueError, match=r"(?s)^name: .*; accepted are C identifiers"):
-        build_network(Network(name, SIZE, (node("a"),)), tmp_path / "out")
+        build_network(Network.single(name, SIZE, (node("a"),)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -31,7 +31,7 @@ def test_names_that_c_has_no_use_for_are_refused(tmp_path: Path, name: Any) -> N
 )
 def test_names_of_what_comes_with_every_library_are_refused(tmp_path: Path, name: str, second: str) -> None:
     with pytest.raises(ValueError, match=rf"^name: '{name}' would give a second {second}; accepted are other names$"):
-        build_network(Network(name, SIZE, (node("a"),)), tmp_path / "out")
+        build_network(Network.single(name, SIZE, (node("a"),)), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -47,7 +47,7 @@ def test_names_of_what_comes_with_every_library_are_refused(tmp_path: Path, name
 )
 def test_nodes_out_of_order_are_refused(nodes: tuple[Node, ...], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
-        Network("net", SIZE, nodes)
+        Network.single("net", SIZE, nodes)
 
 
 @pytest.mark.parametrize(

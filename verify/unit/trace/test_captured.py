@@ -82,7 +82,7 @@ def test_the_walk_knows_several_inputs_and_outputs_by_name() -> None:
 
     captured = made(several, X, X + 1, torch.randn(2, 3, 1, 1, 1), inputs=2)
     walk = Walk(captured, prior())
-    nodes = walk.nodes()
+    nodes = [node for made in walk.made.values() for node in made]
     assert [given.name for given in walk.inputs] == [node.name for node in captured.inputs]
     assert len({given.name for given in walk.inputs}) == 2
     assert [type(node.operator) for node in nodes] == [Add, Direct, Concat]

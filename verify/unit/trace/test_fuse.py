@@ -58,14 +58,18 @@ def chain(*steps: tuple[str, Operator, tuple[str, ...]]) -> tuple[Node, ...]:
     return tuple(Node(name, operator, inputs, SIZE) for name, operator, inputs in steps)
 
 
-def assert_fused(step: Callable[[fuse.Nodes], fuse.Nodes], nodes: fuse.Nodes, names: list[str]) -> fuse.Nodes:
-    """`step` leaves nodes of these names, which compute the same; the nodes it was given stay as they were."""
+def assert_fused(
+    step: Callable[[Network], Network], nodes: tuple[Node, ...], names: list[str], outputs: tuple[str, ...] = ()
+) -> tuple[Node, ...]:
+    """`step` leaves nodes of these names, which compute the same; the nodes it was given stay as they were. `outputs`
+    come out beside the last node."""
     before = [(node.name, node.operator, node.inputs) for node in nodes]
-    after = step(nodes)
+    made = step(replace(single := Network.single("net", SIZE, nodes), outputs=(*single.outputs, *outputs)))
+    after = made.nodes
     assert [node.name for node in after] == names
     assert [(node.name, node.operator, node.inputs) for node in nodes] == before
     x = torch.randn(1, 4, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    long, short = (Network("net", SIZE, some) for some in (nodes, after))
+    long, short = (Network.single("net", SIZE, nodes), made)
     expected = computed(long, x)
     tolerance = max(rounding(long, x, expected), 64 * 2.0**-52 * float(expected.abs().max()))
     assert_close(computed(short, x).numpy(), expected.numpy(), tolerance, "fused")
@@ -89,6 +93,13 @@ def test_an_affine_map_stays_where_another_reads_or_something_lies_between() -> 
     first = ("a", direct(), (INPUT,)), ("b", affine(), ("a",))
     then_shared = chain(*first, ("c", affine(), ("b",)), ("d", Add(), ("b", "c")))
     assert_fused(fuse.fold_affine, then_shared, ["a", "c", "d"])
+
+
+def test_what_comes_out_is_not_merged_away_and_keeps_its_place_among_the_outputs() -> None:
+    nodes = chain(("a", direct(), (INPUT,)), ("b", RELU, ("a",)), ("c", RELU, ("b",)))
+    assert_fused(fuse.fold_functions, nodes, ["a", "b", "c"], outputs=("a", "b"))
+    merged = fuse.fold_functions(Network("net", {INPUT: SIZE}, nodes[:2], ("b",)))
+    assert ([node.name for node in merged.nodes], merged.outputs) == (["a"], ("a",))
 
 
 def test_an_addition_goes_to_the_convolution_computed_last() -> None:
@@ -142,42 +153,38 @@ def linear(inputs: int, outputs: int) -> Direct:
     return Direct(normal(1, 1, 1, inputs, outputs), normal(outputs))
 
 
-def fold_flatten(nodes: fuse.Nodes) -> fuse.Nodes:
-    return fuse.fold_flatten(nodes, SIZE)
-
-
-def flattened(*readers: Node) -> fuse.Nodes:
+def flattened(*readers: Node) -> tuple[Node, ...]:
     return (Node("flat", ChannelsFirst(), (INPUT,), (1, 1, 1, 1, 240)), *readers)
 
 
 def test_linear_layers_read_the_volume_itself() -> None:
     one = Node("a", linear(240, 2), ("flat",), (1, 1, 1, 1, 2))
     two = Node("b", linear(240, 2), ("flat", "a"), (1, 1, 1, 1, 2))
-    after = assert_fused(fold_flatten, flattened(one, two), ["a", "b"])
+    after = assert_fused(fuse.fold_flatten, flattened(one, two), ["a", "b"])
     assert [node.inputs for node in after] == [(INPUT,), (INPUT, "a")]
     assert after[0].operator.weight.shape == (3, 4, 5, 4, 2)
 
 
 def test_flattening_stays_where_others_need_it() -> None:
-    assert_fused(fold_flatten, flattened(), ["flat"])
+    assert_fused(fuse.fold_flatten, flattened(), ["flat"])
     one = Node("a", linear(240, 240), ("flat",), (1, 1, 1, 1, 240))
     other = Node("b", Add(), ("flat", "a"), (1, 1, 1, 1, 240))
-    assert_fused(fold_flatten, flattened(one, other), ["flat", "a", "b"])
+    assert_fused(fuse.fold_flatten, flattened(one, other), ["flat", "a", "b"])
     residual = Node("a", linear(240, 240), ("flat", "flat"), (1, 1, 1, 1, 240))
-    assert_fused(fold_flatten, flattened(residual), ["flat", "a"])
+    assert_fused(fuse.fold_flatten, flattened(residual), ["flat", "a"])
 
 
 @pytest.mark.parametrize("how", [{"padding": (1, 1, 1)}, {"stride": (2, 1, 1)}, {"dilation": (1, 1, 2)}])
 def test_a_convolution_of_a_vector_that_is_no_linear_layer_stays(how: dict[str, Triple]) -> None:
     size = (1, 3, 3, 3, 2) if "padding" in how else (1, 1, 1, 1, 2)
     one = Node("a", replace(linear(240, 2), **how), ("flat",), size)
-    assert_fused(fold_flatten, flattened(one), ["flat", "a"])
+    assert_fused(fuse.fold_flatten, flattened(one), ["flat", "a"])
 
 
 def test_nodes_nobody_needs_are_dropped_and_the_output_comes_last() -> None:
     whole = Pool("max", ((0,),) * 3, ((3,), (4,), (5,)), ((3,), (4,), (5,)))
     nodes = chain(("a", RELU, (INPUT,)), ("b", RELU, ("a",)), ("c", whole, ("b",)), ("d", Add(), ("a", "c")))
-    assert [node.name for node in fuse.needed(nodes, "b")] == ["a", "b"]
+    assert [node.name for node in fuse.needed(nodes, ["b"])] == ["a", "b"]
     assert [node.name for node in fuse.needed(nodes, "d")] == ["a", "b", "c", "d"]
 
 
@@ -185,5 +192,5 @@ def test_all_passes_make_one_node_of_a_residual_branch() -> None:
     nodes = chain(
         ("a", winograd(), (INPUT,)), ("norm", affine(), ("a",)), ("sum", Add(), ("norm", INPUT)), ("r", RELU, ("sum",))
     )  # fmt: skip
-    (node,) = assert_fused(lambda n: fuse.fused(n, SIZE), nodes, ["a"])
+    (node,) = assert_fused(fuse.fused, nodes, ["a"])
     assert (node.inputs, node.operator.relu, len(node.operator.blocks)) == ((INPUT, INPUT), True, 3)

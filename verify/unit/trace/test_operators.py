@@ -32,7 +32,7 @@ def applied(target: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, 
     arguments = _arguments(target, (site, *args), kwargs)
     TABLE[target._schema.name](Site(nodes, "it", tuple(expected.shape), "auto"), **arguments)
     n, c, d, h, w = x.shape
-    network = Network("net", (n, d, h, w, c), tuple(nodes))
+    network = Network.single("net", (n, d, h, w, c), tuple(nodes))
     size = network.output.size
     return expected.reshape(size[0], size[4], *size[1:4]), network
 
