@@ -6,7 +6,6 @@ import pickle
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -16,13 +15,13 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.overrides import TorchFunctionMode
 
 import lrw
-from lrw.accelerate import PROGRAM
+from lrw import engine
+from lrw.engine import PROGRAM
 from lrw.geometry import Geometry
 from lrw.nets import C3D, R3D18, UNet3D
 from lrw_kernels.winograd import Tile
 from verify.unit.trace.nets import settled
 
-accelerated = import_module("lrw.accelerate")  # the package has the function under that name
 X = torch.randn(1, 2, 6, 9, 8, generator=torch.Generator().manual_seed(3))
 
 
@@ -294,8 +293,8 @@ def test_slices_of_inputs_are_read_where_they_lie() -> None:
 def test_a_program_that_cannot_be_built_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fast = lrw.accelerate(small(), X)
     tried: list[int] = []
-    build = accelerated._built
-    monkeypatch.setattr(accelerated, "_built", lambda *args: tried.append(1) or build(*args))
+    build = engine.build
+    monkeypatch.setattr(engine, "build", lambda *args: tried.append(1) or build(*args))
     with torch.no_grad():
         fast[3].bias[0] = torch.nan
         for _ in range(3):
@@ -307,7 +306,7 @@ def test_a_program_that_cannot_be_built_is_tried_once(monkeypatch: pytest.Monkey
 def test_writes_during_a_build_are_seen_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     net = small()
     fast = lrw.accelerate(net, X)
-    build = accelerated._built
+    build = engine.build
 
     def disturbed(*args: Any) -> Any:
         made = build(*args)
@@ -316,7 +315,7 @@ def test_writes_during_a_build_are_seen_afterwards(monkeypatch: pytest.MonkeyPat
 
     with torch.no_grad():
         fast[3].bias.data.add_(1)
-        monkeypatch.setattr(accelerated, "_built", disturbed)
+        monkeypatch.setattr(engine, "build", disturbed)
         fast(X)
         monkeypatch.undo()
         net[3].bias.data.add_(2)

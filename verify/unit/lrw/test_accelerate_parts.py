@@ -1,0 +1,179 @@
+"""Networks in parts: torch between programs, several tensors in and out, calls of several forms."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+import lrw
+from lrw.engine import MOST_FORMS, PROGRAM
+from verify.unit.trace.nets import settled
+
+X = torch.randn(1, 3, 8, 6, 10, generator=torch.Generator().manual_seed(0))
+
+
+class Attention(nn.Module):
+    """Kernels compute what comes before and behind the attention; what comes out is a dictionary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(3, 16, 3, padding=1), nn.InstanceNorm3d(16), nn.ReLU())
+        self.down = nn.Conv3d(16, 16, 3, padding=1, stride=2)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.up, self.last = nn.ConvTranspose3d(16, 16, 2, 2), nn.Conv3d(32, 4, 1)
+
+    def forward(self, x: Tensor, scale: float = 1.0) -> dict[str, Any]:
+        first = self.first(x)
+        down = self.down(first)
+        tokens = down.flatten(2).transpose(1, 2)
+        tokens = self.attention(tokens, tokens, tokens)[0] * scale
+        down = down + tokens.transpose(1, 2).reshape(down.shape)
+        y = self.last(torch.cat([self.up(down), first], 1))
+        return {"logits": y, "deep": (down, down.mean()), "labels": y.argmax(1)}
+
+
+class Several(nn.Module):
+    """Two tensors and a number go in, three come out: one of them is read on, one is reshaped, one is the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv3d(3, 8, 3, padding=1), nn.Conv3d(2, 8, 3, padding=1), nn.Conv3d(8, 4, 3)
+
+    def forward(self, x: Tensor, y: Tensor, *, times: int = 1) -> tuple[Tensor, ...]:
+        both = torch.relu(self.a(x) + self.b(y))
+        pooled = nn.functional.adaptive_avg_pool3d(both, 1)
+        return both, self.c(both) * times, pooled.flatten(1), pooled
+
+
+class Unfit(nn.Module):
+    """An operator of another kind between convolutions of `inner`, which reads what lies in torch's order."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.between = nn.Conv3d(3, 8, 3, padding=1), nn.Conv3d(8, 5, 3, padding=1), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.between(self.first(x)))
+
+
+def same(fast: nn.Module, net: nn.Module, *args: Any, **kwargs: Any) -> str:
+    """Asserts that both give the same structure of tensors that lie alike; what computed it."""
+    with torch.no_grad():
+        found, expected = fast(*args, **kwargs), net(*args, **kwargs)
+    assert pytree.tree_structure(found) == pytree.tree_structure(expected)
+    for f, e in zip(pytree.tree_leaves(found), pytree.tree_leaves(expected), strict=True):
+        assert (f.shape, f.dtype) == (e.shape, e.dtype)
+        torch.testing.assert_close(f, e, rtol=1e-4, atol=1e-5)
+    return str(fast.report.last)
+
+
+def torchs(fast: nn.Module) -> list[str]:
+    return [part.operator for part in fast.report.parts if part.why]
+
+
+def test_torch_computes_between_programs_what_kernels_do_not() -> None:
+    net = settled(Attention())
+    fast = lrw.accelerate(net, X)
+    assert same(fast, net, X) == PROGRAM
+    assert same(fast, net, X.to(memory_format=torch.channels_last_3d)) == PROGRAM
+    names = {part.name: part for part in fast.report.parts}
+    assert names["attention.softmax"].operator == "torch's aten.softmax"
+    assert "torch" in names["attention.softmax"].why
+    assert {"first.0", "down", "up", "last"} <= {part.name for part in fast.report.parts if not part.why}
+    assert 0 < fast.report.torch_ms < fast.report.after_ms * 10
+    with torch.no_grad():
+        for n in (net, fast):
+            n.attention.in_proj_weight.mul_(-2)
+            n.down.bias.add_(1)
+    assert same(fast, net, X) == PROGRAM
+
+
+def test_several_tensors_and_numbers_go_in_and_come_out() -> None:
+    net, y = settled(Several()), torch.randn(1, 2, 8, 6, 10)
+    fast = lrw.accelerate(net, (X, y))
+    assert same(fast, net, X, y) == PROGRAM
+    assert not torchs(fast)
+    assert same(fast, net, X, y=y) == PROGRAM
+    assert same(fast, net, x=X, y=y, times=3) == PROGRAM
+    assert same(fast, net, X, y, times=2) == PROGRAM
+
+
+BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "view": lambda x: x.view(1, 2, 4, -1).flip(1).reshape(x.shape),
+    "cumulative": lambda x: x.cumsum(2),
+    "roll": lambda x: x.roll(1, 3),
+    "doubled": lambda x: x.double().sin().float(),
+    "indexed": lambda x: x[:, torch.arange(8).flip(0)],
+    "einsum": lambda x: torch.einsum("ncdhw,ncehw->ncehw", x, x),
+    "strided": lambda x: x.as_strided(x.shape, x.stride()).clone(),
+    "sorted": lambda x: x.sort(1)[0],
+    "both of a sort": lambda x: torch.add(*x.topk(8, 1)),
+    "padded in place": lambda x: x.add(0).mul_(2).clamp_(-1, 1),
+}
+
+
+@pytest.mark.parametrize("what", BETWEEN)
+def test_what_is_torchs_gets_tensors_as_it_expects_them(what: str) -> None:
+    net = settled(Unfit(BETWEEN[what]))
+    fast = lrw.accelerate(net, X)
+    for x in (X, X.to(memory_format=torch.channels_last_3d), X.transpose(2, 4).contiguous().transpose(2, 4)):
+        assert same(fast, net, x) == PROGRAM
+
+
+def test_other_sizes_and_batches_get_programs_of_their_own_and_the_oldest_goes() -> None:
+    net = settled(Unfit(torch.relu))
+    fast = lrw.accelerate(net, X)
+    for size in range(4, 4 + MOST_FORMS):
+        assert same(fast, net, torch.randn(2, 3, size, 5, 6)) == PROGRAM
+    built = fast.__dict__["_lrw"].built
+    assert len(built) == MOST_FORMS
+    kept = [*built.values()]
+    assert same(fast, net, torch.randn(2, 3, 4, 5, 6)) == PROGRAM
+    assert [*built.values()] == kept  # that one was there
+    assert same(fast, net, X) == PROGRAM
+    assert [*built.values()][-1] not in kept
+
+
+def test_a_call_the_network_refuses_is_the_networks_error() -> None:
+    fast = lrw.accelerate(settled(Unfit(torch.relu)), X)
+    with torch.no_grad(), pytest.raises(RuntimeError, match="expected input"):
+        fast(torch.randn(1, 4, 5, 5, 5))
+    assert "torch.export cannot follow it" in fast.report.last
+    with torch.no_grad(), pytest.raises(TypeError, match="missing"):
+        fast()
+    assert fast.report.last == "the arguments are not plain tensors"
+
+
+class Holder:
+    """Not a tensor, a number or a text."""
+
+
+class Keyed(nn.Module):
+    """Takes more than tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv3d(3, 2, 3)
+
+    def forward(self, x: Tensor, extra: object = None) -> Tensor:
+        return self.inner(x)
+
+
+def test_arguments_of_other_kinds_are_the_networks_own() -> None:
+    net = Keyed().eval()
+    fast = lrw.accelerate(net, X)
+    assert same(fast, net, X, Holder()) == "the arguments hold more than tensors, numbers and texts"
+    assert same(fast, net, X, {"a": [1, None, "b"]}) == PROGRAM
+
+
+def test_the_report_is_json_too() -> None:
+    fast = lrw.accelerate(settled(Unfit(BETWEEN["roll"])), X)
+    said = json.loads(fast.report.json())
+    assert said["speedup"] == pytest.approx(fast.report.speedup)
+    assert [part["operator"] for part in said["parts"] if part["why"]] == ["torch's aten.roll"]
+    assert "torch's aten.roll" in str(fast.report)
+    assert "is none of this version's operators" in str(fast.report)
