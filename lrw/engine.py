@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.modules import module as hooks
 from torch.overrides import _get_current_function_mode_stack
@@ -110,18 +111,24 @@ class Engine:
 
     def build(self, net: nn.Module, call: Call) -> Built:
         """A program of `net` as it is. Raises ValueError as `accelerate` does, and for a network that sets other values
-        on its modules with every call; the first one may."""
+        on its modules with every call; the first one may, and each may leave tensors there that no pass reads."""
         self.first = call.form if self.first is None else self.first
         how = self.how._replace(measure=self.how.measure and call.form == self.first)
-        plain = self._plain(net)
-        for _ in range(2):
-            before, program = Snapshot(net, self._private), build(plain, call, how)
+        plain, apart = self._plain(net), frozenset[tuple[int, str]]()
+        for attempt in range(3):
+            before, program = Snapshot(net, self._private, apart), build(plain, call, how)
             with torch.inference_mode(False), torch.no_grad(), evaluating(plain):
-                plain(*deepcopy(call.args), **deepcopy(call.kwargs))
-            changed = before.changed(net)
-            if changed is None:
+                come = plain(*deepcopy(call.args), **deepcopy(call.kwargs))
+            if any(isinstance(t, FakeTensor) for t in pytree.tree_leaves(come)):  # that torch.export left there
+                raise ValueError("net: reads what an earlier call left on it; accepted is a function of its input")
+            changes = [*before.changed(net)]
+            if not changes:
                 return self._keep(call, Built(before, program, None))
-        raise ValueError(f"net: sets {changed} with every call; accepted is a function of its input")
+            if attempt > 0:  # the first pass may set what it likes
+                apart |= {
+                    (c.module, c.attribute) for c in changes if c.tensors is not None and not program.reads(c.tensors)
+                }
+        raise ValueError(f"net: sets {changes[0].name} with every call; accepted is a function of its input")
 
     def _keep(self, call: Call, built: Built) -> Built:
         """Keep what was built, set as one: other threads look meanwhile."""

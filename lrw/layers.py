@@ -49,6 +49,7 @@ def copied(net: nn.Module) -> nn.Module:
     for module in modules:
         set_here = {name: value for name, value in vars(module).items() if isinstance(value, FUNCTIONS)}
         if id(module) in memo:  # a class may copy itself its own way
+            memo[id(module)].training = module.training
             vars(memo[id(module)]).update({name: _rebound(function, memo) for name, function in set_here.items()})
     return copy
 

@@ -1,13 +1,14 @@
 """A network's programs in torch's terms: built from the network, run on its inputs."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
 from lrw.backends.layouts import channels_first, channels_last, empty
@@ -54,6 +55,8 @@ class NetworkProgram:
             setattr(made.module, name, program)
         made.module.recompile()
         self._module = made.module
+        constants = [t for t in captured.constants.values() if t is not None]
+        self._read = {t.untyped_storage().data_ptr() for t in constants}
 
     @property
     def weights_bytes(self) -> int:
@@ -64,6 +67,11 @@ class NetworkProgram:
     def workspace_bytes(self) -> int:
         """The bytes of the workspaces of all parts."""
         return sum(part.program.workspace_bytes for part in self.parts)
+
+    def reads(self, tensors: Iterable[Tensor]) -> bool:
+        """Whether the network reads the memory of one of these, beside its arguments."""
+        real = [t for t in tensors if not isinstance(t, FakeTensor)]
+        return any(t.untyped_storage().data_ptr() in self._read for t in real)
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """What the network gives for tensors and numbers `leaves` in the order of its arguments. A network that is one

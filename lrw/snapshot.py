@@ -1,11 +1,12 @@
 """A network as it was: its modules, what is set on them, and what its tensors held; whether it still is that."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from lrw.unchanged import Mark, held_by
 
@@ -18,39 +19,56 @@ _SIMPLE = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.lay
 _DEEPEST = 4  # containers in one another
 
 
+class Change(NamedTuple):
+    """An attribute that is another now: of which of the network's modules, its name there, what people call it, and the
+    tensors it held; None where it holds or held something else."""
+
+    module: int
+    attribute: str
+    name: str
+    tensors: Sequence[Tensor] | None
+
+
 class Snapshot:
-    """`net` as it is when this is made, without the attributes of the whole that are called `private`.
+    """`net` as it is when this is made, without the attributes of the whole that are called `private` and those `apart`
+    (the module's place among all, the name).
 
     What is set on modules counts by value where it is a number, text, tensor or a container of such, else by identity:
     a change inside an object of another kind is not seen.
     """
 
-    def __init__(self, net: nn.Module, private: tuple[str, ...]) -> None:
-        self._net, self._private = ref(net), private  # not held: it may hold this
+    def __init__(
+        self, net: nn.Module, private: tuple[str, ...], apart: frozenset[tuple[int, str]] = frozenset()
+    ) -> None:
+        self._net = ref(net)  # not held: it may hold this
         tensors: list[Tensor] = []
-        self._values = [
-            (None if m is net else m, type(m), _values(m, private if m is net else (), tensors.append))
-            for m in net.modules()
-        ]
+        self._values: list[tuple[nn.Module | None, type, tuple[str, ...], list[tuple[str, Any]]]] = []
+        for i, module in enumerate(net.modules()):
+            without = (*(private if module is net else ()), *(name for at, name in apart if at == i))
+            own = None if module is net else module
+            self._values.append((own, type(module), without, _values(module, without, tensors.append)))
         self.tensors = tuple(tensors)
         self._marks = [(t, Mark(t), held_by(t)) for t in tensors]
 
     def fits(self, net: nn.Module) -> bool:
         """Whether `net` is the network of this snapshot, with the same modules, attributes and numbers in tensors."""
-        if self._net() is not net or self.changed(net) is not None:
+        if self._net() is not net or any(True for _ in self.changed(net)):
             return False
         return all(mark.fits(t) and mark.still_holds(t, held) for t, mark, held in self._marks)
 
-    def changed(self, net: nn.Module) -> str | None:
-        """What is set differently on a module of `net` now, which this was made of, by the names of class and
-        attribute; None where nothing is, but for what tensors hold."""
-        for held, kind, values in self._values:
-            module = net if held is None else held
-            now = _values(module, self._private if held is None else (), _ignored)
-            if type(module) is not kind or now != values:
-                names = [name for name, value in now if (name, value) not in values]
-                return f"{kind.__name__}.{names[0] if names else '__class__'}"
-        return None
+    def changed(self, net: nn.Module) -> Iterator[Change]:
+        """What is set differently now on modules of `net`, which this was made of; not what tensors hold."""
+        for i, (own, kind, without, values) in enumerate(self._values):
+            module = net if own is None else own
+            now = _values(module, without, _ignored)
+            if type(module) is not kind:
+                yield Change(i, "", f"{kind.__name__}.__class__", None)
+            elif now != values:
+                before, after = dict(values), dict(now)
+                for name in [name for name in {**before, **after} if before.get(name) != after.get(name)]:
+                    held_before = _tensors(before.get(name))
+                    results = None if _tensors(after.get(name)) is None else held_before
+                    yield Change(i, name, f"{kind.__name__}.{name}", results)
 
 
 class _Same:
@@ -84,9 +102,23 @@ def _frozen(value: Any, found: Callable[[Tensor], None], deep: int) -> Any:
     if value is None or isinstance(value, _SIMPLE):
         return type(value), value
     if isinstance(value, Tensor):
-        found(value)
+        if not isinstance(value, FakeTensor):  # left there by a pass that was followed
+            found(value)
     elif deep and isinstance(value, dict):
         return type(value), [(_frozen(k, found, 0), _frozen(v, found, deep - 1)) for k, v in value.items()]
     elif deep and isinstance(value, list | tuple):
         return type(value), [_frozen(v, found, deep - 1) for v in value]
     return _Same(value)
+
+
+def _tensors(frozen: Any) -> list[Tensor] | None:
+    """The tensors in what `_frozen` gave for a tensor, None or a list or tuple of such; None for anything else."""
+    if isinstance(frozen, _Same):
+        return [frozen.value] if isinstance(frozen.value, Tensor) else None
+    kind, value = frozen if frozen is not None else (type(None), None)
+    if value is None:
+        return []
+    if not isinstance(value, list) or issubclass(kind, dict):
+        return None
+    parts = [_tensors(part) for part in value]
+    return None if None in parts else [tensor for part in parts for tensor in part or ()]

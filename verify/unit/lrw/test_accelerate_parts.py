@@ -177,3 +177,44 @@ def test_the_report_is_json_too() -> None:
     assert [part["operator"] for part in said["parts"] if part["why"]] == ["torch's aten.roll"]
     assert "torch's aten.roll" in str(fast.report)
     assert "is none of this version's operators" in str(fast.report)
+
+
+class Leaves(nn.Module):
+    """Leaves tensors behind at every pass, and reads those of the pass before if it is told to."""
+
+    def __init__(self, reads: bool) -> None:
+        super().__init__()
+        self.inner, self.heads, self.reads = nn.Conv3d(3, 3, 3, padding=1), [torch.zeros(1)], reads
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.inner(x)
+        if self.reads:
+            y = y + self.heads[0]
+        self.heads[0] = y
+        return torch.relu(y)
+
+
+def test_tensors_a_pass_leaves_behind_matter_only_to_a_network_that_reads_them() -> None:
+    net = Leaves(reads=False).eval()
+    fast = lrw.accelerate(net, X)
+    for x in (X, X + 1, X):
+        assert same(fast, net, x) == PROGRAM
+    assert len(fast.__dict__["_lrw"].built) == 1
+    with pytest.raises(ValueError, match="^net: reads what an earlier call left on it"):
+        lrw.accelerate(Leaves(reads=True).eval(), X)
+
+
+class Renewed(nn.Module):
+    """Is in training mode when it is copied, as einops' layers are."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self.training = True
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_copies_have_the_modes_of_the_original() -> None:
+    net = nn.Sequential(nn.Conv3d(3, 2, 3), Renewed()).eval()
+    assert same(lrw.accelerate(net, X), net, X) == PROGRAM
