@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.modules import module as hooks
 from torch.overrides import _get_current_function_mode_stack
@@ -14,7 +13,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._device import DeviceContext
 
 from lrw.layers import evaluating
-from lrw.snapshot import Snapshot
+from lrw.snapshot import ELSEWHERE, Snapshot
 from lrw.trace import captured
 from lrw.unchanged import is_plain
 
@@ -118,9 +117,8 @@ class Engine:
         for attempt in range(3):
             before, program = Snapshot(net, self._private, apart), build(plain, call, how)
             with torch.inference_mode(False), torch.no_grad(), evaluating(plain):
-                come = plain(*deepcopy(call.args), **deepcopy(call.kwargs))
-            if any(isinstance(t, FakeTensor) for t in pytree.tree_leaves(come)):  # that torch.export left there
-                raise ValueError("net: reads what an earlier call left on it; accepted is a function of its input")
+                plain(*deepcopy(call.args), **deepcopy(call.kwargs))
+            self._take_back(net, plain)
             changes = [*before.changed(net)]
             if not changes:
                 return self._keep(call, Built(before, program, None))
@@ -129,6 +127,12 @@ class Engine:
                     (c.module, c.attribute) for c in changes if c.tensors is not None and not program.reads(c.tensors)
                 }
         raise ValueError(f"net: sets {changes[0].name} with every call; accepted is a function of its input")
+
+    def _take_back(self, net: nn.Module, plain: nn.Module) -> None:
+        """What passes set on the shell `plain`, set on the network; torch.export puts containers there anew."""
+        for name, value in vars(plain).items():
+            if name not in (*ELSEWHERE, *self._private, "forward"):
+                vars(net)[name] = value
 
     def _keep(self, call: Call, built: Built) -> Built:
         """Keep what was built, set as one: other threads look meanwhile."""

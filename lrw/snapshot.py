@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from lrw.unchanged import Mark, held_by
 
 # What a pass in eval mode does not depend on, or what is asked for at each pass.
-_ELSEWHERE = ("training", "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs",
+ELSEWHERE = ("training", "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs",
               "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called", "_backward_hooks",
               "_backward_pre_hooks", "_is_full_backward_hook", "_non_persistent_buffers_set", "_state_dict_hooks",
               "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")  # fmt: skip
@@ -93,7 +93,7 @@ def _values(module: nn.Module, private: tuple[str, ...], found: Callable[[Tensor
     return [
         (name, _frozen(value, found, _DEEPEST))
         for name, value in vars(module).items()
-        if name not in _ELSEWHERE and name not in private
+        if name not in ELSEWHERE and name not in private
     ]
 
 

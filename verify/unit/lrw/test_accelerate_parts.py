@@ -200,7 +200,7 @@ def test_tensors_a_pass_leaves_behind_matter_only_to_a_network_that_reads_them()
     for x in (X, X + 1, X):
         assert same(fast, net, x) == PROGRAM
     assert len(fast.__dict__["_lrw"].built) == 1
-    with pytest.raises(ValueError, match="^net: reads what an earlier call left on it"):
+    with pytest.raises(ValueError, match=r"^net: sets Leaves\.heads with every call"):
         lrw.accelerate(Leaves(reads=True).eval(), X)
 
 
