@@ -151,13 +151,29 @@ _libraries: list[Any] = []  # what they define goes with them
 _SEGRESNET = {"init_filters": 16, "in_channels": 1, "out_channels": 2, "blocks_down": (1, 2, 2, 4),
               "blocks_up": (1, 1, 1)}  # fmt: skip
 _DYNUNET = (3, 1, 2, [3] * 5, [1, 2, 2, 2, 2], [2] * 4)
-_CLIP = (16, 112, 112)
+_UNET = (3, 1, 2, (16, 32, 64, 128, 256), (2, 2, 2, 2))
+_MEDMNIST = {"n_input_channels": 1, "conv1_t_size": 3, "conv1_t_stride": 1, "no_max_pool": True, "num_classes": 11}
+_CLIP = (1, 3, 16, 112, 112)
+
+
+def _video(name: str) -> Network:
+    return Network(name, "torchvision", partial(_made, "torchvision.models.video", name), _CLIP)
+
+
+def _monai(name: str, kind: str, side: int, *sizes: Any, **options: Any) -> Network:
+    return Network(name, "monai", partial(_made, "monai.networks.nets", kind, *sizes, **options), (1, 1, *[side] * 3))
+
 
 NETWORKS = (
-    Network("r3d_18", "torchvision", partial(_made, "torchvision.models.video", "r3d_18"), (1, 3, *_CLIP)),
-    Network("C3D", "lrw", partial(_made, "lrw.nets", "C3D", 3, 101, width=64), (1, 3, *_CLIP)),
-    Network(
-        "SegResNet", "monai", partial(_made, "monai.networks.nets", "SegResNet", 3, **_SEGRESNET), (1, 1, 64, 64, 64)
-    ),
-    Network("DynUNet", "monai", partial(_made, "monai.networks.nets", "DynUNet", *_DYNUNET), (1, 1, 64, 64, 64)),
+    _video("r3d_18"),
+    _video("r2plus1d_18"),
+    _video("mc3_18"),
+    Network("C3D", "lrw", partial(_made, "lrw.nets", "C3D", 3, 101, width=64), _CLIP),
+    _monai("MedMNIST", "resnet18", 28, **_MEDMNIST),
+    _monai("SegResNet", "SegResNet", 64, 3, **_SEGRESNET),
+    _monai("DynUNet", "DynUNet", 64, *_DYNUNET),
+    _monai("DynUNet96", "DynUNet", 96, *_DYNUNET),
+    _monai("UNet", "UNet", 96, *_UNET, num_res_units=2),
+    _monai("VNet", "VNet", 64),
+    _monai("DenseNet121", "DenseNet121", 64, 3, 1, 2),
 )

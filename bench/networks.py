@@ -1,21 +1,26 @@
-"""Time whole networks, accelerated, beside torch and OpenVINO, correctness first: `python -m bench.networks`.
+"""Time whole networks, accelerated, beside what people use today, correctness first: `python -m bench.networks`.
 
 For each network a gate compares the accelerated one with the network in float64; only then do all candidates take turns
-in one process: torch eager contiguous and channels last, OpenVINO in float32 where it is installed, the accelerated
-network, and the same one trusted (`lrw.trust`). Networks come from this package, from torchvision and from MONAI; those
-whose package is missing are left out, and said. One row per network can go to a CSV with commit, machine, versions and
-date. Exit codes: 0 done, 1 a gate is red, 2 wrong arguments, 130 stopped by Ctrl-C.
+in one process: torch eager contiguous and channels last, torch.compile, OpenVINO and ONNX Runtime in float32, the
+accelerated network, the same one trusted (`lrw.trust`), and OpenVINO in 8 bits (NNCF), whose error is shown and whose
+time does not count. Networks come from this package, from torchvision and from MONAI; what is not
+installed is left out, and said. One row per network can go to a CSV with commit, machine, versions and date. Exit
+codes: 0 done, 1 a gate is red, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
 
 import importlib
+import importlib.metadata
 import sys
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import geometric_mean
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -29,21 +34,29 @@ from bench.layers import NETWORKS, Network
 from bench.page import number
 from lrw.timing import interleaved
 
-WITHIN = 1e-5  # of the largest output
+RTOL = 1e-4  # of the largest output: what lrw.accelerate is asked for, and the gate
 NOTHING = "No whole network was measured yet: `python -m bench.networks` does that."
+PEERS = {"contiguous": "torch", "channels_last": "torch channels last", "compiled": "torch.compile",
+         "openvino": "OpenVINO", "onnxruntime": "ONNX Runtime"}  # fmt: skip
+_PACKAGES = ("openvino", "onnxruntime", "nncf")
 
 
 @dataclass(frozen=True)
 class Row(rows.Row):
-    """A network: milliseconds of a pass, times as fast as the best of torch and OpenVINO, the error over the largest
-    output."""
+    """A network: milliseconds of a pass, times as fast as the fastest `peer`, the error over the largest output; the
+    8-bit network's time and error stand beside them."""
 
     network: str
     package: str
     input: str
-    torch_form: str
-    torch_ms: float
+    contiguous_ms: float
+    channels_last_ms: float
+    compiled_ms: float | None
     openvino_ms: float | None
+    onnxruntime_ms: float | None
+    int8_ms: float | None
+    int8_error: float | None
+    peer: str
     lrw_ms: float
     trusted_ms: float
     speedup: float
@@ -53,17 +66,17 @@ class Row(rows.Row):
     @property
     def line(self) -> str:
         """The row for people."""
-        peers = f"torch {self.torch_ms:7.1f} ms ({self.torch_form})" + number(self.openvino_ms, "7.1f", " ms OpenVINO")
-        ours = f"lrw {self.lrw_ms:7.1f} ms {self.speedup:5.2f}x  trusted {self.trusted_ms:7.1f} ms"
-        return (
-            f"{self.network:10s} {self.input:16s} {peers}  {ours} {self.trusted_speedup:5.2f}x  error {self.error:.1e}"
-        )
+        times = {name: getattr(self, f"{name}_ms") for name in PEERS}
+        peers = "  ".join(f"{PEERS[name]} {ms:.1f}" for name, ms in times.items() if ms is not None)
+        eight = f"  int8 {self.int8_ms:.1f} (error {self.int8_error:.0e})" if self.int8_ms is not None else ""
+        ours = f"lrw {self.lrw_ms:.1f} {self.speedup:.2f}x  trusted {self.trusted_ms:.1f} {self.trusted_speedup:.2f}x"
+        return f"{self.network:12s} {self.input:16s} {peers}{eight} ms  {ours}  error {self.error:.1e}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the chosen networks and print a line each."""
     arguments = _arguments(argv)
-    stamp = certificate.stamp(versions=_peer_version())
+    stamp = certificate.stamp(versions=_peer_versions())
     print(certificate.line(stamp))
     with rows.Writer(arguments.csv, stamp) as writer:
         for network in (network for network in NETWORKS if network.name in arguments.networks):
@@ -71,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"{network.name}: left out, {network.package} is not installed", file=sys.stderr)
                 continue
             try:
-                row = measure(network, arguments.seconds)
+                row = measure(network, arguments.seconds, arguments.peers)
             except Red as red:
                 print(red, file=sys.stderr)
                 return 1
@@ -80,11 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(network: Network, seconds: float) -> Row:
-    """The row of a network. Raises Red, with no timing done, where the gate is red."""
+def measure(network: Network, seconds: float, peers: Sequence[str]) -> Row:
+    """The row of a network beside those of `peers`, keys of MAKERS. Raises Red, with no timing done, where the gate is
+    red."""
     torch.manual_seed(0)
     net, x = network.make().eval(), torch.randn(network.shape)
-    fast, trusted = lrw.accelerate(net, x), lrw.accelerate(net, x)
+    fast, trusted = lrw.accelerate(net, x, rtol=RTOL), lrw.accelerate(net, x, rtol=RTOL)
     lrw.trust(trusted)
     last, x_last = deepcopy(net).to(memory_format=torch.channels_last_3d), x.to(memory_format=torch.channels_last_3d)
     candidates: dict[str, Callable[[], object]] = {
@@ -93,51 +107,123 @@ def measure(network: Network, seconds: float) -> Row:
         "lrw": lambda: fast(x),
         "trusted": lambda: trusted(x),
     }
+    eight = None
     with torch.inference_mode():
         exact = deepcopy(net).double()(x.double())
-        error = judged(network.name, fast(x), exact, WITHIN * float(exact.abs().max())).largest
-        if find_spec("openvino") is not None:
-            candidates["openvino"] = openvino(net, x)
+        error = judged(network.name, fast(x), exact, RTOL * float(exact.abs().max())).largest
+    for name in peers:
+        made = _peer(network.name, name, net, x)
+        candidates |= {name: made} if made is not None else {}
+    if "int8" in candidates:
+        come: Any = candidates["int8"]()
+        eight = float((torch.from_numpy(come[0]) - exact).abs().max() / exact.abs().max())
+    with torch.inference_mode():
         times = {name: 1e3 * t for name, t in interleaved(candidates, seconds=seconds, rounds=(5, 50)).items()}
-    form = min(("contiguous", "channels_last"), key=times.__getitem__)
-    peer = min(times[name] for name in (form, "openvino") if name in times)
-    return Row(network.name, network.package, "x".join(map(str, network.shape)), form, times[form],
-               times.get("openvino"), times["lrw"], times["trusted"], peer / times["lrw"], peer / times["trusted"],
-               error)  # fmt: skip
+    peer = min((name for name in PEERS if name in times), key=times.__getitem__)
+    found = {f"{name}_ms": times.get(name) for name in (*PEERS, "int8")}
+    return Row(
+        network=network.name, package=network.package, input="x".join(map(str, network.shape)), **found,  # type: ignore[arg-type]
+        int8_error=eight, peer=PEERS[peer], lrw_ms=times["lrw"], trusted_ms=times["trusted"],
+        speedup=times[peer] / times["lrw"], trusted_speedup=times[peer] / times["trusted"], error=error,
+    )  # fmt: skip
+
+
+def _peer(network: str, name: str, net: nn.Module, x: Tensor) -> Callable[[], object] | None:
+    """A peer's call of `net` on x; None, and said, where it is not installed or does not take the network."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            call = MAKERS[name](net, x)
+            call()
+    except Exception as error:  # of any class: they are others' packages
+        reason = str(error).strip().partition("\n")[0]
+        print(f"{network}: without {name}: {type(error).__name__}: {reason}", file=sys.stderr)
+        return None
+    return call
+
+
+def compiled(net: nn.Module, x: Tensor) -> Callable[[], object]:
+    """A call of `net` on `x` as torch.compile makes it."""
+    torch.compiler.reset()
+    fast: Any = torch.compile(deepcopy(net))
+
+    def call() -> object:
+        with torch.inference_mode():
+            return fast(x)
+
+    return call
 
 
 def openvino(net: nn.Module, x: Tensor) -> Callable[[], object]:
     """A call of `net` on `x` in OpenVINO, float32, with as many threads as torch has."""
+    return _openvino(_converted(net, x), x)
+
+
+def openvino_int8(net: nn.Module, x: Tensor) -> Callable[[], object]:
+    """The same in 8 bits, quantised by NNCF on inputs of the same kind, without training."""
+    nncf: Any = importlib.import_module("nncf")
+    samples = [torch.randn(x.shape, generator=torch.Generator().manual_seed(i)).numpy() for i in range(8)]
+    return _openvino(nncf.quantize(_converted(net, x), nncf.Dataset(samples), subset_size=len(samples)), x)
+
+
+def _converted(net: nn.Module, x: Tensor) -> Any:
     runtime: Any = importlib.import_module("openvino")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = runtime.convert_model(net, example_input=x)
+    model = runtime.convert_model(net, example_input=x)
     model.reshape({model.inputs[0]: list(x.shape)})
+    return model
+
+
+def _openvino(model: Any, x: Tensor) -> Callable[[], object]:
+    runtime: Any = importlib.import_module("openvino")
     options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-    compiled = runtime.Core().compile_model(model, "CPU", {**options, "INFERENCE_PRECISION_HINT": "f32"})
-    request, numbers = compiled.create_infer_request(), x.numpy()
+    made = runtime.Core().compile_model(model, "CPU", {**options, "INFERENCE_PRECISION_HINT": "f32"})
+    request, numbers = made.create_infer_request(), x.numpy()
     return lambda: request.infer([numbers])
+
+
+def onnxruntime(net: nn.Module, x: Tensor) -> Callable[[], object]:
+    """A call of `net` on `x` in ONNX Runtime, with as many threads as torch has."""
+    runtime: Any = importlib.import_module("onnxruntime")
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "net.onnx"
+        with redirect_stdout(sys.stderr):
+            torch.onnx.export(net, (x,), file, dynamo=True, external_data=True, verbose=False)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    given = {session.get_inputs()[0].name: x.numpy()}
+    return lambda: session.run(None, given)
+
+
+MAKERS: dict[str, Callable[[nn.Module, Tensor], Callable[[], object]]] = {
+    "compiled": compiled,
+    "openvino": openvino,
+    "onnxruntime": onnxruntime,
+    "int8": openvino_int8,
+}
 
 
 def table(found: Sequence[Row]) -> list[str]:
     """Whole networks beside torch and OpenVINO, or that there are none."""
     if not found:
         return [NOTHING]
-    head = ("network", "input", "torch ms", "OpenVINO ms", "lrw ms", "times as fast", "trusted ms", "times as fast")
+    head = ("network", "input", "torch ms", "torch.compile", "OpenVINO", "ONNX Runtime", "lrw ms", "times as fast",
+            "trusted", "OpenVINO int8 (error)", "error")  # fmt: skip
     lines = [
-        [row.network, row.input, f"{row.torch_ms:.1f}", number(row.openvino_ms, ".1f"), f"{row.lrw_ms:.1f}",
-         f"{row.speedup:.2f}x", f"{row.trusted_ms:.1f}", f"{row.trusted_speedup:.2f}x"]
+        [row.network, row.input, f"{min(row.contiguous_ms, row.channels_last_ms):.1f}", number(row.compiled_ms, ".1f"),
+         number(row.openvino_ms, ".1f"), number(row.onnxruntime_ms, ".1f"), f"{row.lrw_ms:.1f}",
+         f"{row.speedup:.2f}x", f"{row.trusted_speedup:.2f}x",
+         "" if row.int8_ms is None else f"{row.int8_ms:.1f} ({row.int8_error:.0e})", f"{row.error:.0e}"]
         for row in found
     ]  # fmt: skip
     ours, trusted = (geometric_mean([getattr(row, of) for row in found]) for of in ("speedup", "trusted_speedup"))
-    lines.append(["geometric mean", "", "", "", "", f"{ours:.2f}x", "", f"{trusted:.2f}x"])
+    lines.append(["geometric mean", "", "", "", "", "", "", f"{ours:.2f}x", f"{trusted:.2f}x", "", ""])
     return page.tight(page.table(head, lines))
 
 
-def _peer_version() -> str:
-    if find_spec("openvino") is None:
-        return ""
-    return f"openvino {importlib.import_module('importlib.metadata').version('openvino')}"
+def _peer_versions() -> str:
+    there = [name for name in _PACKAGES if find_spec(name) is not None]
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in there)
 
 
 def _arguments(argv: Sequence[str] | None) -> Namespace:
@@ -145,6 +231,8 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
     some = f"some, by commas: {', '.join(known)}"
     parser.add_argument("--networks", type=names(known), default=known, metavar="NAMES", help=some)
     parser.add_argument("--seconds", type=positive, default=15.0, help="time per network")
+    others = f"some, by commas: {', '.join(MAKERS)}"
+    parser.add_argument("--peers", type=names([*MAKERS]), default=[*MAKERS], metavar="NAMES", help=others)
     parser.add_argument("--csv", type=file, metavar="FILE", help="write the rows there too")
     return parser.parse_args(argv)
 

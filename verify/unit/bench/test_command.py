@@ -38,7 +38,11 @@ COMMANDS = {name: f"{name}.command" for name in ("arm", "cpu", "evidence", "gpu"
         ("cpu.command", "--layers ref", "--layers: 'ref' begins no layer's name; there are c3d-2a, .*"),
         ("cpu.command", "--tile big", "--tile: invalid literal .*"),
         ("cpu.command", "--tile 9", "--tile: .*"),
-        ("networks", "--networks r3d_18,vgg", "--networks: 'r3d_18,vgg'; accepted are r3d_18, C3D, SegResNet, DynUNet"),
+        (
+            "networks",
+            "--networks r3d_18,vgg",
+            "--networks: 'r3d_18,vgg'; accepted are r3d_18, r2plus1d_18, mc3_18, C3D, ",
+        ),
         ("evidence.command", "--workers 0", "--workers: '0'; accepted are whole numbers from 1"),
         ("evidence.command", "--device nosuch", "--device: 'nosuch': .*"),
         ("gpu.command", "--layers c4d", "--layers: 'c4d' begins no layer's name; there are c3d-2a, .*"),

@@ -54,16 +54,15 @@ def test_a_layer_is_measured_behind_its_gate(bench: object, kept: list[int], mon
 def test_a_network_is_measured_behind_its_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     net = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.ReLU())
     small = Network("small", "torch", lambda: net, (1, 2, 6, 6, 6))
-    monkeypatch.setattr(networks, "find_spec", lambda _: None)
-    row = networks.measure(small, 0.05)
+    row = networks.measure(small, 0.05, ())
     assert (row.openvino_ms, row.input) == (None, "1x2x6x6x6")
     assert row.error < 1e-5
     assert networks.table([row])[-1].startswith("| geometric mean | | | | |")
     assert networks.table([]) == [networks.NOTHING]
-    monkeypatch.setattr(networks, "WITHIN", 1e-12)
+    monkeypatch.setattr(networks, "RTOL", 1e-12)
     monkeypatch.setattr(networks, "interleaved", lambda *_, **__: pytest.fail("timed behind a red gate"))
     with pytest.raises(Red, match=r"small is off by [\d.e+]+ times"):
-        networks.measure(small, 0.05)
+        networks.measure(small, 0.05, ())
 
 
 def test_networks_of_packages_that_are_missing_are_left_out(
