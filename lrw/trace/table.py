@@ -13,45 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lrw.trace import convolutions, windows
+from lrw.trace import convolutions, functions, windows
 from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, size_of
-from lrw_kernels.network.operators import Add, Affine, Array, ChannelsFirst, Concat, Normalise, Pointwise, Softmax
+from lrw_kernels.network.operators import Add, Affine, Array, ChannelsFirst, Concat, Normalise, Softmax
 
 Function = Callable[..., Value]
-
-
-def relu(at: Site, x: Value) -> Activation:
-    """max(x, 0)."""
-    return _pointwise(at, x, "relu")
-
-
-def leaky_relu(at: Site, x: Value, negative_slope: float) -> Activation:
-    """x, or x times the slope below 0."""
-    return _pointwise(at, x, "leaky_relu", float(negative_slope))
-
-
-def gelu(at: Site, x: Value, approximate: str) -> Activation:
-    """GELU by the error function, or by its approximation with tanh."""
-    return _pointwise(at, x, "gelu_tanh" if approximate == "tanh" else "gelu")
-
-
-def sigmoid(at: Site, x: Value) -> Activation:
-    """1 / (1 + exp(-x))."""
-    return _pointwise(at, x, "sigmoid")
-
-
-def tanh(at: Site, x: Value) -> Activation:
-    """Hyperbolic tangent."""
-    return _pointwise(at, x, "tanh")
-
-
-def silu(at: Site, x: Value) -> Activation:
-    """x sigmoid(x)."""
-    return _pointwise(at, x, "silu")
-
-
-def _pointwise(at: Site, x: Value, function: str, parameter: float = 0.0) -> Activation:
-    return at.add(Pointwise(function, parameter), activation(x))
 
 
 def softmax(at: Site, x: Value, dim: int, **_: Any) -> Activation:
@@ -239,12 +205,30 @@ TABLE: dict[str, Function] = {
     ),
     "aten::instance_norm": instance_norm,
     "aten::group_norm": group_norm,
-    "aten::relu": relu,
-    "aten::leaky_relu": leaky_relu,
-    "aten::gelu": gelu,
-    "aten::sigmoid": sigmoid,
-    "aten::tanh": tanh,
-    "aten::silu": silu,
+    "aten::relu": functions.relu,
+    "aten::leaky_relu": functions.leaky_relu,
+    "aten::prelu": functions.prelu,
+    "aten::_prelu_kernel": functions.prelu,
+    "aten::gelu": functions.gelu,
+    "aten::sigmoid": functions.sigmoid,
+    "aten::tanh": functions.tanh,
+    "aten::silu": functions.silu,
+    "aten::mish": functions.mish,
+    "aten::hardswish": functions.hardswish,
+    "aten::hardsigmoid": functions.hardsigmoid,
+    "aten::elu": functions.elu,
+    "aten::celu": functions.celu,
+    "aten::selu": functions.selu,
+    "aten::softplus": functions.softplus,
+    "aten::threshold": functions.threshold,
+    "aten::clamp": functions.clamp,
+    "aten::clamp_min": functions.clamp,
+    "aten::clamp_max": functions.clamp,
+    "aten::hardtanh": functions.hardtanh,
+    "aten::relu6": functions.relu6,
+    "aten::abs": functions.absolute,
+    "aten::exp": functions.exp,
+    "aten::sqrt": functions.sqrt,
     "aten::softmax": softmax,
     "aten::_softmax": softmax,
     "aten::max_pool3d": windows.max_pool3d,

@@ -19,7 +19,12 @@ from verify.strategies import Array
 
 EPS = float(np.finfo(np.float32).eps)
 DRAWS = 8
-STEEPEST = 1.2  # slope of the functions, which is GELU's but for leaky ReLU's below 0
+UNITS = {  # of the result, in eps, as `test_operators_functions` has them
+    **dict.fromkeys(("relu", "threshold", "clamp", "abs"), 0), **dict.fromkeys(("leaky_relu", "prelu", "sqrt"), 0.5),
+    **dict.fromkeys(("sigmoid", "tanh", "exp", "hardsigmoid"), 2), **dict.fromkeys(("silu", "hardswish"), 3),
+    **dict.fromkeys(("gelu", "gelu_tanh", "elu", "softplus", "mish"), 4),
+}  # fmt: skip
+STEEPEST = 1.5  # slope of the functions that have no parameters and an end to it: hardswish's
 
 # Activations are [N, C, D, H, W] in here, as in `networks`.
 
@@ -96,18 +101,29 @@ def _resample(o: ops.Resample, y: Tensor, x: Tensor) -> list[Tensor]:
 
 
 def _pointwise(o: ops.Pointwise, y: Tensor, x: Tensor) -> list[Tensor]:
-    """As `test_cpu_operators_functions` has them."""
-    units = {"relu": 0, "leaky_relu": 1, "gelu": 4, "gelu_tanh": 4, "sigmoid": 2, "tanh": 2, "silu": 3}[o.function]
-    argument = 2 * (2 / torch.pi) ** 0.5 * (x.abs() + 0.044715 * x.abs() ** 3) if o.function == "gelu_tanh" else 0
-    return [(units + 2 * argument) * y.abs()]
+    return [(UNITS[o.function] + 2 * _argument(o, x)) * y.abs()]
+
+
+def _argument(o: ops.Pointwise, x: Tensor) -> Tensor | float:
+    """How large the argument of exp is where that is rounded before."""
+    if o.function == "gelu_tanh":
+        return 2 * (2 / torch.pi) ** 0.5 * (x.abs() + 0.044715 * x.abs() ** 3)
+    return (o.parameters[0] * x).abs() if o.function == "softplus" else 0.0
+
+
+def _steepest(o: ops.Pointwise) -> float:
+    """The largest slope of a function, of those behind a norm."""
+    assert o.function not in ("exp", "sqrt"), "slopes without an end"
+    below, above, rate = o.parameters if o.function == "elu" else (0.0, 1.0, 1.0)
+    slopes = o.parameters if o.function in ("leaky_relu", "prelu") else (above, below * rate)
+    return max(STEEPEST, *map(abs, slopes))
 
 
 def _normalise(o: ops.Normalise, y: Tensor, x: Tensor) -> list[Tensor]:
     """A mean's and a deviation's errors are those of a whole group; what the function after it makes of them."""
     if o.after is not None:
         before = COMPUTE[ops.Normalise](plain := replace(o, after=None), (), x)
-        steepest = max(STEEPEST, abs(o.after.parameter))
-        return [*(steepest * e for e in _normalise(plain, before, x)), *_pointwise(o.after, y, before)]
+        return [*(_steepest(o.after) * e for e in _normalise(plain, before, x)), *_pointwise(o.after, y, before)]
     groups = x.reshape(x.shape[0], o.groups, -1)
     deviation = (groups.var(2, correction=0) + o.epsilon).sqrt()  # [N, groups]
     terms, scale = groups.shape[2], _channels(o.scale).abs()

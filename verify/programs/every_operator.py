@@ -28,6 +28,11 @@ from verify.strategies import Array
 INPUT_SIZE = (2, 4, 5, 6, 3)
 WHOLE = INPUT_SIZE[:4]
 STRIDED = (2, 4, 3, 3)
+PARAMETERS = {
+    "leaky_relu": (0.3,), "elu": (1.5, 1.25, 0.75), "softplus": (1.5, 20.0), "threshold": (-0.5, 0.25),
+    "clamp": (-0.75, 2.0),
+}  # fmt: skip
+SLOPES = (0.3, -0.2, 0.1, 1.5, 0.25, -0.5, 0.75, 0.05)
 NEVER: tuple[int, ...] = ()
 
 
@@ -97,17 +102,20 @@ def _rows(values: _Values, add: Callable[..., None]) -> None:
     add("sum", Add(relu=True), "back", "grouped", channels=5)
     add("affine", Affine(values(5), values(5), relu=True), "sum", channels=5)
     add("instance", Normalise(3, 1e-5, values(3), values(3)), "back in groups", channels=3)
-    add("group", Normalise(2, 1e-3, values(8), values(8), Pointwise("leaky_relu", 0.3)), "linear", channels=8)
-    add("leaky", Pointwise("leaky_relu", 0.1), "group", channels=8)
-    before = "nearest"
-    for function in (f for f in FUNCTIONS if f != "leaky_relu"):
-        add(function, Pointwise(function), before, channels=5)
-        before = function
+    add("group", Normalise(2, 1e-3, values(8), values(8), Pointwise("prelu", SLOPES)), "linear", channels=8)
+    add("leaky", Pointwise("leaky_relu", (0.1,)), "group", channels=8)
+    for function in FUNCTIONS:
+        source = "abs" if function == "sqrt" else "nearest"
+        add(function, Pointwise(function, PARAMETERS.get(function, ())), source, channels=5)
+    add("prelu", Pointwise("prelu", SLOPES[:5]), "nearest", channels=5)
+    together = 5 * (len(FUNCTIONS) + 1)
+    add("functions", Concat(), *FUNCTIONS, "prelu", channels=together)
+    add("weighed", Direct(values(1, 1, 1, together, 5), values(5)), "functions", channels=5)
     add("vector", ChannelsFirst(), "wider", channels=6 * 4 * 3 * 3, outer=(2, 1, 1, 1))
     add("classes", Direct(values(1, 1, 1, 216, 5), values(5)), "vector", channels=5, outer=(2, 1, 1, 1))
     pixel = ((0,) * 4, (0,) * 5, (0,) * 6)
     add("everywhere", Resample(pixel, pixel, ((0.0,) * 4, (0.0,) * 5, (0.0,) * 6)), "classes", channels=5)
-    add("shifted", Add(), "everywhere", before, channels=5)
+    add("shifted", Add(), "everywhere", "weighed", channels=5)
     add("single", Direct(values(1, 1, 1, 5, 1), values(1)), "shifted", channels=1)
     add("shares", Softmax(), "shifted", channels=5)
     add("again", Copy(), "instance", channels=3)

@@ -84,7 +84,7 @@ def _t(a: ops.Array | None) -> Tensor | None:
     return None if a is None else torch.from_numpy(np.asarray(a, np.float64))
 
 
-def _channels(a: ops.Array) -> Tensor:
+def _channels(a: Any) -> Tensor:
     return torch.from_numpy(np.asarray(a, np.float64)).view(1, -1, 1, 1, 1)
 
 
@@ -148,14 +148,27 @@ def _resample(o: ops.Resample, size: Size, x: Tensor) -> Tensor:
     return x
 
 
-FUNCTIONS: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "relu": lambda x, _: x.clamp_min(0),
+FUNCTIONS: dict[str, Callable[..., Tensor]] = {
+    "relu": lambda x: x.clamp_min(0),
     "leaky_relu": lambda x, slope: torch.where(x > 0, x, slope * x),
-    "gelu": lambda x, _: x * 0.5 * (1 + torch.erf(x / 2**0.5)),
-    "gelu_tanh": lambda x, _: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
-    "sigmoid": lambda x, _: 1 / (1 + torch.exp(-x)),
-    "tanh": lambda x, _: torch.tanh(x),
-    "silu": lambda x, _: x / (1 + torch.exp(-x)),
+    "prelu": lambda x, *slopes: torch.where(x > 0, x, _channels(slopes) * x),
+    "gelu": lambda x: x * 0.5 * (1 + torch.erf(x / 2**0.5)),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "sigmoid": lambda x: 1 / (1 + torch.exp(-x)),
+    "tanh": torch.tanh,
+    "silu": lambda x: x / (1 + torch.exp(-x)),
+    "mish": lambda x: x * torch.tanh(torch.log1p(torch.exp(x))),
+    "hardswish": lambda x: x * (x + 3).clamp(0, 6) / 6,
+    "hardsigmoid": lambda x: (x + 3).clamp(0, 6) / 6,
+    "elu": lambda x, below, above, rate: torch.where(x > 0, above * x, below * torch.expm1(rate * x)),
+    "softplus": lambda x, beta, threshold: torch.where(
+        beta * x > threshold, x, torch.log1p(torch.exp(beta * x)) / beta
+    ),
+    "threshold": lambda x, threshold, value: torch.where(x <= threshold, value, x),
+    "clamp": lambda x, low, high: x.clamp(low, high),
+    "abs": torch.abs,
+    "exp": torch.exp,
+    "sqrt": torch.sqrt,
 }
 
 
@@ -173,7 +186,7 @@ def _normalise(o: ops.Normalise, size: Size, x: Tensor) -> Tensor:
     centred = groups - groups.mean(2, keepdim=True)
     scaled = centred / (centred.square().mean(2, keepdim=True) + o.epsilon).sqrt()
     y = scaled.view_as(x) * _channels(o.scale) + _channels(o.shift)
-    return y if o.after is None else FUNCTIONS[o.after.function](y, o.after.parameter)
+    return y if o.after is None else FUNCTIONS[o.after.function](y, *o.after.parameters)
 
 
 def _softmax(o: ops.Softmax, size: Size, x: Tensor) -> Tensor:
@@ -187,7 +200,7 @@ COMPUTE: dict[type, Callable[..., Tensor]] = {
     ops.Transposed: _transposed,
     ops.Pool: _pool,
     ops.Resample: _resample,
-    ops.Pointwise: lambda o, size, x: FUNCTIONS[o.function](x, o.parameter),
+    ops.Pointwise: lambda o, size, x: FUNCTIONS[o.function](x, *o.parameters),
     ops.Add: _add,
     ops.Concat: lambda o, size, *parts: torch.cat(parts, dim=1),
     ops.Affine: _affine,

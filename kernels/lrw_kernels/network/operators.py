@@ -11,7 +11,15 @@ from lrw_kernels.winograd.tile import Triple
 
 Array = npt.NDArray[np.float32]
 Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-FUNCTIONS = ("relu", "leaky_relu", "gelu", "gelu_tanh", "sigmoid", "tanh", "silu")
+FUNCTIONS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys("relu gelu gelu_tanh sigmoid tanh silu mish hardswish hardsigmoid abs exp sqrt".split(), ()),
+    "leaky_relu": ("slope",),  # below 0
+    "elu": ("below", "above", "rate"),  # above x, or below 0 below (exp(rate x) - 1)
+    "softplus": ("beta", "threshold"),  # log(1 + exp(beta x)) / beta, or x where beta x is above the threshold
+    "threshold": ("threshold", "value"),  # x, or the value where x is not above the threshold
+    "clamp": ("low", "high"),
+}
+"""Functions of one number, with the names of their parameters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +86,11 @@ class Resample:
 
 @dataclass(frozen=True)
 class Pointwise:
-    """The function called `function`, one of FUNCTIONS, of every number; `parameter` is leaky ReLU's slope."""
+    """The function called `function` of every number: one of FUNCTIONS, with its `parameters`, or "prelu", which is
+    leaky ReLU with one slope for each channel in `parameters`."""
 
     function: str
-    parameter: float = 0.0
+    parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():
             weights, after = (operator.scale, operator.shift), operator.after
-            named = () if after is None else (after.function, after.parameter)
+            named = () if after is None else (after.function, after.parameters)
             return norm.normalise(x, y, operator.groups, operator.epsilon, *weights, machine, *named)
         case Concat():
             return _side_by_side(inputs, y, machine)
@@ -49,7 +49,7 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Resample():
             return resample.resample(x, y, machine, low=operator.low, high=operator.high, share=operator.share)
         case Pointwise():
-            return rows.pointwise(x, y, machine, operator.function, operator.parameter)
+            return rows.pointwise(x, y, machine, operator.function, operator.parameters)
         case Add():
             return rows.add(x, inputs[1], y, machine, relu=operator.relu)
         case Affine():

@@ -6,16 +6,26 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu.operators.functions import POINTWISE
 from lrw_kernels.cpu.operators.rows import pointwise
 from lrw_kernels.cpu.step import view
+from lrw_kernels.network.operators import FUNCTIONS
+from verify.programs.errors import UNITS
 from verify.strategies import Array
 from verify.unit.cpu.operators import EPS, assert_lowers, every_machine, run
 
 SMALLEST = 2.0**-149
-SLOPE = 0.3
+PARAMETERS = {  # that float32 has exactly
+    "leaky_relu": (0.3125,),
+    "elu": (1.5, 1.25, 0.75),
+    "softplus": (0.75, 20.0),
+    "threshold": (0.25, -2.0),
+    "clamp": (-0.75, 6.0),
+}
 SPECIAL = [0.0, -0.0, math.inf, -math.inf, math.nan, SMALLEST, -SMALLEST, 1e-40, -1e-40, 3.4e38, -3.4e38]
 
 
@@ -29,8 +39,8 @@ def numbers() -> Array:
 
 def computed(function: str, x: Array, machine: Machine) -> Array:
     y = np.empty_like(x)
-    size = (1, 1, 1, 1, x.size)
-    run(pointwise(view(x.ctypes.data, size), view(y.ctypes.data, size), machine, function, SLOPE))
+    source, target = (view(of.ctypes.data, (1, 1, 1, 1, x.size)) for of in (x, y))
+    run(pointwise(source, target, machine, function, PARAMETERS.get(function, ())))
     return y.astype(np.float64)
 
 
@@ -43,21 +53,51 @@ def gelu_tanh(x: Array) -> Array:
     return x * torch.sigmoid(torch.from_numpy(2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))).numpy()
 
 
+def elu(x: Array) -> Array:
+    below, above, rate = PARAMETERS["elu"]
+    return np.where(x > 0, above * x, below * np.expm1(rate * x))
+
+
+def softplus(x: Array) -> Array:
+    """log(1 + exp(u)) / beta, u = beta x, by exp(-|u|): exp of a large u is infinity in float64 too."""
+    beta, threshold = PARAMETERS["softplus"]
+    u = beta * x
+    return np.where(u > threshold, x, (np.maximum(u, 0) + np.log1p(np.exp(-np.abs(u)))) / beta)
+
+
+TORCH: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "leaky_relu": lambda x: F.leaky_relu(x, *PARAMETERS["leaky_relu"]),
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "silu": F.silu,
+    "mish": F.mish,
+    "hardswish": lambda x: x * (x + 3).clamp(0, 6) / 6,  # torch's own gives 0 for -infinity
+    "hardsigmoid": F.hardsigmoid,
+    "threshold": lambda x: F.threshold(x, *PARAMETERS["threshold"]),
+    "clamp": lambda x: x.clamp(*PARAMETERS["clamp"]),
+    "abs": torch.abs,
+    "exp": torch.exp,
+    "sqrt": torch.sqrt,
+}
 EXPECTED: dict[str, Callable[[Array], Array]] = {
-    "relu": lambda x: torch.relu(torch.from_numpy(x)).numpy(),
-    "leaky_relu": lambda x: np.where(x > 0, x, float(np.float32(SLOPE)) * x),
     "gelu": gelu,
     "gelu_tanh": gelu_tanh,
-    "sigmoid": lambda x: torch.sigmoid(torch.from_numpy(x)).numpy(),
-    "tanh": np.tanh,
-    "silu": lambda x: torch.nn.functional.silu(torch.from_numpy(x)).numpy(),
+    "elu": elu,
+    "softplus": softplus,
+    **{name: lambda x, function=function: function(torch.from_numpy(x)).numpy() for name, function in TORCH.items()},
 }
-# Of the result, in eps; and of what rounding exp's argument does, argument * eps.
-UNITS = {"relu": 0, "leaky_relu": 0.5, "gelu": 4, "gelu_tanh": 4, "sigmoid": 2, "tanh": 2, "silu": 3}
+
+
+# What is rounded before exp takes it, of |x|; such a rounding errs by argument * eps.
+ARGUMENTS: dict[str, Callable[[Array], Array]] = {
+    "gelu_tanh": lambda x: 2 * math.sqrt(2 / math.pi) * (x + 0.044715 * x**3),
+    "softplus": lambda x: PARAMETERS["softplus"][0] * x,
+}
 
 
 def test_every_function_has_an_expectation() -> None:
-    assert EXPECTED.keys() == POINTWISE.keys() == UNITS.keys()
+    assert EXPECTED.keys() == POINTWISE.keys() == FUNCTIONS.keys() == UNITS.keys() - {"prelu"}
 
 
 @every_machine
@@ -69,12 +109,10 @@ def test_functions_err_by_a_few_units_in_the_last_place(function: str, machine: 
     with np.errstate(over="ignore", invalid="ignore"):
         expected = EXPECTED[function](wide)
         expected = np.where(np.abs(expected) > 3.4028236e38, np.copysign(np.inf, expected), expected)
-        argument = 2 * math.sqrt(2 / math.pi) * (np.abs(wide) + 0.044715 * np.abs(wide) ** 3)
+        argument = ARGUMENTS.get(function, np.zeros_like)(np.abs(wide))
     there = np.isfinite(expected)
     np.testing.assert_array_equal(actual[~there], expected[~there])  # NaN and infinities
-    relative = np.full_like(wide, UNITS[function] * EPS)
-    if function == "gelu_tanh":
-        relative += 2 * EPS * np.minimum(argument, 110)
+    relative = UNITS[function] * EPS + 2 * EPS * np.minimum(argument, 110)
     tiny = SMALLEST * (1 + np.minimum(np.abs(np.nan_to_num(wide)), 110))  # exp's own smallest step, times x
     actual, expected, x = actual[there], expected[there], x[there]
     excess = np.abs(actual - expected) / (relative[there] * np.abs(expected) + tiny[there])

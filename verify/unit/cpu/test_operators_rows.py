@@ -11,10 +11,15 @@ from lrw_kernels.cpu.operators.norm import normalise
 from lrw_kernels.cpu.operators.order import channels_first
 from lrw_kernels.cpu.operators.rows import add, affine, copy, pointwise, softmax
 from lrw_kernels.cpu.step import View
+from verify.strategies import Array
 from verify.tolerances import assert_close
 from verify.unit.cpu.operators import EPS, Buffer, Input, assert_lowers, every_machine, inputs, run, to_torch
 
 SETTINGS = settings(max_examples=30)
+
+
+def by_channel(values: Array) -> torch.Tensor:
+    return torch.from_numpy(values).double().view(1, -1, 1, 1, 1)
 
 
 def buffers(case: Input) -> tuple[Buffer, Buffer]:
@@ -64,6 +69,24 @@ def test_functions_of_channels_of_wider_activations(machine: Machine, case: Inpu
 
 @every_machine
 @SETTINGS
+@given(inputs, st.booleans())
+def test_leaky_relu_with_a_slope_for_each_channel(machine: Machine, case: Input, in_place: bool) -> None:
+    source, target = buffers(case)
+    slopes = np.random.default_rng(1).standard_normal(case.size[4]).astype(np.float32)
+    to = source if in_place else target
+    run(pointwise(source.view, to.view, machine, "prelu", slopes.tolist()), *case.split)
+    np.testing.assert_array_equal(to.check(), np.where(case.x > 0, case.x, case.x * slopes))
+
+
+def test_few_channels_are_computed_pixels_at_a_time() -> None:
+    x, slopes = Buffer((1, 2, 3, 1200, 3), 0, 0).view, np.ones(3, np.float32)
+    for times, size in ((600, x.size), (1, (1, 2, 3, 1201, 3))):
+        (step,) = affine(x._replace(size=size), x._replace(size=size), slopes, slopes, NEON).steps
+        assert (step.items, step.job.record.out_w, step.job.record.channels) == (6, size[3] // times, 3 * times)
+
+
+@every_machine
+@SETTINGS
 @given(inputs, st.sampled_from([1.0, 30.0]), st.sampled_from([0.0, 1e4, -1e4]))
 def test_softmax(machine: Machine, case: Input, scale: float, shift: float) -> None:
     source, target = buffers(case)
@@ -96,12 +119,14 @@ def test_normalise(machine: Machine, case: Input, data: st.DataObject, mean: flo
     wide = [torch.from_numpy(vector).double() for vector in (gain, offset)]
     expected = torch.group_norm(to_torch(source.numbers), groups, *wide, 1e-3)
     to = source if in_place else target
-    after = ("leaky_relu", 0.25) if case.seed % 2 else ()
+    slopes = np.random.default_rng(2).standard_normal(channels).astype(np.float32)
+    after = ("prelu", slopes.tolist()) if case.seed % 2 else ()
     run(normalise(source.view, to.view, groups, 1e-3, gain, offset, machine, *after), *case.split)
-    expected = torch.nn.functional.leaky_relu(expected, 0.25) if after else expected
+    expected = torch.where(expected > 0, expected, expected * by_channel(slopes)) if after else expected
     y = expected.permute(0, 2, 3, 4, 1).numpy()
     # Numbers, their mean and 1 / deviation are each rounded a few times, not: multiplied by mean / deviation.
-    assert_close(to.check(), y, 16 * EPS * (1 + np.abs(y) + np.abs(offset)), f"{case} {groups}")
+    steepest = max(1, float(np.abs(slopes).max())) if after else 1
+    assert_close(to.check(), y, 16 * EPS * steepest * (1 + np.abs(y) + np.abs(offset)), f"{case} {groups}")
 
 
 @every_machine
@@ -134,8 +159,9 @@ def test_kernels_lower_to_another_machine() -> None:
         copy(x, x, NEON),
         add(x, x, x, NEON, relu=True),
         affine(x, x, vector, vector, NEON, relu=True),
+        pointwise(x, x, NEON, "prelu", vector),
         softmax(x, x, NEON),
-        normalise(x, x, 1, 1e-5, vector, vector, NEON),
+        normalise(x, x, 1, 1e-5, vector, vector, NEON, "prelu", vector),
         channels_first(x, x, NEON),
     ]
     assert_lowers(made)

@@ -22,7 +22,7 @@ def small():
     import beside
     return nn.Sequential(nn.Conv3d(2, 3, 3, padding=1), nn.ReLU(), nn.Conv3d(3, 2, 1))
 def odd():
-    return nn.Sequential(nn.Hardswish(), nn.Sequential(nn.PReLU()))
+    return nn.Sequential(nn.LogSigmoid(), nn.Sequential(nn.LayerNorm(6)))
 def wrong():
     return 3
 def failing():

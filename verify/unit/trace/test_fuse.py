@@ -140,11 +140,14 @@ def test_relu_stays_elsewhere() -> None:
 
 
 def test_a_function_folds_into_the_norm_it_alone_reads_and_only_one_does() -> None:
-    norm, leaky = Normalise(1, 1e-5, normal(4), normal(4)), Pointwise("leaky_relu", 0.1)
+    norm, leaky = Normalise(1, 1e-5, normal(4), normal(4)), Pointwise("leaky_relu", (0.1,))
     after = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Pointwise("tanh"), ("b",)))
     first, last = assert_fused(fuse.fold_functions, after, ["a", "c"])
     assert first.operator.after == leaky
     assert last.inputs == ("a",)
+    prelu = Pointwise("prelu", (0.1, -0.2, 0.3, 1.5))
+    (node,) = assert_fused(fuse.fold_functions, chain(("a", norm, (INPUT,)), ("b", prelu, ("a",))), ["a"])
+    assert node.operator.after == prelu
     shared = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Add(), ("a", "b")))
     assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
 

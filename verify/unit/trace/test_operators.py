@@ -1,5 +1,6 @@
 """Each operator as it comes out of the table: the tables of pools and enlargements are torch's own, for any sizes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -176,17 +177,56 @@ def test_padding_same(kernel: Any) -> None:
 
 ACTIVATIONS = {
     "relu": nn.ReLU(), "leaky_relu": nn.LeakyReLU(0.2), "gelu": nn.GELU(), "gelu_tanh": nn.GELU(approximate="tanh"),
-    "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "silu": nn.SiLU(),
+    "sigmoid": nn.Sigmoid(), "tanh": nn.Tanh(), "silu": nn.SiLU(inplace=True), "mish": nn.Mish(),
+    "hardswish": nn.Hardswish(inplace=True), "hardsigmoid": nn.Hardsigmoid(), "elu": nn.ELU(0.7, inplace=True),
+    "softplus": nn.Softplus(0.5, 3), "threshold": nn.Threshold(-0.25, 3.0), "clamp": nn.Hardtanh(-1, 2),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("function", NAMES)
-def test_functions_of_every_number(function: str) -> None:
-    net, x = ACTIVATIONS[function], 3 * torch.randn(2, 3, 2, 2, 2)
+class Called(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+OTHERS: dict[str, tuple[nn.Module, str]] = {
+    "ReLU6": (nn.ReLU6(inplace=True), "clamp"),
+    "CELU": (nn.CELU(0.6), "elu"),
+    "SELU": (nn.SELU(), "elu"),
+    "PReLU of one slope": (nn.PReLU(), "leaky_relu"),
+    "PReLU": (nn.PReLU(3), "prelu"),
+    "a threshold of 0": (nn.Threshold(0.0, 0.0), "relu"),
+    "no upper bound": (Called(lambda x: x.clamp(min=0)), "relu"),
+    "no lower bound": (Called(lambda x: x.clamp(max=0.5)), "clamp"),
+    "a lower bound": (Called(lambda x: x.clamp_min(-0.5)), "clamp"),
+    "an upper bound": (Called(lambda x: x.clamp_max_(0.5)), "clamp"),
+    "bounds the wrong way round": (Called(lambda x: x.clamp(0.5, -0.5)), "clamp"),
+    "abs": (Called(torch.abs), "abs"),
+    "exp": (Called(torch.exp), "exp"),
+    "sqrt": (Called(torch.sqrt), "sqrt"),
+}
+
+
+def test_every_function_has_a_case() -> None:
+    assert {function for _, function in OTHERS.values()} | ACTIVATIONS.keys() == NAMES.keys() | {"prelu"}
+
+
+@pytest.mark.parametrize("name", [*ACTIVATIONS, *OTHERS])
+def test_functions_of_every_number(name: str) -> None:
+    net, function = OTHERS[name] if name in OTHERS else (ACTIVATIONS[name], name)
+    if name == "PReLU":
+        nn.init.normal_(net.weight)
+    x = 3 * torch.randn(2, 3, 2, 2, 2, generator=torch.Generator().manual_seed(0))
+    x = x.abs() if name == "sqrt" else x
     (node,) = trace(net, x).nodes
     assert node.operator.function == function
-    y = FUNCTIONS[function](x.double(), node.operator.parameter)
-    assert_close(y.numpy(), net(x.double()).numpy(), 64 * EPS64 * float(x.abs().max()), function)
+    y = FUNCTIONS[function](x.double(), *node.operator.parameters)
+    expected = net.double()(x.double()).detach().numpy()
+    net.float()
+    assert_close(y.numpy(), expected, 64 * EPS64 * float(np.abs(expected).max()), name)
 
 
 class Every(nn.Module):

@@ -34,10 +34,21 @@ def within(module: nn.Module) -> nn.Module:
 
 
 OPERATORS: dict[str, tuple[nn.Module, str]] = {
-    "PReLU": (within(nn.PReLU()), "aten.prelu at '1.1' [2, 4, 4, 4, 4]: is none of this version's operators"),
-    "ReLU6": (within(nn.ReLU6()), "aten.hardtanh at '1.1' [2, 4, 4, 4, 4]: is none"),
-    "hard swish": (within(nn.Hardswish()), "aten.hardswish at '1.1'"),
-    "ELU": (within(nn.ELU()), "aten.elu at '1.1'"),
+    "log sigmoid": (within(nn.LogSigmoid()), "aten.log_sigmoid at '1.1' [2, 4, 4, 4, 4]: is none of this version's"),
+    "CELU": (within(nn.CELU(-0.5)), "aten.celu at '1.1' [2, 4, 4, 4, 4]: alpha -0.5; accepted are numbers above 0"),
+    "ELU": (
+        Fn(lambda m, x: torch.ops.aten.elu(x, 1.0, 1.0, -2.0)),
+        "aten.elu at 'elu' [2, 4, 4, 4, 4]: input_scale -2.0; accepted are numbers above 0",
+    ),
+    "softplus": (within(nn.Softplus(-1.0)), "aten.softplus at '1.1' [2, 4, 4, 4, 4]: beta -1.0; accepted are numbers"),
+    "bounds by position": (
+        Fn(lambda m, x: x.clamp(m.conv.weight[0, 0, 0], None)),
+        "aten.clamp at 'clamp' [2, 4, 4, 4, 4]: its min is a tensor; accepted are numbers",
+    ),
+    "slopes that are computed": (
+        Fn(lambda m, x: F.prelu(m.conv(x), x[0, :, 0, 0, 0])),
+        "aten.prelu at 'prelu' [2, 4, 4, 4, 4]: its weight is computed from the input; accepted are constants",
+    ),
     "layer norm": (within(nn.LayerNorm(4)), "aten.layer_norm at '1.1'"),
     "padding mode": (within(nn.Conv3d(4, 4, 3, padding=1, padding_mode="circular")), "aten.pad at '1.1'"),
     "uneven padding": (
@@ -132,18 +143,18 @@ def test_an_operator_that_is_not_supported_is_named_with_its_place(name: str) ->
 
 def test_all_of_them_are_named_at_once() -> None:
     net = nn.Sequential(
-        nn.PReLU(), nn.MaxPool3d(2, 1, dilation=2), nn.Conv3d(4, 4, 1), nn.Flatten(2), nn.Softmax(2), nn.ELU()
+        nn.CELU(-1.0), nn.MaxPool3d(2, 1, dilation=2), nn.Conv3d(4, 4, 1), nn.Flatten(2), nn.Softmax(2), nn.LogSigmoid()
     )
     with pytest.raises(ValueError) as refusal:
         trace(net, X)
     named = [part.split(" at ")[0].split()[-1] for part in str(refusal.value).split("; ") if " at " in part]
-    assert named == ["aten.prelu", "aten.max_pool3d", "aten.view", "aten.elu"]
+    assert named == ["aten.celu", "aten.max_pool3d", "aten.view", "aten.log_sigmoid"]
 
 
 def test_a_refused_network_is_left_as_it_was() -> None:
-    net = nn.Sequential(nn.Dropout(), nn.BatchNorm3d(4), nn.PReLU()).train()
+    net = nn.Sequential(nn.Dropout(), nn.BatchNorm3d(4), nn.LogSigmoid()).train()
     net[0].eval()
-    with pytest.raises(ValueError, match="prelu"):
+    with pytest.raises(ValueError, match="log_sigmoid"):
         trace(net, X)
     assert [module.training for module in net] == [False, True, True]
     assert int(net[1].num_batches_tracked) == 0

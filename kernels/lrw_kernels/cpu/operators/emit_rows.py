@@ -4,29 +4,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrw_kernels.codegen.loops import each_vector, loop
+from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.vector import I32, Vectors
-from lrw_kernels.cpu.operators.functions import POINTWISE, exp
+from lrw_kernels.cpu.operators.functions import POINTWISE, exp, leaky_relu
+from lrw_kernels.network.operators import FUNCTIONS
 
 NONE = float("-inf")
 
 
 def emit_apply(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
     """`count` numbers of y = f(x): `function` is a chain of names, applied from left to right: "copy", "add" (x + z),
-    "affine" (x scale + shift), "normal" ((x - centre) scale + shift), and those of POINTWISE.
+    "affine" (x scale + shift), "normal" ((x - centre) scale + shift), "prelu" (x, or
+    below 0 its parameter times x), and those of POINTWISE, whose parameters are numbers that lie one after the other.
 
-    arguments (i64): x, z, y; scale, shift, centre, parameter (addresses); count.
+    arguments (i64): x, z, y; scale, shift, centre, parameters (addresses); count.
     """
-    x, z, y, scale, shift, centre, parameter, count = arguments
-    b = v.builder
+    x, z, y, scale, shift, centre, parameters, count = arguments
+    b, names = v.builder, function.split()
+    given = {name: _numbers(v, parameters, len(FUNCTIONS[name])) for name in names if name in POINTWISE}
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
         def other(address: Any) -> Any:
             return v.load_lanes(b.add(address, offset), mask)
 
         value = other(x)
-        for name in function.split():
+        for name in names:
             if name in POINTWISE:
-                value = POINTWISE[name](v, value, parameter)
+                value = POINTWISE[name](v, value, *given[name])
+            elif name == "prelu":
+                value = leaky_relu(v, value, other(parameters))
             elif name == "add":
                 value = v.add(value, other(z))
             elif name == "normal":
@@ -37,6 +43,11 @@ def emit_apply(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
         return []
 
     each_vector(v, count, [], vector)
+
+
+def _numbers(v: Vectors, address: Any, count: int) -> list[Any]:
+    """So many numbers from an address on, each as a vector of its own."""
+    return [v.splat(v.load_scalar(address, i * FLOAT)) for i in range(count)]
 
 
 def emit_softmax(v: Vectors, arguments: Sequence[Any]) -> None:

@@ -12,6 +12,8 @@ from lrw_kernels.cpu.operators.polynomials import (
     SHRINK,
     TANH_SMALL,
     exp_polynomial,
+    expm1_polynomial,
+    log1p_polynomial,
     tail_polynomial,
     tanh_polynomial,
 )
@@ -20,6 +22,7 @@ from lrw_kernels.cpu.operators.polynomials import (
 ROUND = 1.5 * 2**23
 MANTISSA, BIAS = 23, 127
 LOWEST, HIGHEST = -110.0, 90.0  # beyond, exp is 0 and infinity
+NOTHING = -20.0  # up to here exp(x) - 1 is -1
 LN2_HIGH = float(np.float32(math.log(2)))
 GELU_CUBIC = 0.044715  # of the tanh form, as published
 
@@ -33,49 +36,65 @@ def polynomial(v: Vectors, coefficients: Sequence[float], x: Any) -> Any:
 
 
 def exp(v: Vectors, x: Any) -> Any:
-    """2^n exp(r), x = n log 2 + r. 2^n is two factors, because n reaches below and above float32's exponents."""
+    """e to the power of x: 2^n exp(r). 2^n is two factors, because n reaches below and above float32's exponents."""
     b = v.builder
-    x = v.at_most(v.at_least(x, v.constant(LOWEST)), v.constant(HIGHEST))
-    shifted = v.fma(x, v.constant(1 / math.log(2)), v.constant(ROUND))
-    n = v.sub(shifted, v.constant(ROUND))
-    r = v.fma(n, v.constant(LN2_HIGH - math.log(2)), v.fma(n, v.constant(-LN2_HIGH), x))
-    whole = b.sub(v.bits(shifted), v.bits(v.constant(ROUND)))
-    half = b.ashr(whole, v.integers(1))
+    n, r = _reduced(v, v.at_most(v.at_least(x, v.constant(LOWEST)), v.constant(HIGHEST)))
+    half = b.ashr(n, v.integers(1))
     result = polynomial(v, exp_polynomial(), r)
-    for part in (half, b.sub(whole, half)):
-        result = b.fmul(result, v.of_bits(b.shl(b.add(part, v.integers(BIAS)), v.integers(MANTISSA))))
+    for part in (half, b.sub(n, half)):
+        result = b.fmul(result, _power_of_two(v, part))
     return result
 
 
-def relu(v: Vectors, x: Any, parameter: Any) -> Any:
+def _expm1(v: Vectors, x: Any) -> Any:
+    """exp(x) - 1 of x up to 0: 2^n (exp(r) - 1) + (2^n - 1), which nowhere cancels."""
+    n, r = _reduced(v, v.at_least(x, v.constant(NOTHING)))
+    power = _power_of_two(v, n)
+    less = v.fma(v.builder.fmul(r, r), polynomial(v, expm1_polynomial(), r), r)
+    return v.fma(power, less, v.sub(power, v.constant(1.0)))
+
+
+def _reduced(v: Vectors, x: Any) -> tuple[Any, Any]:
+    """(n, r) of x = n log 2 + r: n whole, in integers, and r between half of log 2 to both sides of 0."""
+    shifted = v.fma(x, v.constant(1 / math.log(2)), v.constant(ROUND))
+    n = v.sub(shifted, v.constant(ROUND))
+    r = v.fma(n, v.constant(LN2_HIGH - math.log(2)), v.fma(n, v.constant(-LN2_HIGH), x))
+    return v.builder.sub(v.bits(shifted), v.bits(v.constant(ROUND))), r
+
+
+def _power_of_two(v: Vectors, n: Any) -> Any:
+    """2^n, of integers that are exponents of float32."""
+    return v.of_bits(v.builder.shl(v.builder.add(n, v.integers(BIAS)), v.integers(MANTISSA)))
+
+
+def relu(v: Vectors, x: Any) -> Any:
     """max(x, 0), keeping NaN."""
     return v.at_least(x, v.constant(0.0))
 
 
-def leaky_relu(v: Vectors, x: Any, parameter: Any) -> Any:
-    """x, or below 0 the parameter times x."""
-    slope = v.splat(v.load_scalar(parameter))
+def leaky_relu(v: Vectors, x: Any, slope: Any) -> Any:
+    """x, or below 0 the slope times x."""
     return v.builder.select(v.builder.fcmp_ordered(">", x, v.constant(0.0)), x, v.builder.fmul(slope, x))
 
 
-def sigmoid(v: Vectors, x: Any, parameter: Any) -> Any:
+def sigmoid(v: Vectors, x: Any) -> Any:
     """1 / (1 + exp(-x))."""
     return _times_sigmoid(v, v.constant(1.0), x)
 
 
-def silu(v: Vectors, x: Any, parameter: Any) -> Any:
+def silu(v: Vectors, x: Any) -> Any:
     """x sigmoid(x)."""
     return _times_sigmoid(v, x, x)
 
 
-def gelu_tanh(v: Vectors, x: Any, parameter: Any) -> Any:
+def gelu_tanh(v: Vectors, x: Any) -> Any:
     """x (1 + tanh(c (x + a x^3))) / 2, which is x sigmoid(2 c (x + a x^3)); c = sqrt(2 / pi)."""
     b, double = v.builder, 2 * math.sqrt(2 / math.pi)
     inner = b.fmul(x, v.fma(b.fmul(x, x), v.constant(double * GELU_CUBIC), v.constant(double)))
     return _times_sigmoid(v, x, inner)
 
 
-def gelu(v: Vectors, x: Any, parameter: Any) -> Any:
+def gelu(v: Vectors, x: Any) -> Any:
     """x Phi(x), Phi the normal distribution, (1 + erf(x / sqrt 2)) / 2; below 0 by its tail, where 1 + erf cancels."""
     b, one = v.builder, v.constant(1.0)
     size = v.at_most(v.each("fabs", x), v.constant(FAR))
@@ -88,7 +107,7 @@ def gelu(v: Vectors, x: Any, parameter: Any) -> Any:
     return b.fmul(x, b.select(b.fcmp_ordered(">=", x, v.constant(0.0)), v.sub(one, tail), tail))
 
 
-def tanh(v: Vectors, x: Any, parameter: Any) -> Any:
+def tanh(v: Vectors, x: Any) -> Any:
     """Odd polynomial near 0, through exp elsewhere."""
     b, size, one = v.builder, v.each("fabs", x), v.constant(1.0)
     square = b.fmul(x, x)
@@ -96,6 +115,61 @@ def tanh(v: Vectors, x: Any, parameter: Any) -> Any:
     below = b.fdiv(v.constant(2.0), v.add(exp(v, v.add(size, size)), one))
     large = v.each("copysign", v.sub(one, below), x)
     return b.select(b.fcmp_ordered("<", size, v.constant(TANH_SMALL)), small, large)
+
+
+def mish(v: Vectors, x: Any) -> Any:
+    """x tanh(log(1 + e)), e = exp(x), which is x (e^2 + 2 e) / (e^2 + 2 e + 2); above 0 both times exp(-2 x)."""
+    b, above, two = v.builder, v.builder.fcmp_ordered(">=", x, v.constant(0.0)), v.constant(2.0)
+    e = exp(v, v.neg(v.each("fabs", x)))
+    top = b.select(above, v.fma(two, e, v.constant(1.0)), v.fma(e, e, v.add(e, e)))
+    rest = b.select(above, b.fmul(v.add(e, e), e), two)
+    return b.fmul(x, b.fdiv(top, v.add(top, rest)))
+
+
+def hardsigmoid(v: Vectors, x: Any) -> Any:
+    """(x + 3) / 6 between 0 and 1."""
+    return v.builder.fmul(clamp(v, v.add(x, v.constant(3.0)), v.constant(0.0), v.constant(6.0)), v.constant(1 / 6))
+
+
+def hardswish(v: Vectors, x: Any) -> Any:
+    """x times (x + 3) / 6 between 0 and 1."""
+    return v.builder.fmul(x, hardsigmoid(v, x))
+
+
+def elu(v: Vectors, x: Any, below: Any, above: Any, rate: Any) -> Any:
+    """above x, or below 0 below (exp(rate x) - 1)."""
+    b = v.builder
+    low = b.fmul(below, _expm1(v, b.fmul(rate, x)))
+    return b.select(b.fcmp_ordered(">", x, v.constant(0.0)), b.fmul(above, x), low)
+
+
+def softplus(v: Vectors, x: Any, beta: Any, threshold: Any) -> Any:
+    """log(1 + exp(u)) / beta, u = beta x, by exp(-|u|), so that nothing overflows; x where u is above the threshold."""
+    b = v.builder
+    u = b.fmul(beta, x)
+    e = exp(v, v.neg(v.each("fabs", u)))
+    total = v.fma(e, polynomial(v, log1p_polynomial(), e), v.at_least(u, v.constant(0.0)))
+    return b.select(b.fcmp_ordered(">", u, threshold), x, b.fdiv(total, beta))
+
+
+def threshold(v: Vectors, x: Any, threshold: Any, value: Any) -> Any:
+    """x, or the value where x is not above the threshold."""
+    return v.builder.select(v.builder.fcmp_ordered("<=", x, threshold), value, x)
+
+
+def clamp(v: Vectors, x: Any, low: Any, high: Any) -> Any:
+    """max(x, low), then min with high, keeping NaN."""
+    return v.at_most(v.at_least(x, low), high)
+
+
+def absolute(v: Vectors, x: Any) -> Any:
+    """x without its sign."""
+    return v.each("fabs", x)
+
+
+def sqrt(v: Vectors, x: Any) -> Any:
+    """The square root."""
+    return v.each("sqrt", x)
 
 
 def _times_sigmoid(v: Vectors, factor: Any, x: Any) -> Any:
@@ -106,6 +180,14 @@ def _times_sigmoid(v: Vectors, factor: Any, x: Any) -> Any:
     return b.fdiv(above, v.add(v.constant(1.0), e))
 
 
-POINTWISE: dict[str, Callable[[Vectors, Any, Any], Any]] = {
-    function.__name__: function for function in (relu, leaky_relu, gelu, gelu_tanh, sigmoid, tanh, silu)
+POINTWISE: dict[str, Callable[..., Any]] = {
+    "abs": absolute,
+    **{
+        function.__name__: function
+        for function in (
+            *(relu, leaky_relu, gelu, gelu_tanh, sigmoid, tanh, silu, mish),
+            *(hardsigmoid, hardswish, elu, softplus, threshold, clamp, exp, sqrt),
+        )
+    },
 }
+"""Functions by name: (vectors, x, parameters as `network.operators.FUNCTIONS` has them) -> the function's values."""

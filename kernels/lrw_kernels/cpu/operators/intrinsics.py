@@ -66,7 +66,7 @@ def depthwise_pixel(
 
 
 @intrinsic(prefer_literal=True)
-def apply(_, function, lanes, x, z, y, scale, shift, centre, parameter, count):
+def apply(_, function, lanes, x, z, y, scale, shift, centre, parameters, count):
     """See `emit_rows.emit_apply`."""
     name = function.literal_value
     emit = does(lambda b, a: emit_rows.emit_apply(_vectors(b, lanes), name, a[2:]))

@@ -1,5 +1,6 @@
 """Builders of normalisation: group and instance norm."""
 
+from collections.abc import Sequence
 from math import ceil, prod
 
 import numpy as np
@@ -17,11 +18,11 @@ PIXELS = 1024  # of a work item; short sums in float32, put together in float64
 
 def normalise(
     x: View, y: View, groups: int, epsilon: float, gain: Array, offset: Array, machine: Machine,
-    function: str = "", parameter: float = 0.0,
+    function: str = "", parameters: Sequence[float] = (),
 ) -> Steps:  # fmt: skip
     """Each sample's `groups` of channels to mean 0 and variance 1 (plus epsilon), times gain [C], plus offset [C]; then
-    one of `functions.POINTWISE`, if any. y may be x. The first steps write what the last one reads to the memory they
-    share."""
+    one of `functions.POINTWISE` or "prelu", if any. y may be x. The first steps write what the last one reads to the
+    memory they share."""
     line, lanes = whole_lines(x.channels * FLOAT), machine.lanes("float32")
     samples, count = x.size[0], _count(x)
     parts = symbolic(Section.SHARED)
@@ -46,11 +47,11 @@ def normalise(
     statistics = Kernel("cpu.operators.norm_kernels.statistics_range", (), RANGE)
     last = by_pixel(f"normal {function}".strip(), x, x, y, machine)
     by_sample = {"centre": results, "scale": results + line, "shift": results + 2 * line, "scale_n": 3 * line}
-    slope = np.array([parameter], np.float32)
+    numbers = np.array(parameters if len(parameters) else [0.0], np.float32)
     made = (
         Step(first, of_parts, samples * count),
         Step(statistics, of_parts, samples * groups),
-        last._replace(job=last.job.but(**by_sample, parameter=slope)),
+        last._replace(job=last.job.but(**by_sample, parameters=numbers)),
     )
     return Steps(made, shared=(count + 1) * samples * 3 * line)
 

@@ -1,4 +1,4 @@
-"""Polynomials for the elementary functions: derived, as Chebyshev interpolations, never typed.
+"""Polynomials for the elementary functions: derived, as Chebyshev interpolations or series, never typed.
 
 Each has an error below half a unit in float32's last place, of the coefficients' own rounding apart.
 """
@@ -22,6 +22,18 @@ SHRINK = 4.0  # k of the tail's variable k / (k + x), on which it is smoothest o
 def exp_polynomial() -> Coefficients:
     """exp on -log(2)/2..log(2)/2."""
     return _fit(math.exp, -HALF_LN2, HALF_LN2, 6)
+
+
+@lru_cache(maxsize=1)
+def expm1_polynomial() -> Coefficients:
+    """P of exp(x) - 1 = x + x^2 P(x), on -log(2)/2..log(2)/2: its series, because differences cancel near 0."""
+    return tuple(1 / math.factorial(power + 2) for power in range(7))
+
+
+@lru_cache(maxsize=1)
+def log1p_polynomial() -> Coefficients:
+    """P of log(1 + x) = x P(x), on 0..1."""
+    return _fit(lambda x: math.log1p(x) / x, 0.0, 1.0, 10)
 
 
 @lru_cache(maxsize=1)

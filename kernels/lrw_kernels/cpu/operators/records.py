@@ -70,13 +70,13 @@ class Resample(Record):
 class Rows(Record):
     """Something done to every pixel: y = f(x, z). A work item is a row of out_w pixels of `channels`, or of what is
     left of `total` numbers where a row is just a piece of memory. `scale`, `shift` and `centre` are vectors [C],
-    `scale_n` bytes apart for samples with their own; `parameter` is one float32."""
+    `scale_n` bytes apart for samples with their own; `parameters` are float32."""
 
     _fields_ = fields(
         "x x_n x_d x_h x_w z z_n z_d z_h z_w y y_n y_d y_h y_w out_d out_h out_w channels total "
-        "scale shift centre scale_n parameter"
+        "scale shift centre scale_n parameters"
     )
-    addresses = ("x", "z", "y", "scale", "shift", "centre", "parameter")
+    addresses = ("x", "z", "y", "scale", "shift", "centre", "parameters")
 
 
 class Statistics(Record):

@@ -1,5 +1,6 @@
 """Builders of what is done to every pixel alike."""
 
+from collections.abc import Sequence
 from math import ceil, prod
 
 import numpy as np
@@ -11,6 +12,7 @@ from lrw_kernels.cpu.operators.taps import Array
 from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
 
 PIECE = 8192  # numbers of a work item where activations are one piece of memory
+TOGETHER = 2048  # numbers of pixels that are computed as one: vectors [C] as often stay in the first-level cache
 
 
 def copy(x: View, y: View, machine: Machine) -> Steps:
@@ -23,17 +25,19 @@ def add(x: View, z: View, y: View, machine: Machine, *, relu: bool = False) -> S
     return Steps.of(_everywhere("add relu" if relu else "add", x, z, y, machine))
 
 
-def pointwise(x: View, y: View, machine: Machine, function: str, parameter: float = 0.0) -> Steps:
-    """A function of every number, by its name in `functions.POINTWISE`. y may be x."""
+def pointwise(x: View, y: View, machine: Machine, function: str, parameters: Sequence[float] = ()) -> Steps:
+    """A function of every number, by its name in `functions.POINTWISE`; or "prelu", with a parameter for each channel.
+    y may be x."""
+    numbers = np.array(parameters if len(parameters) else [0.0], np.float32)
+    if function == "prelu":
+        return Steps.of(_with_vectors(function, x, y, machine, parameters=numbers))
     step = _everywhere(function, x, x, y, machine)
-    return Steps.of(step._replace(job=step.job.but(parameter=np.array([parameter], np.float32))))
+    return Steps.of(step._replace(job=step.job.but(parameters=numbers)))
 
 
 def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, *, relu: bool = False) -> Steps:
     """x scale + shift, by channel [C]; then ReLU if asked for. y may be x."""
-    tables = {name: np.ascontiguousarray(table, np.float32) for name, table in (("scale", scale), ("shift", shift))}
-    step = by_pixel("affine relu" if relu else "affine", x, x, y, machine)
-    return Steps.of(step._replace(job=step.job.but(**tables)))
+    return Steps.of(_with_vectors("affine relu" if relu else "affine", x, y, machine, scale=scale, shift=shift))
 
 
 def softmax(x: View, y: View, machine: Machine) -> Steps:
@@ -48,6 +52,19 @@ def by_pixel(function: str, x: View, z: View, y: View, machine: Machine) -> Step
     sizes = {**axes("out", y.size[1:4]), "channels": y.channels, "total": rows * y.channels}
     kernel = Kernel("cpu.operators.rows_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
     return Step(kernel, job(records.Rows, **views, **sizes), rows)
+
+
+def _with_vectors(function: str, x: View, y: View, machine: Machine, **vectors: Array) -> Step:
+    """A function of pixels and `vectors` [C]: of several pixels at once where they lie side by side, with the vectors
+    as often, because few channels are no whole vector of the machine's."""
+    step, c, pixels = by_pixel(function, x, x, y, machine), y.channels, y.size[3]
+    together = all(view.strides[3] == c * FLOAT for view in (x, y))
+    most = max(1, TOGETHER // c) if together else 1
+    times = max(n for n in range(1, min(most, pixels) + 1) if pixels % n == 0)
+    steps = {f"{name}_w": times * view.strides[3] for name, view in (("x", x), ("z", x), ("y", y))}
+    sizes = {"out_w": pixels // times, "channels": times * c, "total": step.items * times * c}
+    tables = {name: np.tile(np.asarray(vector, np.float32), times) for name, vector in vectors.items()}
+    return step._replace(job=step.job.but(**steps, **sizes, **tables))
 
 
 def _everywhere(function: str, x: View, z: View, y: View, machine: Machine) -> Step:

@@ -26,7 +26,7 @@ def apply_range(function: str, lanes: int) -> Function:
             scale, shift, centre = k.scale + own, k.shift + own, k.centre + own
             for w in range(k.out_w):
                 at_x, at_z, at_y = x + w * k.x_w, z + w * k.z_w, y + w * k.y_w
-                apply(function, lanes, at_x, at_z, at_y, scale, shift, centre, k.parameter, count)
+                apply(function, lanes, at_x, at_z, at_y, scale, shift, centre, k.parameters, count)
 
     return applies
 
