@@ -11,9 +11,9 @@ import numpy as np
 
 from lrw_kernels.network.graph import Network, Node, Size
 from lrw_kernels.network.operators import (
-    Add,
     Affine,
     Array,
+    Binary,
     ChannelsFirst,
     Direct,
     Normalise,
@@ -47,8 +47,11 @@ def fold_affine(network: Network) -> Network:
 
 
 def fold_addition(network: Network) -> Network:
-    """Make an addition the second input of the later of two convolutions, or of the one there is."""
-    return _merged(network, _with_residual)
+    """Make an addition the second input of the later of two convolutions, or of the one there is: one of two inputs of
+    the same size."""
+    nodes, size = network.nodes, network.size
+    whole = {node.name for node in nodes if all(size(name) == node.size for name in node.inputs)}
+    return _merged(network, lambda read, node: _with_residual(read, node) if node.name in whole else None)
 
 
 def fold_functions(network: Network) -> Network:
@@ -128,7 +131,7 @@ def _sum(bias: Array | None, affine: Affine) -> Array:
 
 def _with_residual(read: Node, node: Node) -> Operator | None:
     first, addition = read.operator, node.operator
-    if not isinstance(addition, Add) or not isinstance(first, Winograd | Direct):
+    if not isinstance(addition, Binary) or addition.kind != "add" or not isinstance(first, Winograd | Direct):
         return None
     return None if first.relu or len(read.inputs) > 1 else replace(first, relu=addition.relu)
 
@@ -137,7 +140,7 @@ def _followed(read: Node, node: Node) -> Operator | None:
     first, then = read.operator, node.operator
     if isinstance(first, Normalise) and isinstance(then, Pointwise):
         return None if first.after else replace(first, after=then)
-    if node.operator != Pointwise("relu") or not isinstance(first, Winograd | Direct | Transposed | Add | Affine):
+    if node.operator != Pointwise("relu") or not isinstance(first, Winograd | Direct | Transposed | Binary | Affine):
         return None
     return replace(first, relu=True)
 

@@ -9,13 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lrw.trace import convolutions, functions, windows
+from lrw.trace import arithmetic, convolutions, functions, windows
 from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, size_of
-from lrw_kernels.network.operators import Add, Affine, Array, ChannelsFirst, Concat, Normalise, Softmax
+from lrw_kernels.network.operators import Affine, Array, ChannelsFirst, Concat, Normalise, Softmax
 
 Function = Callable[..., Value]
 
@@ -26,61 +25,6 @@ def softmax(at: Site, x: Value, dim: int, **_: Any) -> Activation:
     if dim % len(source.shape) != 1:
         raise Refused(f"dim {dim} of {len(source.shape)}; accepted is 1, the channels")
     return at.add(Softmax(), source)
-
-
-def add(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activation:
-    """The sum of two activations of one shape, or of one and a constant for each channel."""
-    if alpha != 1:
-        raise Refused(f"alpha {alpha}; accepted is 1")
-    if not (isinstance(x, Activation) and isinstance(other, Activation)):
-        source, values = (x, other) if isinstance(x, Activation) else (other, x)
-        return _affine(at, source, 1, _by_channel(source, values))
-    if x.shape != other.shape:
-        raise Refused(f"shapes {list(x.shape)} and {list(other.shape)}; accepted are two of one shape")
-    return at.add(Add(), x, other)
-
-
-def sub(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activation:
-    """The difference of activations and a constant for each channel, either way round."""
-    if alpha != 1:
-        raise Refused(f"alpha {alpha}; accepted is 1")
-    if isinstance(x, Activation):
-        return _affine(at, x, 1, -_by_channel(x, other))
-    return _affine(at, other, -1, _by_channel(other, x))
-
-
-def rsub(at: Site, x: Value | float, other: Value | float, alpha: float) -> Activation:
-    """`sub` the other way round."""
-    return sub(at, other, x, alpha)
-
-
-def mul(at: Site, x: Value | float, other: Value | float) -> Activation:
-    """The product of activations and a constant for each channel."""
-    source, values = (x, other) if isinstance(x, Activation) else (other, x)
-    return _affine(at, source, _by_channel(source, values), 0)
-
-
-def div(at: Site, x: Value | float, other: Value | float) -> Activation:
-    """The quotient of activations and a constant for each channel."""
-    return _affine(at, x, 1 / _by_channel(x, other), 0)
-
-
-def _affine(at: Site, x: object, scale: npt.ArrayLike, shift: npt.ArrayLike) -> Activation:
-    source = activation(x)
-    scales, shifts = (np.full(source.size[4], values, np.float32) for values in (scale, shift))
-    return at.add(Affine(scales, shifts), source)
-
-
-def _by_channel(source: object, values: object) -> Array:
-    """The constant `values` as one number for each of the channels of `source`."""
-    if isinstance(values, Activation):
-        raise Refused("of two activations; accepted are an activation and a constant")
-    shape, given = activation(source).shape, torch.as_tensor(values, dtype=torch.float32)
-    single = (1, shape[1], *(1,) * (len(shape) - 2))
-    try:
-        return array(given.expand(single).flatten())
-    except RuntimeError as error:
-        raise Refused(f"by a constant of shape {list(given.shape)}; accepted is one number a channel") from error
 
 
 def cat(at: Site, tensors: Sequence[Value], dim: int) -> Activation:
@@ -240,11 +184,16 @@ TABLE: dict[str, Function] = {
     "aten::mean": windows.mean,
     "aten::upsample_nearest3d": windows.upsample_nearest3d,
     "aten::upsample_trilinear3d": windows.upsample_trilinear3d,
-    "aten::add": add,
-    "aten::sub": sub,
-    "aten::rsub": rsub,
-    "aten::mul": mul,
-    "aten::div": div,
+    "aten::add": arithmetic.add,
+    "aten::sub": arithmetic.sub,
+    "aten::rsub": arithmetic.rsub,
+    "aten::mul": arithmetic.mul,
+    "aten::div": arithmetic.div,
+    "aten::maximum": arithmetic.maximum,
+    "aten::minimum": arithmetic.minimum,
+    "aten::neg": arithmetic.neg,
+    "aten::square": arithmetic.square,
+    "aten::pow": arithmetic.power,
     "aten::cat": cat,
     "aten::new_zeros": zeros,
     **dict.fromkeys(

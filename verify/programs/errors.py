@@ -140,7 +140,7 @@ ERRORS: dict[type, Callable[..., list[Tensor]]] = {
     ops.Pool: _pool,
     ops.Resample: _resample,
     ops.Pointwise: _pointwise,
-    ops.Add: lambda o, y, *inputs: [y.abs()],
+    ops.Binary: lambda o, y, *inputs: [] if o.kind in ("maximum", "minimum") else [y.abs()],
     ops.Affine: lambda o, y, x: [(x * _channels(o.scale)).abs(), y.abs()],
     ops.Normalise: _normalise,
     ops.Softmax: lambda o, y, x: [(110 + x.shape[1]) * y],

@@ -7,8 +7,8 @@ import numpy as np
 from lrw_kernels.network.graph import INPUT, Network, Node
 from lrw_kernels.network.operators import (
     FUNCTIONS,
-    Add,
     Affine,
+    Binary,
     ChannelsFirst,
     Concat,
     Copy,
@@ -98,8 +98,21 @@ def _windows(values: _Values, add: Callable[..., None]) -> None:
     add("linear", linear, "largest", channels=8)
 
 
+def _binaries(add: Callable[..., None]) -> None:
+    """Of two sizes: vectors, one channel for all, both ways round; and of one with itself."""
+    add("excited", Binary("multiply"), "shifted", "classes", channels=5)
+    add("gated", Binary("multiply", relu=True), "single", "excited", channels=5)
+    add("difference", Binary("subtract"), "single", "gated", channels=5)
+    add("outer", Binary("add"), "classes", "single", channels=5)
+    add("larger", Binary("maximum"), "outer", "difference", channels=5)
+    add("smaller", Binary("minimum"), "classes", "larger", channels=5)
+    add("squared", Binary("multiply"), "smaller", "smaller", channels=5)
+    add("quotient", Binary("divide"), "squared", "sigmoid", channels=5)
+    add("put together", Binary("subtract"), "quotient", "shifted", channels=5)
+
+
 def _rows(values: _Values, add: Callable[..., None]) -> None:
-    add("sum", Add(relu=True), "back", "grouped", channels=5)
+    add("sum", Binary("add", relu=True), "back", "grouped", channels=5)
     add("affine", Affine(values(5), values(5), relu=True), "sum", channels=5)
     add("instance", Normalise(3, 1e-5, values(3), values(3)), "back in groups", channels=3)
     add("group", Normalise(2, 1e-3, values(8), values(8), Pointwise("prelu", SLOPES)), "linear", channels=8)
@@ -115,9 +128,10 @@ def _rows(values: _Values, add: Callable[..., None]) -> None:
     add("classes", Direct(values(1, 1, 1, 216, 5), values(5)), "vector", channels=5, outer=(2, 1, 1, 1))
     pixel = ((0,) * 4, (0,) * 5, (0,) * 6)
     add("everywhere", Resample(pixel, pixel, ((0.0,) * 4, (0.0,) * 5, (0.0,) * 6)), "classes", channels=5)
-    add("shifted", Add(), "everywhere", "weighed", channels=5)
+    add("shifted", Binary("add"), "everywhere", "weighed", channels=5)
     add("single", Direct(values(1, 1, 1, 5, 1), values(1)), "shifted", channels=1)
-    add("shares", Softmax(), "shifted", channels=5)
+    _binaries(add)
+    add("shares", Softmax(), "put together", channels=5)
     add("again", Copy(), "instance", channels=3)
     add("inner", Concat(), "single", "affine", "single", channels=7)
     add("output", Concat(), "inner", "shares", INPUT, "leaky", "again", channels=26)

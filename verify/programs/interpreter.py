@@ -172,8 +172,19 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def _add(o: ops.Add, size: Size, x: Tensor, other: Tensor) -> Tensor:
-    return (x + other).clamp_min(0) if o.relu else x + other
+BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "add": lambda x, other: x + other,
+    "subtract": lambda x, other: x - other,
+    "multiply": lambda x, other: x * other,
+    "divide": lambda x, other: x / other,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+}
+
+
+def _binary(o: ops.Binary, size: Size, x: Tensor, other: Tensor) -> Tensor:
+    y = BINARY[o.kind](x, other)
+    return y.clamp_min(0) if o.relu else y
 
 
 def _affine(o: ops.Affine, size: Size, x: Tensor) -> Tensor:
@@ -201,7 +212,7 @@ COMPUTE: dict[type, Callable[..., Tensor]] = {
     ops.Pool: _pool,
     ops.Resample: _resample,
     ops.Pointwise: lambda o, size, x: FUNCTIONS[o.function](x, *o.parameters),
-    ops.Add: _add,
+    ops.Binary: _binary,
     ops.Concat: lambda o, size, *parts: torch.cat(parts, dim=1),
     ops.Affine: _affine,
     ops.Normalise: _normalise,

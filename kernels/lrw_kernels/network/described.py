@@ -3,7 +3,7 @@
 from typing import Any
 
 from lrw_kernels.network.graph import Node
-from lrw_kernels.network.operators import Add, Affine, Direct, Normalise, Transposed, Winograd
+from lrw_kernels.network.operators import Affine, Binary, Direct, Normalise, Transposed, Winograd
 
 
 def described(node: Node) -> dict[str, Any]:
@@ -22,8 +22,10 @@ def described(node: Node) -> dict[str, Any]:
         entry |= {"tile": str(operator.tile), "padding": [*operator.padding]}
     if isinstance(operator, Winograd | Direct | Transposed):
         entry["residual"] = node.inputs[1] if len(node.inputs) > 1 else None
-    if isinstance(operator, Winograd | Direct | Transposed | Add | Affine):
+    if isinstance(operator, Winograd | Direct | Transposed | Binary | Affine):
         entry["relu"] = operator.relu
+    if isinstance(operator, Binary):
+        entry["kind"] = operator.kind
     if isinstance(operator, Normalise):
         entry["after"] = None if operator.after is None else operator.after.function
     return entry

@@ -11,6 +11,7 @@ from lrw_kernels.winograd.tile import Triple
 
 Array = npt.NDArray[np.float32]
 Axes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+BinaryKind = Literal["add", "subtract", "multiply", "divide", "maximum", "minimum"]
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys("relu gelu gelu_tanh sigmoid tanh silu mish hardswish hardsigmoid abs exp sqrt".split(), ()),
     "leaky_relu": ("slope",),  # below 0
@@ -94,9 +95,11 @@ class Pointwise:
 
 
 @dataclass(frozen=True)
-class Add:
-    """The sum of two inputs of one size, then ReLU if asked for."""
+class Binary:
+    """Two inputs put together number by number, then ReLU if asked for. Where one of them has a size of 1, that one
+    stands for all of the other's: a vector for a volume, one channel for all."""
 
+    kind: BinaryKind
     relu: bool = False
 
 
@@ -151,7 +154,7 @@ Operator = (
     | Pool
     | Resample
     | Pointwise
-    | Add
+    | Binary
     | Concat
     | Affine
     | Normalise

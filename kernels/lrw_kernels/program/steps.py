@@ -8,8 +8,8 @@ from lrw_kernels.cpu.operators import convolution, norm, order, pool, resample, 
 from lrw_kernels.cpu.operators.grid import Epilogue
 from lrw_kernels.cpu.step import Step, Steps, View
 from lrw_kernels.network.operators import (
-    Add,
     Affine,
+    Binary,
     ChannelsFirst,
     Concat,
     Copy,
@@ -50,8 +50,8 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
             return resample.resample(x, y, machine, low=operator.low, high=operator.high, share=operator.share)
         case Pointwise():
             return rows.pointwise(x, y, machine, operator.function, operator.parameters)
-        case Add():
-            return rows.add(x, inputs[1], y, machine, relu=operator.relu)
+        case Binary():
+            return rows.binary(operator.kind, x, inputs[1], y, machine, relu=operator.relu)
         case Affine():
             return rows.affine(x, y, operator.scale, operator.shift, machine, relu=operator.relu)
         case Softmax():

@@ -12,7 +12,7 @@ from lrw_kernels.cpu.records import Clear
 from lrw_kernels.cpu.step import Step, Steps, View, Zeros, job
 from lrw_kernels.cpu.winograd.records import Blocks, Side
 from lrw_kernels.network.graph import INPUT, Network, Node, Size
-from lrw_kernels.network.operators import Add, Concat, Copy, Direct, Operator, Pointwise
+from lrw_kernels.network.operators import Binary, Concat, Copy, Direct, Operator, Pointwise
 from lrw_kernels.program.collect import Collector
 from lrw_kernels.program.memory import Buffer, plan
 from lrw_kernels.program.program import Program
@@ -81,7 +81,7 @@ def test_input_and_output_are_the_callers() -> None:
 
 def test_what_works_in_place_takes_over_what_nobody_needs_any_more() -> None:
     storage, views = stored(
-        ("a", one(6, 6), (INPUT,), SIZE), ("b", RELU, ("a",), SIZE), ("c", Add(), ("b", INPUT), SIZE),
+        ("a", one(6, 6), (INPUT,), SIZE), ("b", RELU, ("a",), SIZE), ("c", Binary("add"), ("b", INPUT), SIZE),
         ("d", one(6, 6), ("c",), SIZE),
     )  # fmt: skip
     assert views["a"].address == views["b"].address == views["c"].address
@@ -92,7 +92,7 @@ def test_the_input_and_what_is_needed_later_are_not_taken_over() -> None:
     _, views = stored(
         ("a", RELU, (INPUT,), SIZE),
         ("b", RELU, ("a",), SIZE),
-        ("c", Add(), ("a", "b"), SIZE),
+        ("c", Binary("add"), ("a", "b"), SIZE),
         ("d", RELU, ("c",), SIZE),
     )
     assert views["a"].address not in (views["b"].address, symbolic(Section.OUTSIDE))

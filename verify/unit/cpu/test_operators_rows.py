@@ -1,5 +1,7 @@
 """Operators that treat all pixels alike, normalisation, channels first; channels of wider buffers."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu.operators.norm import normalise
 from lrw_kernels.cpu.operators.order import channels_first
-from lrw_kernels.cpu.operators.rows import add, affine, copy, pointwise, softmax
+from lrw_kernels.cpu.operators.rows import affine, binary, copy, pointwise, softmax
 from lrw_kernels.cpu.step import View
 from verify.strategies import Array
 from verify.tolerances import assert_close
@@ -35,15 +37,39 @@ def test_copy_into_channels_of_wider_activations(machine: Machine, case: Input) 
     np.testing.assert_array_equal(target.check(), case.x)
 
 
+EXPECTED: dict[str, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+}
+
+
 @every_machine
-@SETTINGS
-@given(inputs, st.booleans())
-def test_add(machine: Machine, case: Input, relu: bool) -> None:
-    source, target = buffers(case)
-    other = Buffer(case.size, 0, 1, case.x[::-1, ::-1])
-    run(add(source.view, other.view, target.view, machine, relu=relu), *case.split)
-    expected = case.x + case.x[::-1, ::-1]
+@pytest.mark.parametrize("kind", EXPECTED)
+@settings(max_examples=20)
+@given(inputs, st.booleans(), st.tuples(*[st.booleans()] * 10))
+def test_two_inputs_of_any_sizes(kind: str, machine: Machine, case: Input, relu: bool, ones: tuple[bool, ...]) -> None:
+    """Either input has a size of 1 where `ones` says so, and stands in a wider buffer or not."""
+    sizes = [[1 if one else n for n, one in zip(case.size, some, strict=True)] for some in (ones[:5], ones[5:])]
+    x, z = (np.random.default_rng((case.seed, i)).standard_normal(size).astype(np.float32) for i, size in
+            enumerate(sizes))  # fmt: skip
+    expected = EXPECTED[kind](x, z)
+    source, other = Buffer(x.shape, *case.wider, x), Buffer(z.shape, 0, 1, z)
+    in_place = [buffer for buffer in (source, other) if buffer.numbers.shape == expected.shape]
+    target = in_place[-1] if in_place and case.seed % 2 else Buffer(expected.shape, *case.wider)
+    run(binary(kind, source.view, other.view, target.view, machine, relu=relu), *case.split)
     np.testing.assert_array_equal(target.check(), np.maximum(expected, 0) if relu else expected)
+
+
+def test_larger_and_smaller_of_what_is_no_number() -> None:
+    x, z = np.array([[np.nan, 1, -np.inf, 2], [1, np.nan, 3, 2]], np.float32).reshape(2, 1, 1, 1, 1, 4)
+    for kind in ("maximum", "minimum"):
+        first, second, target = Buffer(x.shape, 0, 0, x), Buffer(x.shape, 0, 0, z), Buffer(x.shape, 0, 0)
+        run(binary(kind, first.view, second.view, target.view, NEON))
+        np.testing.assert_array_equal(target.numbers, EXPECTED[kind](x, z))
 
 
 @every_machine
@@ -157,7 +183,8 @@ def test_kernels_lower_to_another_machine() -> None:
     x, vector = Buffer((1, 2, 2, 2, 3), 0, 0).view, np.ones(3, np.float32)
     made = [
         copy(x, x, NEON),
-        add(x, x, x, NEON, relu=True),
+        binary("add", x, x, x, NEON, relu=True),
+        binary("minimum", x, x.some(0, 1), x, NEON),
         affine(x, x, vector, vector, NEON, relu=True),
         pointwise(x, x, NEON, "prelu", vector),
         softmax(x, x, NEON),

@@ -16,7 +16,7 @@ from lrw.trace.network import network
 from lrw.trace.walk import Walk
 from lrw_kernels.choice.convolution import always, prior
 from lrw_kernels.network.graph import INPUT
-from lrw_kernels.network.operators import Add, Concat, Direct, Pool, Winograd
+from lrw_kernels.network.operators import Binary, Concat, Direct, Pool, Winograd
 from lrw_kernels.winograd import Tile
 from verify.programs.interpreter import assert_same
 from verify.unit.trace.nets import settled
@@ -85,7 +85,7 @@ def test_the_walk_knows_several_inputs_and_outputs_by_name() -> None:
     nodes = [node for made in walk.made.values() for node in made]
     assert [given.name for given in walk.inputs] == [node.name for node in captured.inputs]
     assert len({given.name for given in walk.inputs}) == 2
-    assert [type(node.operator) for node in nodes] == [Add, Direct, Concat]
+    assert [type(node.operator) for node in nodes] == [Binary, Direct, Concat]
     assert nodes[0].inputs == tuple(given.name for given in walk.inputs)
     assert [(out.name, out.shape[1]) for out in walk.outputs()] == [("add", 3), ("cat", 5)]
 

@@ -10,9 +10,9 @@ import torch
 from lrw.trace import fuse
 from lrw_kernels.network.graph import INPUT, Network, Node
 from lrw_kernels.network.operators import (
-    Add,
     Affine,
     Array,
+    Binary,
     ChannelsFirst,
     Direct,
     Normalise,
@@ -54,6 +54,10 @@ def affine() -> Affine:
     return Affine(normal(4), normal(4))
 
 
+def add() -> Binary:
+    return Binary("add")
+
+
 def chain(*steps: tuple[str, Operator, tuple[str, ...]]) -> tuple[Node, ...]:
     return tuple(Node(name, operator, inputs, SIZE) for name, operator, inputs in steps)
 
@@ -84,14 +88,14 @@ def test_an_affine_map_folds_into_what_it_alone_reads(make: Callable[[], Operato
 
 
 def test_an_affine_map_stays_where_another_reads_or_something_lies_between() -> None:
-    shared = chain(("a", direct(), (INPUT,)), ("b", affine(), ("a",)), ("c", Add(), ("a", "b")))
+    shared = chain(("a", direct(), (INPUT,)), ("b", affine(), ("a",)), ("c", Binary("add"), ("a", "b")))
     assert_fused(fuse.fold_affine, shared, ["a", "b", "c"])
     assert_fused(fuse.fold_affine, chain(("a", direct(relu=True), (INPUT,)), ("b", affine(), ("a",))), ["a", "b"])
     residual = chain(("a", direct(), (INPUT, INPUT)), ("b", affine(), ("a",)))
     assert_fused(fuse.fold_affine, residual, ["a", "b"])
     assert_fused(fuse.fold_affine, chain(("a", RELU, (INPUT,)), ("b", affine(), ("a",))), ["a", "b"])
     first = ("a", direct(), (INPUT,)), ("b", affine(), ("a",))
-    then_shared = chain(*first, ("c", affine(), ("b",)), ("d", Add(), ("b", "c")))
+    then_shared = chain(*first, ("c", affine(), ("b",)), ("d", Binary("add"), ("b", "c")))
     assert_fused(fuse.fold_affine, then_shared, ["a", "c", "d"])
 
 
@@ -103,37 +107,51 @@ def test_what_comes_out_is_not_merged_away_and_keeps_its_place_among_the_outputs
 
 
 def test_an_addition_goes_to_the_convolution_computed_last() -> None:
-    nodes = chain(("a", direct(), (INPUT,)), ("b", winograd(), (INPUT,)), ("c", Add(relu=True), ("b", "a")))
+    nodes = chain(("a", direct(), (INPUT,)), ("b", winograd(), (INPUT,)), ("c", Binary("add", relu=True), ("b", "a")))
     after = assert_fused(fuse.fold_addition, nodes, ["a", "b"])
     assert (after[1].inputs, after[1].operator.relu) == ((INPUT, "a"), True)
 
 
 def test_an_addition_goes_to_the_convolution_there_is() -> None:
-    nodes = chain(("a", winograd(), (INPUT,)), ("b", Pointwise("tanh"), (INPUT,)), ("c", Add(), ("a", "b")))
+    nodes = chain(("a", winograd(), (INPUT,)), ("b", Pointwise("tanh"), (INPUT,)), ("c", Binary("add"), ("a", "b")))
     after = assert_fused(fuse.fold_addition, nodes, ["b", "a"])
     assert after[1].inputs == (INPUT, "b")
 
 
 def test_an_addition_stays_where_no_convolution_can_take_it() -> None:
-    twice = chain(("a", direct(), (INPUT,)), ("b", Add(), ("a", "a")))
+    twice = chain(("a", direct(), (INPUT,)), ("b", Binary("add"), ("a", "a")))
     assert_fused(fuse.fold_addition, twice, ["a", "b"])
-    after_relu = chain(("a", direct(relu=True), (INPUT,)), ("b", transposed(), ("a",)), ("c", Add(), ("a", "b")))
+    after_relu = chain(
+        ("a", direct(relu=True), (INPUT,)), ("b", transposed(), ("a",)), ("c", Binary("add"), ("a", "b"))
+    )
     assert_fused(fuse.fold_addition, after_relu, ["a", "b", "c"])
-    rectified = chain(("a", direct(relu=True), (INPUT,)), ("b", Add(), ("a", INPUT)))
+    rectified = chain(("a", direct(relu=True), (INPUT,)), ("b", Binary("add"), ("a", INPUT)))
     assert_fused(fuse.fold_addition, rectified, ["a", "b"])
-    three = chain(("a", direct(), (INPUT,)), ("b", Add(), ("a", INPUT)), ("c", Add(), ("b", INPUT)))
+    three = chain(("a", direct(), (INPUT,)), ("b", Binary("add"), ("a", INPUT)), ("c", Binary("add"), ("b", INPUT)))
     assert_fused(fuse.fold_addition, three, ["a", "c"])
 
 
-@pytest.mark.parametrize("make", [winograd, direct, transposed, affine, Add])
+def test_only_a_sum_of_one_size_goes_to_a_convolution() -> None:
+    pool = Pool("mean", ((0,),) * 3, ((3,), (4,), (5,)), ((3,), (4,), (5,)))
+    mean = Node("mean", pool, (INPUT,), (1, 1, 1, 1, 4))
+    small = Node("a", Direct(normal(1, 1, 1, 4, 4)), ("mean",), mean.size)
+    for inputs in (("a", INPUT), (INPUT, "a")):
+        assert_fused(fuse.fold_addition, (mean, small, *chain(("b", add(), inputs))), ["mean", "a", "b"])
+    whole = chain(("a", direct(), (INPUT,)), ("b", add(), ("mean", "a")))
+    assert_fused(fuse.fold_addition, (mean, *whole), ["mean", "a", "b"])
+    product = chain(("a", direct(), (INPUT,)), ("b", Binary("multiply"), ("a", INPUT)))
+    assert_fused(fuse.fold_addition, product, ["a", "b"])
+
+
+@pytest.mark.parametrize("make", [winograd, direct, transposed, affine, add])
 def test_relu_folds_into_what_it_alone_reads(make: Callable[[], Operator]) -> None:
-    inputs = (INPUT, INPUT) if make is Add else (INPUT,)
+    inputs = (INPUT, INPUT) if make is add else (INPUT,)
     (node,) = assert_fused(fuse.fold_functions, chain(("a", make(), inputs), ("b", RELU, ("a",))), ["a"])
     assert node.operator.relu
 
 
 def test_relu_stays_elsewhere() -> None:
-    shared = chain(("a", direct(), (INPUT,)), ("b", RELU, ("a",)), ("c", Add(), ("a", "b")))
+    shared = chain(("a", direct(), (INPUT,)), ("b", RELU, ("a",)), ("c", Binary("add"), ("a", "b")))
     assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
     assert_fused(fuse.fold_functions, chain(("a", Pointwise("tanh"), (INPUT,)), ("b", RELU, ("a",))), ["a", "b"])
     assert_fused(fuse.fold_functions, chain(("a", direct(), (INPUT,)), ("b", Pointwise("silu"), ("a",))), ["a", "b"])
@@ -148,7 +166,7 @@ def test_a_function_folds_into_the_norm_it_alone_reads_and_only_one_does() -> No
     prelu = Pointwise("prelu", (0.1, -0.2, 0.3, 1.5))
     (node,) = assert_fused(fuse.fold_functions, chain(("a", norm, (INPUT,)), ("b", prelu, ("a",))), ["a"])
     assert node.operator.after == prelu
-    shared = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Add(), ("a", "b")))
+    shared = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Binary("add"), ("a", "b")))
     assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
 
 
@@ -171,7 +189,7 @@ def test_linear_layers_read_the_volume_itself() -> None:
 def test_flattening_stays_where_others_need_it() -> None:
     assert_fused(fuse.fold_flatten, flattened(), ["flat"])
     one = Node("a", linear(240, 240), ("flat",), (1, 1, 1, 1, 240))
-    other = Node("b", Add(), ("flat", "a"), (1, 1, 1, 1, 240))
+    other = Node("b", Binary("add"), ("flat", "a"), (1, 1, 1, 1, 240))
     assert_fused(fuse.fold_flatten, flattened(one, other), ["flat", "a", "b"])
     residual = Node("a", linear(240, 240), ("flat", "flat"), (1, 1, 1, 1, 240))
     assert_fused(fuse.fold_flatten, flattened(residual), ["flat", "a"])
@@ -186,14 +204,14 @@ def test_a_convolution_of_a_vector_that_is_no_linear_layer_stays(how: dict[str, 
 
 def test_nodes_nobody_needs_are_dropped_and_the_output_comes_last() -> None:
     whole = Pool("max", ((0,),) * 3, ((3,), (4,), (5,)), ((3,), (4,), (5,)))
-    nodes = chain(("a", RELU, (INPUT,)), ("b", RELU, ("a",)), ("c", whole, ("b",)), ("d", Add(), ("a", "c")))
+    nodes = chain(("a", RELU, (INPUT,)), ("b", RELU, ("a",)), ("c", whole, ("b",)), ("d", Binary("add"), ("a", "c")))
     assert [node.name for node in fuse.needed(nodes, ["b"])] == ["a", "b"]
     assert [node.name for node in fuse.needed(nodes, "d")] == ["a", "b", "c", "d"]
 
 
 def test_all_passes_make_one_node_of_a_residual_branch() -> None:
     nodes = chain(
-        ("a", winograd(), (INPUT,)), ("norm", affine(), ("a",)), ("sum", Add(), ("norm", INPUT)), ("r", RELU, ("sum",))
+        ("a", winograd(), (INPUT,)), ("norm", affine(), ("a",)), ("sum", add(), ("norm", INPUT)), ("r", RELU, ("sum",))
     )  # fmt: skip
     (node,) = assert_fused(fuse.fused, nodes, ["a"])
     assert (node.inputs, node.operator.relu, len(node.operator.blocks)) == ((INPUT, INPUT), True, 3)

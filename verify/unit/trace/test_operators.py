@@ -248,6 +248,48 @@ class Every(nn.Module):
         return torch.softmax(y.detach().clone(), -1)
 
 
+PAIRS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda x: x + x.tanh(),
+    "difference": lambda x: x.tanh() - x,
+    "product": lambda x: x * x.tanh(),
+    "quotient": lambda x: x / x.exp(),
+    "maximum": lambda x: torch.maximum(x, x.tanh()),
+    "minimum": lambda x: torch.minimum(x.tanh(), x),
+    "square": lambda x: x * x,
+    "excitation": lambda x: x * x.mean((2, 3, 4), keepdim=True).sigmoid(),
+    "excitation in place": lambda x: x.tanh().mul_(x.mean((2, 3, 4)).view(2, 4, 1, 1, 1)),
+    "less the mean": lambda x: x.mean((2, 3, 4), keepdim=True) - x,
+    "vectors": lambda x: x.mean((2, 3, 4)) * x.mean((2, 3, 4)).sigmoid(),
+    "the same by their own operators": lambda x: (-x).square().pow(2) + x.abs().pow(0.5) + x**1,
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_activations(name: str) -> None:
+    net, x = Called(PAIRS[name]), torch.randn(2, 4, 2, 3, 4, generator=torch.Generator().manual_seed(0))
+    assert_same(trace(net, x), net, x)
+
+
+class Gate(nn.Module):
+    """An attention gate: one channel for all, made by a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Conv3d(4, 1, 1), nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate(x) * x + self.gate[0](x)
+
+
+def test_an_attention_gate_is_three_nodes_and_a_sum() -> None:
+    torch.manual_seed(0)
+    net, x = Gate(), torch.randn(2, 4, 2, 3, 4)
+    network = trace(net, x)
+    assert_same(network, net, x)
+    kinds = [getattr(node.operator, "kind", type(node.operator).__name__) for node in network.nodes]
+    assert kinds == ["Direct", "Pointwise", "multiply", "Direct", "add"]
+
+
 class Beside(nn.Module):
     """A vector with constants behind it."""
 

@@ -46,8 +46,12 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         "aten.clamp at 'clamp' [2, 4, 4, 4, 4]: its min is a tensor; accepted are numbers",
     ),
     "slopes that are computed": (
-        Fn(lambda m, x: F.prelu(m.conv(x), x[0, :, 0, 0, 0])),
-        "aten.prelu at 'prelu' [2, 4, 4, 4, 4]: its weight is computed from the input; accepted are constants",
+        Fn(lambda m, x: torch.ops.aten._prelu_kernel(x, x.mean((2, 3, 4), keepdim=True))),
+        "aten._prelu_kernel at 'prelu_kernel' [2, 4, 4, 4, 4]: its weight is computed from the input; accepted are",
+    ),
+    "slopes by sample": (
+        Fn(lambda m, x: torch.ops.aten._prelu_kernel(x, torch.ones(2, 1, 1, 1, 1))),
+        "at 'prelu_kernel' [2, 4, 4, 4, 4]: its weight has 2 numbers; accepted are 1 and 4, one a channel",
     ),
     "layer norm": (within(nn.LayerNorm(4)), "aten.layer_norm at '1.1'"),
     "padding mode": (within(nn.Conv3d(4, 4, 3, padding=1, padding_mode="circular")), "aten.pad at '1.1'"),
@@ -71,12 +75,20 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
     ),
     "active channel dropout": (Fn(lambda m, x: F.dropout3d(m.conv(x), 0.5, True)), "aten.bernoulli at 'bernoulli'"),
     "noise": (Fn(lambda m, x: x + torch.randn_like(x)), "aten.randn_like at 'randn_like'"),
-    "product": (Fn(lambda m, x: x * m.conv(x)), "aten.mul at 'mul' [2, 4, 4, 4, 4]: of two activations"),
     "scaled sum": (Fn(lambda m, x: torch.add(x, m.conv(x), alpha=2)), "aten.add at 'add' [2, 4, 4, 4, 4]: alpha 2"),
     "uneven sum": (Fn(lambda m, x: x + m.conv(x)[:, :1]), "aten.slice at 'slice'"),
-    "stretched sum": (
-        Fn(lambda m, x: x + x.mean((2, 3, 4), keepdim=True)),
-        "aten.add at 'add' [2, 4, 4, 4, 4]: shapes [2, 4, 4, 4, 4] and [2, 4, 1, 1, 1]",
+    "sum of vectors of other axes": (
+        Fn(lambda m, x: x.mean((2, 3, 4)) + (x.mean((2, 3, 4)) @ torch.ones(4, 1)).unsqueeze(2)),
+        "aten.add at 'add' [2, 2, 4]: shapes [2, 4] and [2, 1, 1]; accepted are two of as many axes",
+    ),
+    "scaled difference of two": (
+        Fn(lambda m, x: torch.sub(x, m.conv(x), alpha=2)),
+        "aten.sub at 'sub' [2, 4, 4, 4, 4]: alpha 2",
+    ),
+    "cube": (Fn(lambda m, x: x**3), "aten.pow at 'pow' [2, 4, 4, 4, 4]: exponent 3; accepted are 0.5, 1 and 2"),
+    "maximum with a constant": (
+        Fn(lambda m, x: torch.maximum(x, torch.ones(4))),
+        "aten.maximum at 'maximum' [2, 4, 4, 4, 4]: a constant where activations are accepted",
     ),
     "position constant": (
         Fn(lambda m, x: x + torch.ones(4, 4)),

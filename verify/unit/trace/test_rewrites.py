@@ -33,7 +33,6 @@ def half(m: nn.Module, x: Tensor) -> Tensor:
 
 
 REWRITES: dict[str, tuple[Function, Function]] = {
-    "difference": (lambda m, x: x - m.conv(x), lambda m, x: x + -1 * m.conv(x)),
     "log sigmoid": (lambda m, x: F.logsigmoid(x), lambda m, x: -1 * F.softplus(-1 * x)),
     "slice": (lambda m, x: m.conv(x)[:, :2], half),
     "to a volume": (

@@ -6,21 +6,23 @@ from typing import Any
 from lrw_kernels.codegen.loops import each_vector, loop
 from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.vector import I32, Vectors
-from lrw_kernels.cpu.operators.functions import POINTWISE, exp, leaky_relu
+from lrw_kernels.cpu.operators.functions import BINARY, POINTWISE, exp, leaky_relu
 from lrw_kernels.network.operators import FUNCTIONS
 
 NONE = float("-inf")
 
 
 def emit_apply(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
-    """`count` numbers of y = f(x): `function` is a chain of names, applied from left to right: "copy", "add" (x + z),
-    "affine" (x scale + shift), "normal" ((x - centre) scale + shift), "prelu" (x, or
-    below 0 its parameter times x), and those of POINTWISE, whose parameters are numbers that lie one after the other.
+    """`count` numbers of y = f(x): `function` is a chain of names, applied from left to right: "copy", those of BINARY
+    (of x and z; behind "single" z is one number), "affine" (x scale + shift), "normal" ((x - centre) scale + shift),
+    "prelu" (x, or below 0 its parameter times x), and those of POINTWISE, whose parameters are numbers one after the
+    other.
 
     arguments (i64): x, z, y; scale, shift, centre, parameters (addresses); count.
     """
     x, z, y, scale, shift, centre, parameters, count = arguments
     b, names = v.builder, function.split()
+    single = v.splat(v.load_scalar(z)) if "single" in names else None
     given = {name: _numbers(v, parameters, len(FUNCTIONS[name])) for name in names if name in POINTWISE}
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
@@ -33,8 +35,8 @@ def emit_apply(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
                 value = POINTWISE[name](v, value, *given[name])
             elif name == "prelu":
                 value = leaky_relu(v, value, other(parameters))
-            elif name == "add":
-                value = v.add(value, other(z))
+            elif name in BINARY:
+                value = BINARY[name](v, value, other(z) if single is None else single)
             elif name == "normal":
                 value = v.fma(v.sub(value, other(centre)), other(scale), other(shift))
             elif name == "affine":

@@ -180,6 +180,23 @@ def _times_sigmoid(v: Vectors, factor: Any, x: Any) -> Any:
     return b.fdiv(above, v.add(v.constant(1.0), e))
 
 
+def smaller(v: Vectors, a: Any, b: Any) -> Any:
+    """min(a, b), NaN where either is."""
+    return v.neg(v.larger(v.neg(a), v.neg(b)))
+
+
+BINARY: dict[str, Callable[[Vectors, Any, Any], Any]] = {
+    "add": lambda v, x, z: v.add(x, z),
+    "subtract": lambda v, x, z: v.sub(x, z),
+    "subtract_from": lambda v, x, z: v.sub(z, x),
+    "multiply": lambda v, x, z: v.builder.fmul(x, z),
+    "divide": lambda v, x, z: v.builder.fdiv(x, z),
+    "divide_into": lambda v, x, z: v.builder.fdiv(z, x),
+    "maximum": lambda v, x, z: v.larger(x, z),
+    "minimum": smaller,
+}
+"""What is made of two numbers, by name: (vectors, x, z) -> their values."""
+
 POINTWISE: dict[str, Callable[..., Any]] = {
     "abs": absolute,
     **{

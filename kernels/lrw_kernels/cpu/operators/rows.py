@@ -12,6 +12,7 @@ from lrw_kernels.cpu.operators.taps import Array
 from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
 
 PIECE = 8192  # numbers of a work item where activations are one piece of memory
+SWAPPED = {"subtract": "subtract_from", "divide": "divide_into"}  # kinds for which the order matters
 TOGETHER = 2048  # numbers of pixels that are computed as one: vectors [C] as often stay in the first-level cache
 
 
@@ -20,9 +21,15 @@ def copy(x: View, y: View, machine: Machine) -> Steps:
     return Steps.of(_everywhere("copy", x, x, y, machine))
 
 
-def add(x: View, z: View, y: View, machine: Machine, *, relu: bool = False) -> Steps:
-    """x + z; then ReLU if asked for. y may be x or z."""
-    return Steps.of(_everywhere("add relu" if relu else "add", x, z, y, machine))
+def binary(kind: str, x: View, z: View, y: View, machine: Machine, *, relu: bool = False) -> Steps:
+    """x and z put together by `kind`, one of `functions.BINARY` such as "add"; then ReLU if asked for. Sizes of 1 of
+    either stand for all of y's. y may be the one of its own size."""
+    if x.channels < y.channels:
+        x, z, kind = z, x, SWAPPED.get(kind, kind)
+    words, x, z = f"{kind} relu" if relu else kind, _stretched(x, y), _stretched(z, y)
+    if z.channels < y.channels:
+        return Steps.of(by_pixel(f"single {words}", x, z, y, machine))
+    return Steps.of(_everywhere(words, x, z, y, machine))
 
 
 def pointwise(x: View, y: View, machine: Machine, function: str, parameters: Sequence[float] = ()) -> Steps:
@@ -52,6 +59,13 @@ def by_pixel(function: str, x: View, z: View, y: View, machine: Machine) -> Step
     sizes = {**axes("out", y.size[1:4]), "channels": y.channels, "total": rows * y.channels}
     kernel = Kernel("cpu.operators.rows_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
     return Step(kernel, job(records.Rows, **views, **sizes), rows)
+
+
+def _stretched(x: View, y: View) -> View:
+    """`x` with as many pixels as `y`: the same one again along axes where it has a single one."""
+    steps = [0 if size == 1 else stride for size, stride in zip(x.size, x.strides, strict=False)]
+    same = x.size[:4] == y.size[:4]
+    return x if same else View(x.address, (steps[0], steps[1], steps[2], steps[3]), (*y.size[:4], x.channels))
 
 
 def _with_vectors(function: str, x: View, y: View, machine: Machine, **vectors: Array) -> Step:
