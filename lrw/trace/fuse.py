@@ -16,19 +16,22 @@ from lrw_kernels.network.operators import (
     Binary,
     ChannelsFirst,
     Direct,
+    Gather,
     Normalise,
     Operator,
     Pointwise,
     Transposed,
     Winograd,
 )
+from lrw_kernels.winograd.tile import MAX_PADDING, Triple
 
 Merge = Callable[[Node, Node], Operator | None]
 
 
 def fused(network: Network) -> Network:
     """The network after all passes, in the order in which one makes way for the next."""
-    return fold_flatten(fold_functions(fold_addition(fold_affine(network))))
+    placed = fold_padding(fold_places(network))
+    return fold_flatten(fold_functions(fold_addition(fold_affine(placed))))
 
 
 def needed(nodes: Iterable[Node], outputs: Collection[str]) -> tuple[Node, ...]:
@@ -39,6 +42,19 @@ def needed(nodes: Iterable[Node], outputs: Collection[str]) -> tuple[Node, ...]:
             wanted.update(node.inputs)
             kept.append(node)
     return tuple(reversed(kept))
+
+
+def fold_places(network: Network) -> Network:
+    """Make one table of those of two nodes that only take planes, rows and pixels."""
+    return _merged(network, _taken_twice)
+
+
+def fold_padding(network: Network) -> Network:
+    """Make zeros around a volume, as many on both sides of an axis, the padding of the convolution behind them."""
+    pads = {node.name: _zeros_around(node.operator, network.size(node.inputs[0])) for node in network.nodes}
+    return _merged(
+        network, lambda read, node: _with_padding(node, pads[read.name]) if node.inputs[0] == read.name else None
+    )
 
 
 def fold_affine(network: Network) -> Network:
@@ -100,6 +116,39 @@ def _merged(network: Network, merge: Merge) -> Network:
         else:
             done[node.name] = node
     return replace(network, nodes=tuple(done.values()), outputs=tuple(now.get(name, name) for name in network.outputs))
+
+
+def _taken_twice(read: Node, node: Node) -> Operator | None:
+    first, then = read.operator, node.operator
+    if not isinstance(first, Gather) or not isinstance(then, Gather):
+        return None
+    outside = [any(-1 in axis for axis in of.index) for of in (first, then)]
+    if all(outside) and first.value != then.value:
+        return None
+    d, h, w = (
+        tuple(inner[place] if place >= 0 else -1 for place in outer)
+        for inner, outer in zip(first.index, then.index, strict=True)
+    )
+    return Gather((d, h, w), then.value if outside[1] else first.value)
+
+
+def _zeros_around(operator: Operator, size: Size) -> Triple | None:
+    """The widths of an operator that does nothing but put zeros around a volume of `size`; None for others."""
+    if not isinstance(operator, Gather) or operator.value != 0:
+        return None
+    d, h, w = ((len(index) - n) // 2 for index, n in zip(operator.index, size[1:4], strict=True))
+    for index, width, n in zip(operator.index, (d, h, w), size[1:4], strict=True):
+        if index != (-1,) * width + tuple(range(n)) + (-1,) * width:
+            return None
+    return d, h, w
+
+
+def _with_padding(node: Node, more: Triple | None) -> Operator | None:
+    operator = node.operator
+    if more is None or not isinstance(operator, Direct | Winograd):
+        return None
+    d, h, w = (a + b for a, b in zip(operator.padding, more, strict=True))
+    return replace(operator, padding=(d, h, w)) if max(d, h, w) <= MAX_PADDING else None
 
 
 def _scaled(read: Node, node: Node) -> Operator | None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrw.trace import arithmetic, convolutions, functions, windows
+from lrw.trace import arithmetic, convolutions, functions, places, windows
 from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, size_of
 from lrw_kernels.network.operators import Affine, Array, ChannelsFirst, Concat, Normalise, Softmax
 
@@ -102,19 +102,11 @@ def reshape(at: Site, x: Value, **_: Any) -> Activation:
 
 
 def same(at: Site, x: Value, **_: Any) -> Activation:
-    """The input again; taken where shapes stay, as in slices of everything."""
+    """The input again; taken where shapes stay."""
     source = activation(x)
     if at.shape != source.shape:
         raise Refused(f"from {list(source.shape)} to {list(at.shape)}; accepted is what changes nothing")
     return source
-
-
-def pad(at: Site, x: Value, **how: Any) -> Activation:
-    """Padding by nothing, in whatever mode."""
-    widths = how["pad"] if "pad" in how else how["padding"]
-    if any(widths):
-        raise Refused(f"by {list(widths)}; accepted is by nothing (a convolution's own padding is zeros)")
-    return activation(x)
 
 
 def dropout(at: Site, x: Value, train: bool | None, **_: Any) -> Activation:
@@ -202,7 +194,16 @@ TABLE: dict[str, Function] = {
     **dict.fromkeys((f"aten::{name}" for name in "dropout feature_dropout alpha_dropout".split()), dropout),
     "aten::native_dropout": native_dropout,
     **dict.fromkeys((f"aten::{name}" for name in "clone contiguous detach alias lift_fresh_copy".split()), same),
-    **dict.fromkeys((f"aten::{name}" for name in "slice to _to_copy".split()), same),
-    **dict.fromkeys((f"aten::{name}" for name in "pad constant_pad_nd replication_pad3d".split()), pad),
+    "aten::to": same,
+    "aten::_to_copy": same,
+    "aten::slice": places.sliced,
+    "aten::split": places.split,
+    "aten::split_with_sizes": places.split_with_sizes,
+    "aten::flip": places.flip,
+    "aten::roll": places.roll,
+    "aten::pad": places.pad,
+    "aten::constant_pad_nd": places.pad,
+    "aten::replication_pad3d": places.replication_pad3d,
+    "aten::reflection_pad3d": places.reflection_pad3d,
 }
 """Operators by their schema's name."""

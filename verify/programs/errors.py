@@ -56,7 +56,7 @@ def _perturbed(network: Network, x: Tensor, eps: float, generator: np.random.Gen
 def _errors(node: Node, y: Tensor, *inputs: Tensor) -> list[Tensor]:
     """Standard deviations of independent errors in y, in eps; what is broadcast errs alike everywhere."""
     kind = type(node.operator)
-    if kind in (ops.Concat, ops.Copy, ops.ChannelsFirst):
+    if kind in (ops.Concat, ops.Copy, ops.ChannelsFirst, ops.Channels, ops.Gather):
         return []
     return ERRORS[kind](node.operator, y, *inputs)
 

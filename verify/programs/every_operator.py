@@ -9,10 +9,12 @@ from lrw_kernels.network.operators import (
     FUNCTIONS,
     Affine,
     Binary,
+    Channels,
     ChannelsFirst,
     Concat,
     Copy,
     Direct,
+    Gather,
     Normalise,
     Operator,
     Pointwise,
@@ -111,6 +113,20 @@ def _binaries(add: Callable[..., None]) -> None:
     add("put together", Binary("subtract"), "quotient", "shifted", channels=5)
 
 
+def _places(add: Callable[..., None]) -> None:
+    """Channels that lie where they are, in a concatenation and of what is changed in place; planes, rows and pixels in
+    any order, some outside, dense and of wider buffers."""
+    add("some", Channels(2, 5), "beside", channels=5)
+    add("one", Channels(1, 1), "put together", channels=1)
+    add("from one", Binary("subtract"), "put together", "one", channels=5)
+    outside = Gather(((-1, 0, 1, 3), (0, 1, 2, -1, 4), (-1, -1, 2, 3, 4, -1)), 0.25)
+    add("outside", outside, "some", channels=5)
+    add("mirrored", Gather(((3, 2, 1, 0), (0, 0, 2, 4, 4), (5, 4, 3, 0, 1, 2))), "from one", channels=5)
+    add("cut", Gather(((1, 2), (1, 2, 3), (0, 1, 2, 4))), "outside", channels=5, outer=(2, 2, 3, 4))
+    add("placed", Gather(((-1, 0, 1, -1), (-1, 0, 1, 2, -1), (-1, 0, 1, 2, 3, -1))), "cut", channels=5)
+    add("moved", Binary("add"), "mirrored", "placed", channels=5)
+
+
 def _rows(values: _Values, add: Callable[..., None]) -> None:
     add("sum", Binary("add", relu=True), "back", "grouped", channels=5)
     add("affine", Affine(values(5), values(5), relu=True), "sum", channels=5)
@@ -131,7 +147,9 @@ def _rows(values: _Values, add: Callable[..., None]) -> None:
     add("shifted", Binary("add"), "everywhere", "weighed", channels=5)
     add("single", Direct(values(1, 1, 1, 5, 1), values(1)), "shifted", channels=1)
     _binaries(add)
-    add("shares", Softmax(), "put together", channels=5)
+    _places(add)
+    add("shares", Softmax(), "moved", channels=5)
+    add("middle", Channels(1, 3), "shares", channels=3)
     add("again", Copy(), "instance", channels=3)
     add("inner", Concat(), "single", "affine", "single", channels=7)
-    add("output", Concat(), "inner", "shares", INPUT, "leaky", "again", channels=26)
+    add("output", Concat(), "inner", "shares", INPUT, "leaky", "again", "middle", channels=29)

@@ -148,6 +148,15 @@ def _resample(o: ops.Resample, size: Size, x: Tensor) -> Tensor:
     return x
 
 
+def _gather(o: ops.Gather, size: Size, x: Tensor) -> Tensor:
+    inside = torch.tensor(True)
+    for axis, index in enumerate(map(torch.tensor, o.index), start=2):
+        form = [1] * 5
+        form[axis] = len(index)
+        x, inside = x.index_select(axis, index.clamp_min(0)), inside & (index >= 0).view(form)
+    return torch.where(inside, x, o.value)
+
+
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "relu": lambda x: x.clamp_min(0),
     "leaky_relu": lambda x, slope: torch.where(x > 0, x, slope * x),
@@ -211,6 +220,8 @@ COMPUTE: dict[type, Callable[..., Tensor]] = {
     ops.Transposed: _transposed,
     ops.Pool: _pool,
     ops.Resample: _resample,
+    ops.Gather: _gather,
+    ops.Channels: lambda o, size, x: x[:, o.first : o.first + o.count],
     ops.Pointwise: lambda o, size, x: FUNCTIONS[o.function](x, *o.parameters),
     ops.Binary: _binary,
     ops.Concat: lambda o, size, *parts: torch.cat(parts, dim=1),

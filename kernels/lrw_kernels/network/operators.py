@@ -86,6 +86,22 @@ class Resample:
 
 
 @dataclass(frozen=True)
+class Gather:
+    """Output o of an axis is input index[o], all of it `value` where that is -1: slices, padding, other orders."""
+
+    index: Axes
+    value: float = 0.0
+
+
+@dataclass(frozen=True)
+class Channels:
+    """`count` of the input's channels, from `first` on."""
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Pointwise:
     """The function called `function` of every number: one of FUNCTIONS, with its `parameters`, or "prelu", which is
     leaky ReLU with one slope for each channel in `parameters`."""
@@ -153,6 +169,8 @@ Operator = (
     | Transposed
     | Pool
     | Resample
+    | Gather
+    | Channels
     | Pointwise
     | Binary
     | Concat

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.operators import convolution, norm, order, pool, resample, rows, transposed
+from lrw_kernels.cpu.operators import convolution, gather, norm, order, pool, resample, rows, transposed
 from lrw_kernels.cpu.operators.grid import Epilogue
 from lrw_kernels.cpu.step import Step, Steps, View
 from lrw_kernels.network.operators import (
     Affine,
     Binary,
+    Channels,
     ChannelsFirst,
     Concat,
     Copy,
     Direct,
+    Gather,
     Normalise,
     Operator,
     Pointwise,
@@ -43,6 +45,10 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
             return norm.normalise(x, y, operator.groups, operator.epsilon, *weights, machine, *named)
         case Concat():
             return _side_by_side(inputs, y, machine)
+        case Channels():
+            return Steps(_copied(x.some(operator.first, operator.count), y, machine))
+        case Gather():
+            return gather.gather(x, y, machine, operator.index, operator.value)
         case Pool():
             windows = {"starts": operator.starts, "ends": operator.ends, "counts": operator.counts}
             return pool.pool(x, y, machine, operator.kind, **windows)
@@ -80,6 +86,10 @@ def _side_by_side(inputs: Sequence[View], output: View, machine: Machine) -> Ste
     for source in inputs:
         target = output.some(first, source.channels)
         first += source.channels
-        if source.address != target.address:
-            made += rows.copy(source, target, machine).steps
+        made += _copied(source, target, machine)
     return Steps(tuple(made))
+
+
+def _copied(source: View, target: View, machine: Machine) -> tuple[Step, ...]:
+    """The steps of a copy; none where `source` lies there already."""
+    return () if source.address == target.address else rows.copy(source, target, machine).steps

@@ -7,7 +7,7 @@ from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.step import View, view
 from lrw_kernels.network.graph import Network, Node, Size
-from lrw_kernels.network.operators import Affine, Binary, Concat, Direct, Normalise, Pointwise, Winograd
+from lrw_kernels.network.operators import Affine, Binary, Channels, Concat, Direct, Normalise, Pointwise, Winograd
 from lrw_kernels.program.memory import Buffer
 
 # Operators that read every number of their inputs, from this one on, before they write the one in its place.
@@ -33,7 +33,8 @@ class Storage:
     """Where the activations of `network` lie.
 
     Inputs and outputs are the caller's, in this order. What is concatenated is computed where it will lie, if it can
-    be; what works in place takes over the buffer of an input that nobody needs any more.
+    be; what works in place takes over the buffer of an input that nobody needs any more; some channels of an input lie
+    where they are.
     """
 
     def __init__(self, network: Network) -> None:
@@ -47,7 +48,11 @@ class Storage:
         tops: dict[str, Root] = {}
         for index, node in enumerate(network.nodes):
             top, channel = self._top(node.name)
-            root = tops.get(top) or self._taken_over(index, node) or self._new(top, index)
+            within = self._within(node)
+            if within is not None:
+                root, channel = within
+            else:
+                root = tops.get(top) or self._taken_over(index, node) or self._new(top, index)
             root.last = max(root.last, self._last.get(node.name, index))
             tops[top], self._places[node.name] = root, (root, channel)
 
@@ -64,13 +69,21 @@ class Storage:
             channel += shift
         return name, channel
 
+    def _within(self, node: Node) -> tuple[Root, int] | None:
+        """The place of some channels of an input there, if they need not lie elsewhere."""
+        if not isinstance(node.operator, Channels) or node.name in self._parents or node.name in self._network.outputs:
+            return None
+        root, channel = self._places[node.inputs[0]]
+        return root, channel + node.operator.first
+
     def _taken_over(self, index: int, node: Node) -> Root | None:
         if node.name in self._parents or node.name in self._network.outputs:
             return None
         first = IN_PLACE.get(type(node.operator), len(node.inputs))
-        read = [self._places[name][0] for name in node.inputs[:first]]
         for name in node.inputs[first:]:
             root, _ = self._places[name]
+            others = [*node.inputs[:first], *(other for other in node.inputs[first:] if other != name)]
+            read = [self._places[other][0] for other in others]
             alone = name not in self._parents and root.section >= Section.BUFFER and root.size == node.size
             if alone and root.last == index and all(root is not other for other in read):
                 return root

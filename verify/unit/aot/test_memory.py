@@ -12,7 +12,7 @@ from lrw_kernels.cpu.records import Clear
 from lrw_kernels.cpu.step import Step, Steps, View, Zeros, job
 from lrw_kernels.cpu.winograd.records import Blocks, Side
 from lrw_kernels.network.graph import INPUT, Network, Node, Size
-from lrw_kernels.network.operators import Binary, Concat, Copy, Direct, Operator, Pointwise
+from lrw_kernels.network.operators import Binary, Channels, Concat, Copy, Direct, Operator, Pointwise
 from lrw_kernels.program.collect import Collector
 from lrw_kernels.program.memory import Buffer, plan
 from lrw_kernels.program.program import Program
@@ -59,6 +59,7 @@ def test_nothing_takes_nothing() -> None:
 
 SIZE: Size = (1, 2, 3, 4, 6)
 HALF: Size = (1, 2, 3, 4, 3)
+ONE: Size = (1, 2, 3, 4, 1)
 RELU = Pointwise("relu")
 
 
@@ -112,6 +113,40 @@ def test_a_residual_stays_where_the_convolution_reads_some_of_its_channels() -> 
         ("c", one(3, 6), ("b", "both"), SIZE), ("d", Copy(), ("c",), SIZE),
     )  # fmt: skip
     assert views["c"].address != views["both"].address
+
+
+def test_channels_of_what_is_there_lie_where_they_are() -> None:
+    storage, views = stored(
+        ("a", one(6, 6), (INPUT,), SIZE), ("some", Channels(2, 3), ("a",), HALF), ("b", RELU, ("a",), SIZE),
+        ("of some", Channels(1, 1), ("some",), ONE), ("c", Binary("add"), ("b", "of some"), SIZE),
+        ("d", one(6, 6), ("c",), SIZE),
+    )  # fmt: skip
+    assert views["some"] == views["a"].some(2, 3)
+    assert views["of some"] == views["a"].some(3, 1)
+    assert views["b"].address != views["a"].address, "some of it is still to be read"
+    assert views["c"].address == views["b"].address
+    assert [root.buffer for root in storage.roots] == [Buffer(4 * 144, 0, 4), Buffer(4 * 144, 2, 5)]
+
+
+def test_what_is_put_together_with_some_of_its_channels_is_not_changed_in_place() -> None:
+    _, views = stored(
+        ("a", one(6, 6), (INPUT,), SIZE), ("some", Channels(0, 1), ("a",), ONE),
+        ("b", Binary("multiply"), ("a", "some"), SIZE), ("c", Copy(), ("b",), SIZE),
+    )  # fmt: skip
+    assert views["some"].address == views["a"].address != views["b"].address
+    _, views = stored(
+        ("a", one(6, 6), (INPUT,), SIZE), ("b", Binary("multiply"), ("a", "a"), SIZE), ("c", Copy(), ("b",), SIZE)
+    )
+    assert views["b"].address == views["a"].address
+
+
+def test_channels_that_are_concatenated_or_the_output_are_copied() -> None:
+    _, views = stored(
+        ("a", one(6, 6), (INPUT,), SIZE), ("some", Channels(2, 3), ("a",), HALF),
+        ("b", Concat(), ("some", "a"), (1, 2, 3, 4, 9)), ("c", Channels(1, 3), ("b",), HALF),
+    )  # fmt: skip
+    assert views["some"] == views["b"].some(0, 3)
+    assert views["c"].address == symbolic(Section.OUTSIDE + 1)
 
 
 def test_what_is_concatenated_is_computed_in_its_place() -> None:

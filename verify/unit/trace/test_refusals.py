@@ -54,7 +54,17 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         "at 'prelu_kernel' [2, 4, 4, 4, 4]: its weight has 2 numbers; accepted are 1 and 4, one a channel",
     ),
     "layer norm": (within(nn.LayerNorm(4)), "aten.layer_norm at '1.1'"),
-    "padding mode": (within(nn.Conv3d(4, 4, 3, padding=1, padding_mode="circular")), "aten.pad at '1.1'"),
+    "slice of samples": (
+        Fn(lambda m, x: x[:1]),
+        "aten.slice at 'slice' [1, 4, 4, 4, 4]: along the samples, dim 0; accepted are the channels and the axes of",
+    ),
+    "every other channel": (
+        Fn(lambda m, x: x[:, ::2]),
+        "aten.slice at 'slice' [2, 2, 4, 4, 4]: channels [0, 2]; accepted are some that follow one another",
+    ),
+    "channels turned": (Fn(lambda m, x: x.flip(1)), "aten.flip at 'flip' [2, 4, 4, 4, 4]: channels [3, 2, 1, 0]"),
+    "slice of nothing": (Fn(lambda m, x: x[:, 4:]), "aten.slice at 'slice' [2, 0, 4, 4, 4]: of nothing"),
+    "flat roll": (Fn(lambda m, x: x.roll(1)), "aten.roll at 'roll' [2, 4, 4, 4, 4]: dims []; accepted are those of"),
     "uneven padding": (
         within(nn.Conv3d(4, 4, 2, padding="same")),
         "aten.conv3d at '1.1' [2, 4, 4, 4, 4]: padding 'same'",
@@ -76,7 +86,6 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
     "active channel dropout": (Fn(lambda m, x: F.dropout3d(m.conv(x), 0.5, True)), "aten.bernoulli at 'bernoulli'"),
     "noise": (Fn(lambda m, x: x + torch.randn_like(x)), "aten.randn_like at 'randn_like'"),
     "scaled sum": (Fn(lambda m, x: torch.add(x, m.conv(x), alpha=2)), "aten.add at 'add' [2, 4, 4, 4, 4]: alpha 2"),
-    "uneven sum": (Fn(lambda m, x: x + m.conv(x)[:, :1]), "aten.slice at 'slice'"),
     "sum of vectors of other axes": (
         Fn(lambda m, x: x.mean((2, 3, 4)) + (x.mean((2, 3, 4)) @ torch.ones(4, 1)).unsqueeze(2)),
         "aten.add at 'add' [2, 2, 4]: shapes [2, 4] and [2, 1, 1]; accepted are two of as many axes",
@@ -112,7 +121,6 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         "aten.addmm at 'addmm' [2, 4]: beta 1, alpha 2",
     ),
     "a number taken out": (Fn(lambda m, x: x * x.sum().item()), "aten.sum at 'sum' []: is none"),
-    "shifted": (Fn(lambda m, x: F.pad(x, (1, -1))), "aten.pad at 'pad' [2, 4, 4, 4, 4]: by [1, -1]"),
     "sums of all": (Fn(lambda m, x: 1 - x.sum()), "aten.sum at 'sum' []: is none"),
     "wide softmax": (
         Fn(lambda m, x: x.softmax(1, dtype=torch.float64)),
@@ -140,7 +148,6 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         Fn(lambda m, x: torch.cond(x.sum() > 0, lambda x: x.tanh(), lambda x: x.relu(), (x,))),
         "cond at 'cond' [2, 4, 4, 4, 4]: is none",
     ),
-    "padded": (Fn(lambda m, x: F.pad(x, (0, 1))), "aten.pad at 'pad' [2, 4, 4, 4, 5]: by [0, 1]"),
 }
 
 

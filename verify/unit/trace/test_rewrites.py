@@ -28,13 +28,8 @@ class Fn(nn.Module):
         return self.function(self, x)
 
 
-def half(m: nn.Module, x: Tensor) -> Tensor:
-    return F.conv3d(x, m.conv.weight[:2], m.conv.bias[:2], padding=1)
-
-
 REWRITES: dict[str, tuple[Function, Function]] = {
     "log sigmoid": (lambda m, x: F.logsigmoid(x), lambda m, x: -1 * F.softplus(-1 * x)),
-    "slice": (lambda m, x: m.conv(x)[:, :2], half),
     "to a volume": (
         lambda m, x: F.linear(x.mean((2, 3, 4)), m.first.weight).unflatten(1, (2, 2, 2, 3)),
         lambda m, x: F.conv_transpose3d(x.mean((2, 3, 4), keepdim=True), m.first.weight.T.reshape(4, 2, 2, 2, 3)),

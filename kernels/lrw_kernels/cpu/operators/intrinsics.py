@@ -14,9 +14,12 @@ from lrw_kernels.codegen.machine import NEON
 from lrw_kernels.codegen.vector import Vectors
 from lrw_kernels.cpu.operators import emit_rows, emit_windows, records
 
-direct_at, depthwise_at, pool_at, resample_at, rows_at, statistics_at = map(
+direct_at, depthwise_at, pool_at, resample_at, gather_at, rows_at, statistics_at = map(
     reader,
-    (records.Direct, records.Depthwise, records.Pool, records.Resample, records.Rows, records.Statistics),
+    (
+        *(records.Direct, records.Depthwise, records.Pool, records.Resample, records.Gather, records.Rows),
+        records.Statistics,
+    ),
 )
 
 

@@ -67,6 +67,15 @@ class Resample(Record):
     )
 
 
+class Gather(Record):
+    """Planes and rows of x by tables, -1 for one outside, and `count` runs of each row: [to, from, numbers], the first
+    two in bytes from the row's beginning, -1 for a run outside. What is outside is copied from `value`, as many
+    float32 as the longest run has. A work item is a row of output pixels."""
+
+    _fields_ = fields("x x_n x_d x_h x_w y y_n y_d y_h y_w out_d out_h out_w planes rows runs count value")
+    addresses = ("x", "y", "planes", "rows", "runs", "value")
+
+
 class Rows(Record):
     """Something done to every pixel: y = f(x, z). A work item is a row of out_w pixels of `channels`, or of what is
     left of `total` numbers where a row is just a piece of memory. `scale`, `shift` and `centre` are vectors [C],
