@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from lrw.trace.convolutions import level
 from lrw.trace.site import Activation, Refused, Site, Value, activation, volume
-from lrw_kernels.network.operators import Channels, Concat, Gather
+from lrw_kernels.network.operators import Channels, Concat, Direct, Gather
 
 Indices = list[int]
 
@@ -54,6 +55,30 @@ def roll(at: Site, x: Value, shifts: Sequence[int], dims: Sequence[int]) -> Acti
         size = source.shape[axis]
         shifted[axis % 5] = [(place - shift) % size for place in range(size)]
     return _taken(at, source, shifted)
+
+
+def repeat(at: Site, x: Value, repeats: Sequence[int]) -> Activation:
+    """The channels and the planes, rows and pixels of a volume several times, one after the other."""
+    source, _ = volume(x)
+    if len(repeats) != 5:
+        raise Refused(f"repeats {list(repeats)}; accepted are five")
+    sizes = enumerate(zip(source.shape, repeats, strict=True))
+    tables = {axis: [*range(size)] * times for axis, (size, times) in sizes if times != 1 and axis != 1}
+    shape = (*at.shape[:1], source.shape[1], *at.shape[2:])
+    return _channels_again(at, _taken(replace(at, shape=shape), source, tables), repeats[1])
+
+
+def expand(at: Site, x: Value, size: Sequence[int], implicit: bool = False) -> Activation:
+    """A single channel, plane, row or pixel of a volume as often as asked for."""
+    source, _ = volume(x)
+    return repeat(at, x, [there // own for there, own in zip(at.shape, source.shape, strict=True)])
+
+
+def _channels_again(at: Site, x: Activation, times: int) -> Activation:
+    """`x` with its channels several times: a single one as a convolution, which writes whole pixels."""
+    if times == 1 or x.shape[1] > 1:
+        return at.add(Concat(), *[x] * times) if times > 1 else x
+    return at.add(Direct(np.ones((1, 1, 1, 1, times), np.float32)), x)
 
 
 def pad(at: Site, x: Value, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Activation:

@@ -96,12 +96,30 @@ def _adapt(at: Site, x: Value, kind: Kind) -> Activation:
 
 
 def mean(at: Site, x: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Activation:
-    """Means over all of the axes (2, 3, 4), kept or not."""
+    """Means over all of the axes (2, 3, 4), kept or not, or over some of them, kept."""
+    return _over(at, x, "mean", dim, keepdim)
+
+
+def amax(at: Site, x: Value, dim: Any, keepdim: bool) -> Activation:
+    """Maxima over all of the axes (2, 3, 4), kept or not, or over some of them, kept."""
+    return _over(at, x, "max", dim, keepdim)
+
+
+def total(at: Site, x: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Activation:
+    """Sums over all of the axes (2, 3, 4), kept or not, or over some of them, kept."""
+    return _over(at, x, "mean", dim, keepdim, divided=False)
+
+
+def _over(at: Site, x: Value, kind: Kind, dim: Any, keepdim: bool, *, divided: bool = True) -> Activation:
+    """One window over all of each axis in `dim`, windows of one along the others."""
     source, size = volume(x)
-    axes = sorted(axis % 5 for axis in (dim if isinstance(dim, list | tuple) else [dim])) if dim is not None else None
-    if axes != [2, 3, 4]:
-        raise Refused(f"dim {dim}; accepted is [2, 3, 4]")
-    return at.add(pool("mean", [adaptive(n, 1) for n in size[1:4]]), source)
+    axes = {axis % 5 for axis in (dim if isinstance(dim, list | tuple) else [dim])} if dim is not None else set()
+    if axes != {2, 3, 4} and not (keepdim and axes and axes < {2, 3, 4}):
+        raise Refused(f"dim {dim}; accepted is [2, 3, 4]" + (", or some of these" if keepdim else ""))
+    windows = [adaptive(n, 1 if axis in axes else n) for axis, n in enumerate(size[1:4], start=2)]
+    if not divided:
+        windows = [window._replace(counts=(1,) * len(window.counts)) for window in windows]
+    return at.add(pool(kind, windows), source)
 
 
 def upsample_nearest3d(at: Site, x: Value, output_size: Any, **scales: Any) -> Activation:

@@ -103,7 +103,19 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         Fn(lambda m, x: x + torch.ones(4, 4)),
         "aten.add at 'add' [2, 4, 4, 4, 4]: by a constant of shape [4, 4]",
     ),
-    "mean of some": (Fn(lambda m, x: x.mean(2)), "aten.mean at 'mean' [2, 4, 4, 4]: dim [2]"),
+    "mean of some": (Fn(lambda m, x: x.mean(2)), "aten.mean at 'mean' [2, 4, 4, 4]: dim [2]; accepted is [2, 3, 4]"),
+    "mean of channels": (
+        Fn(lambda m, x: x.mean((1, 2), keepdim=True)),
+        "aten.mean at 'mean' [2, 1, 1, 4, 4]: dim [1, 2]; accepted is [2, 3, 4], or some of these",
+    ),
+    "repeated samples": (
+        Fn(lambda m, x: x.repeat(2, 1, 1, 1, 1)),
+        "aten.repeat at 'repeat' [4, 4, 4, 4, 4]: along the samples, dim 0",
+    ),
+    "more axes": (
+        Fn(lambda m, x: x.repeat(1, 1, 1, 1, 1, 1)),
+        "[1, 2, 4, 4, 4, 4]: repeats [1, 1, 1, 1, 1, 1]; accepted are",
+    ),
     "mean of all": (Fn(lambda m, x: x.mean()), "aten.mean at 'mean' []: dim None"),
     "batches side by side": (Fn(lambda m, x: torch.cat([x, x])), "aten.cat at 'cat' [4, 4, 4, 4, 4]: dim 0"),
     "constant part": (
@@ -120,8 +132,8 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         Fn(lambda m, x: torch.addmm(m.conv.bias, x.flatten(1), torch.ones(256, 4), alpha=2)),
         "aten.addmm at 'addmm' [2, 4]: beta 1, alpha 2",
     ),
-    "a number taken out": (Fn(lambda m, x: x * x.sum().item()), "aten.sum at 'sum' []: is none"),
-    "sums of all": (Fn(lambda m, x: 1 - x.sum()), "aten.sum at 'sum' []: is none"),
+    "a number taken out": (Fn(lambda m, x: x * x.sum().item()), "aten.sum at 'sum' []: dim None"),
+    "sums of all": (Fn(lambda m, x: 1 - x.sum()), "aten.sum at 'sum' []: dim None"),
     "wide softmax": (
         Fn(lambda m, x: x.softmax(1, dtype=torch.float64)),
         "aten.softmax at 'softmax' [2, 4, 4, 4, 4]: gives torch.float64",

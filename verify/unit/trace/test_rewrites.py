@@ -38,8 +38,6 @@ REWRITES: dict[str, tuple[Function, Function]] = {
         lambda m, x: m.linear(x.movedim(1, -1)).movedim(-1, 1),
         lambda m, x: F.conv3d(x, m.linear.weight[:, :, None, None, None], m.linear.bias),
     ),
-    "sum": (lambda m, x: x.sum((2, 3, 4)), lambda m, x: x.mean((2, 3, 4)) * (3 * 4 * 5)),
-    "maximum": (lambda m, x: x.amax((2, 3, 4)), lambda m, x: F.adaptive_max_pool3d(x, 1).flatten(1)),
 }
 
 
