@@ -71,7 +71,7 @@ def fold_addition(network: Network) -> Network:
 
 
 def fold_functions(network: Network) -> Network:
-    """Fold ReLU into convolutions, additions and affine maps, and any function into the norm before it."""
+    """Fold ReLU into convolutions, and any function into the norm, the affine map, the sum or product before it."""
     return _merged(network, _followed)
 
 
@@ -153,18 +153,20 @@ def _with_padding(node: Node, more: Triple | None) -> Operator | None:
 
 def _scaled(read: Node, node: Node) -> Operator | None:
     first, then = read.operator, node.operator
-    if not isinstance(then, Affine) or len(read.inputs) > 1 or getattr(first, "relu", True):
+    if not isinstance(then, Affine) or len(read.inputs) > 1:
         return None
-    if isinstance(first, Affine):
-        return Affine(_product(first.scale, then.scale), _sum(first.shift, then), then.relu)
+    if isinstance(first, Affine) and first.after is None:
+        return Affine(_product(first.scale, then.scale), _sum(first.shift, then), then.after)
+    if then.after is not None or getattr(first, "relu", True):
+        return None
     if isinstance(first, Winograd):
         ends = np.cumsum([channels for channels, _ in first.blocks])[:-1]
         scales = np.split(then.scale, ends)
         weights = tuple(_product(u, scale) for u, scale in zip(first.weights, scales, strict=True))
-        return replace(first, weights=weights, bias=_sum(first.bias, then), relu=then.relu)
+        return replace(first, weights=weights, bias=_sum(first.bias, then))
     if isinstance(first, Direct | Transposed):
         weight = _product(first.weight, then.scale)
-        return replace(first, weight=weight, bias=_sum(first.bias, then), relu=then.relu)
+        return replace(first, weight=weight, bias=_sum(first.bias, then))
     return None
 
 
@@ -180,16 +182,16 @@ def _sum(bias: Array | None, affine: Affine) -> Array:
 
 def _with_residual(read: Node, node: Node) -> Operator | None:
     first, addition = read.operator, node.operator
-    if not isinstance(addition, Binary) or addition.kind != "add" or not isinstance(first, Winograd | Direct):
+    if addition != Binary("add") or not isinstance(first, Winograd | Direct):
         return None
-    return None if first.relu or len(read.inputs) > 1 else replace(first, relu=addition.relu)
+    return None if first.relu or len(read.inputs) > 1 else first
 
 
 def _followed(read: Node, node: Node) -> Operator | None:
     first, then = read.operator, node.operator
-    if isinstance(first, Normalise) and isinstance(then, Pointwise):
+    if isinstance(first, Normalise | Binary | Affine) and isinstance(then, Pointwise):
         return None if first.after else replace(first, after=then)
-    if node.operator != Pointwise("relu") or not isinstance(first, Winograd | Direct | Transposed | Binary | Affine):
+    if then != Pointwise("relu") or not isinstance(first, Winograd | Direct | Transposed):
         return None
     return replace(first, relu=True)
 

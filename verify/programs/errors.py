@@ -112,18 +112,29 @@ def _argument(o: ops.Pointwise, x: Tensor) -> Tensor | float:
 
 
 def _steepest(o: ops.Pointwise) -> float:
-    """The largest slope of a function, of those behind a norm."""
+    """The largest slope of a function, of those behind another operator."""
     assert o.function not in ("exp", "sqrt"), "slopes without an end"
+    if o.function == "relu":
+        return 1.0
     below, above, rate = o.parameters if o.function == "elu" else (0.0, 1.0, 1.0)
     slopes = o.parameters if o.function in ("leaky_relu", "prelu") else (above, below * rate)
     return max(STEEPEST, *map(abs, slopes))
 
 
+def _followed(plain: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]:
+    """`plain`, and what the function after the operator makes of its errors."""
+
+    def errors(o: Any, y: Tensor, *inputs: Tensor) -> list[Tensor]:
+        if o.after is None:
+            return plain(o, y, *inputs)
+        before = COMPUTE[type(o)](alone := replace(o, after=None), (), *inputs)
+        return [*(_steepest(o.after) * e for e in plain(alone, before, *inputs)), *_pointwise(o.after, y, before)]
+
+    return errors
+
+
 def _normalise(o: ops.Normalise, y: Tensor, x: Tensor) -> list[Tensor]:
-    """A mean's and a deviation's errors are those of a whole group; what the function after it makes of them."""
-    if o.after is not None:
-        before = COMPUTE[ops.Normalise](plain := replace(o, after=None), (), x)
-        return [*(_steepest(o.after) * e for e in _normalise(plain, before, x)), *_pointwise(o.after, y, before)]
+    """A mean's and a deviation's errors are those of a whole group."""
     groups = x.reshape(x.shape[0], o.groups, -1)
     deviation = (groups.var(2, correction=0) + o.epsilon).sqrt()  # [N, groups]
     terms, scale = groups.shape[2], _channels(o.scale).abs()
@@ -140,8 +151,8 @@ ERRORS: dict[type, Callable[..., list[Tensor]]] = {
     ops.Pool: _pool,
     ops.Resample: _resample,
     ops.Pointwise: _pointwise,
-    ops.Binary: lambda o, y, *inputs: [] if o.kind in ("maximum", "minimum") else [y.abs()],
-    ops.Affine: lambda o, y, x: [(x * _channels(o.scale)).abs(), y.abs()],
-    ops.Normalise: _normalise,
+    ops.Binary: _followed(lambda o, y, *inputs: [] if o.kind in ("maximum", "minimum") else [y.abs()]),
+    ops.Affine: _followed(lambda o, y, x: [(x * _channels(o.scale)).abs(), y.abs()]),
+    ops.Normalise: _followed(_normalise),
     ops.Softmax: lambda o, y, x: [(110 + x.shape[1]) * y],
 }

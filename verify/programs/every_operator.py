@@ -103,8 +103,8 @@ def _windows(values: _Values, add: Callable[..., None]) -> None:
 def _binaries(add: Callable[..., None]) -> None:
     """Of two sizes: vectors, one channel for all, both ways round; and of one with itself."""
     add("excited", Binary("multiply"), "shifted", "classes", channels=5)
-    add("gated", Binary("multiply", relu=True), "single", "excited", channels=5)
-    add("difference", Binary("subtract"), "single", "gated", channels=5)
+    add("gated", Binary("multiply", Pointwise("prelu", SLOPES[:5])), "single", "excited", channels=5)
+    add("difference", Binary("subtract", Pointwise("elu", (1.5, 1.25, 0.75))), "single", "gated", channels=5)
     add("outer", Binary("add"), "classes", "single", channels=5)
     add("larger", Binary("maximum"), "outer", "difference", channels=5)
     add("smaller", Binary("minimum"), "classes", "larger", channels=5)
@@ -124,12 +124,14 @@ def _places(add: Callable[..., None]) -> None:
     add("mirrored", Gather(((3, 2, 1, 0), (0, 0, 2, 4, 4), (5, 4, 3, 0, 1, 2))), "from one", channels=5)
     add("cut", Gather(((1, 2), (1, 2, 3), (0, 1, 2, 4))), "outside", channels=5, outer=(2, 2, 3, 4))
     add("placed", Gather(((-1, 0, 1, -1), (-1, 0, 1, 2, -1), (-1, 0, 1, 2, 3, -1))), "cut", channels=5)
-    add("moved", Binary("add"), "mirrored", "placed", channels=5)
+    add("bent", Affine(np.float32(SLOPES[:5]), np.float32(SLOPES[3:]), Pointwise("prelu", SLOPES[1:6])), "mirrored",
+        channels=5)  # fmt: skip
+    add("moved", Binary("add", Pointwise("leaky_relu", (0.25,))), "bent", "placed", channels=5)
 
 
 def _rows(values: _Values, add: Callable[..., None]) -> None:
-    add("sum", Binary("add", relu=True), "back", "grouped", channels=5)
-    add("affine", Affine(values(5), values(5), relu=True), "sum", channels=5)
+    add("sum", Binary("add", Pointwise("relu")), "back", "grouped", channels=5)
+    add("affine", Affine(values(5), values(5), Pointwise("relu")), "sum", channels=5)
     add("instance", Normalise(3, 1e-5, values(3), values(3)), "back in groups", channels=3)
     add("group", Normalise(2, 1e-3, values(8), values(8), Pointwise("prelu", SLOPES)), "linear", channels=8)
     add("leaky", Pointwise("leaky_relu", (0.1,)), "group", channels=8)

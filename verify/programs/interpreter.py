@@ -191,22 +191,23 @@ BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def _followed(y: Tensor, after: ops.Pointwise | None) -> Tensor:
+    return y if after is None else FUNCTIONS[after.function](y, *after.parameters)
+
+
 def _binary(o: ops.Binary, size: Size, x: Tensor, other: Tensor) -> Tensor:
-    y = BINARY[o.kind](x, other)
-    return y.clamp_min(0) if o.relu else y
+    return _followed(BINARY[o.kind](x, other), o.after)
 
 
 def _affine(o: ops.Affine, size: Size, x: Tensor) -> Tensor:
-    y = x * _channels(o.scale) + _channels(o.shift)
-    return y.clamp_min(0) if o.relu else y
+    return _followed(x * _channels(o.scale) + _channels(o.shift), o.after)
 
 
 def _normalise(o: ops.Normalise, size: Size, x: Tensor) -> Tensor:
     groups = x.reshape(x.shape[0], o.groups, -1)
     centred = groups - groups.mean(2, keepdim=True)
     scaled = centred / (centred.square().mean(2, keepdim=True) + o.epsilon).sqrt()
-    y = scaled.view_as(x) * _channels(o.scale) + _channels(o.shift)
-    return y if o.after is None else FUNCTIONS[o.after.function](y, *o.after.parameters)
+    return _followed(scaled.view_as(x) * _channels(o.scale) + _channels(o.shift), o.after)
 
 
 def _softmax(o: ops.Softmax, size: Size, x: Tensor) -> Tensor:

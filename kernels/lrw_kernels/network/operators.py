@@ -112,11 +112,11 @@ class Pointwise:
 
 @dataclass(frozen=True)
 class Binary:
-    """Two inputs put together number by number, then ReLU if asked for. Where one of them has a size of 1, that one
-    stands for all of the other's: a vector for a volume, one channel for all."""
+    """Two inputs put together number by number, then a function if there is one. Where one of them has a size of 1,
+    that one stands for all of the other's: a vector for a volume, one channel for all."""
 
     kind: BinaryKind
-    relu: bool = False
+    after: Pointwise | None = None
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ class Concat:
 
 @dataclass(frozen=True, eq=False)
 class Affine:
-    """x * scale + shift, by channel [C]; then ReLU if asked for."""
+    """x * scale + shift, by channel [C]; then a function if there is one."""
 
     scale: Array
     shift: Array
-    relu: bool = False
+    after: Pointwise | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,9 +40,8 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Transposed():
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():
-            weights, after = (operator.scale, operator.shift), operator.after
-            named = () if after is None else (after.function, after.parameters)
-            return norm.normalise(x, y, operator.groups, operator.epsilon, *weights, machine, *named)
+            weights = operator.scale, operator.shift
+            return norm.normalise(x, y, operator.groups, operator.epsilon, *weights, machine, *_named(operator.after))
         case Concat():
             return _side_by_side(inputs, y, machine)
         case Channels():
@@ -57,15 +56,20 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Pointwise():
             return rows.pointwise(x, y, machine, operator.function, operator.parameters)
         case Binary():
-            return rows.binary(operator.kind, x, inputs[1], y, machine, relu=operator.relu)
+            return rows.binary(operator.kind, x, inputs[1], y, machine, *_named(operator.after))
         case Affine():
-            return rows.affine(x, y, operator.scale, operator.shift, machine, relu=operator.relu)
+            return rows.affine(x, y, operator.scale, operator.shift, machine, *_named(operator.after))
         case Softmax():
             return rows.softmax(x, y, machine)
         case ChannelsFirst():
             return order.channels_first(x, y, machine)
         case Copy():
             return rows.copy(x, y, machine)
+
+
+def _named(after: Pointwise | None) -> tuple[str, tuple[float, ...]]:
+    """The name and parameters of a function; none is the empty name."""
+    return ("", ()) if after is None else (after.function, after.parameters)
 
 
 def _convolution(operator: Direct | Transposed, inputs: Sequence[View]) -> dict[str, Any]:

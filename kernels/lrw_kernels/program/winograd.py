@@ -25,7 +25,8 @@ def steps(operator: Winograd, inputs: Sequence[View], y: View, means: Means) -> 
     late = inputs[1:] if not alike else ()
     epilogue = conv.Epilogue(bias, inputs[1].address if alike else 0, operator.relu and not late)
     made = conv.forward(p, inputs[0], y, weights, epilogue, means.planner(p, FORWARD))
-    added = [step for z in late for step in rows.binary("add", y, z, y, means.machine, relu=operator.relu).steps]
+    after = "relu" if operator.relu else ""
+    added = [step for z in late for step in rows.binary("add", y, z, y, means.machine, after).steps]
     kept = [{"channels": channels, "kept": list(kept)} for channels, kept in operator.blocks]
     return Steps((*made.steps, *added), made.shared, {"blocks": kept, **made.details})
 

@@ -20,6 +20,15 @@ from verify.unit.cpu.operators import EPS, Buffer, Input, assert_lowers, every_m
 SETTINGS = settings(max_examples=30)
 
 
+functions = st.sampled_from(["", "leaky_relu", "prelu"])  # that may follow
+
+
+def below(function: str, channels: int) -> Array:
+    """The slopes of a function below 0, of every channel or of all of them."""
+    drawn = np.random.default_rng(2).standard_normal(channels).astype(np.float32)
+    return {"": np.ones(1, np.float32), "leaky_relu": drawn[:1], "prelu": drawn}[function]
+
+
 def by_channel(values: Array) -> torch.Tensor:
     return torch.from_numpy(values).double().view(1, -1, 1, 1, 1)
 
@@ -50,8 +59,8 @@ EXPECTED: dict[str, Callable[[Array, Array], Array]] = {
 @every_machine
 @pytest.mark.parametrize("kind", EXPECTED)
 @settings(max_examples=20)
-@given(inputs, st.booleans(), st.tuples(*[st.booleans()] * 10))
-def test_two_inputs_of_any_sizes(kind: str, machine: Machine, case: Input, relu: bool, ones: tuple[bool, ...]) -> None:
+@given(inputs, functions, st.tuples(*[st.booleans()] * 10))
+def test_two_inputs_of_any_sizes(kind: str, machine: Machine, case: Input, after: str, ones: tuple[bool, ...]) -> None:
     """Either input has a size of 1 where `ones` says so, and stands in a wider buffer or not."""
     sizes = [[1 if one else n for n, one in zip(case.size, some, strict=True)] for some in (ones[:5], ones[5:])]
     x, z = (np.random.default_rng((case.seed, i)).standard_normal(size).astype(np.float32) for i, size in
@@ -60,8 +69,9 @@ def test_two_inputs_of_any_sizes(kind: str, machine: Machine, case: Input, relu:
     source, other = Buffer(x.shape, *case.wider, x), Buffer(z.shape, 0, 1, z)
     in_place = [buffer for buffer in (source, other) if buffer.numbers.shape == expected.shape]
     target = in_place[-1] if in_place and case.seed % 2 else Buffer(expected.shape, *case.wider)
-    run(binary(kind, source.view, other.view, target.view, machine, relu=relu), *case.split)
-    np.testing.assert_array_equal(target.check(), np.maximum(expected, 0) if relu else expected)
+    slopes = below(after, expected.shape[4])
+    run(binary(kind, source.view, other.view, target.view, machine, after, slopes), *case.split)
+    np.testing.assert_array_equal(target.check(), np.where(expected > 0, expected, expected * slopes))
 
 
 def test_larger_and_smaller_of_what_is_no_number() -> None:
@@ -74,14 +84,15 @@ def test_larger_and_smaller_of_what_is_no_number() -> None:
 
 @every_machine
 @SETTINGS
-@given(inputs, st.booleans())
-def test_affine(machine: Machine, case: Input, relu: bool) -> None:
+@given(inputs, functions)
+def test_affine(machine: Machine, case: Input, after: str) -> None:
     source, target = buffers(case)
     scale, shift = np.random.default_rng(1).standard_normal((2, case.size[4])).astype(np.float32)
-    run(affine(source.view, target.view, scale, shift, machine, relu=relu), *case.split)
+    slopes = below(after, case.size[4])
+    run(affine(source.view, target.view, scale, shift, machine, after, slopes), *case.split)
     expected = case.x.astype(np.float64) * scale + shift
-    expected = np.maximum(expected, 0) if relu else expected
-    assert_close(target.check(), expected, EPS * (np.abs(expected) + np.finfo(np.float32).tiny), str(case))
+    expected = np.where(expected > 0, expected, expected * slopes)
+    assert_close(target.check(), expected, 2 * EPS * (np.abs(expected) + np.finfo(np.float32).tiny), str(case))
 
 
 @every_machine
@@ -183,9 +194,9 @@ def test_kernels_lower_to_another_machine() -> None:
     x, vector = Buffer((1, 2, 2, 2, 3), 0, 0).view, np.ones(3, np.float32)
     made = [
         copy(x, x, NEON),
-        binary("add", x, x, x, NEON, relu=True),
+        binary("add", x, x, x, NEON, "relu"),
         binary("minimum", x, x.some(0, 1), x, NEON),
-        affine(x, x, vector, vector, NEON, relu=True),
+        affine(x, x, vector, vector, NEON, "relu"),
         pointwise(x, x, NEON, "prelu", vector),
         softmax(x, x, NEON),
         normalise(x, x, 1, 1e-5, vector, vector, NEON, "prelu", vector),

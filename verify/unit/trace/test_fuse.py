@@ -107,9 +107,11 @@ def test_what_comes_out_is_not_merged_away_and_keeps_its_place_among_the_outputs
 
 
 def test_an_addition_goes_to_the_convolution_computed_last() -> None:
-    nodes = chain(("a", direct(), (INPUT,)), ("b", winograd(), (INPUT,)), ("c", Binary("add", relu=True), ("b", "a")))
+    nodes = chain(("a", direct(), (INPUT,)), ("b", winograd(), (INPUT,)), ("c", Binary("add"), ("b", "a")))
     after = assert_fused(fuse.fold_addition, nodes, ["a", "b"])
-    assert (after[1].inputs, after[1].operator.relu) == ((INPUT, "a"), True)
+    assert after[1].inputs == (INPUT, "a")
+    followed = (*nodes[:2], Node("c", Binary("add", RELU), ("b", "a"), SIZE))
+    assert_fused(fuse.fold_addition, followed, ["a", "b", "c"])
 
 
 def test_an_addition_goes_to_the_convolution_there_is() -> None:
@@ -143,11 +145,21 @@ def test_only_a_sum_of_one_size_goes_to_a_convolution() -> None:
     assert_fused(fuse.fold_addition, product, ["a", "b"])
 
 
-@pytest.mark.parametrize("make", [winograd, direct, transposed, affine, add])
+@pytest.mark.parametrize("make", [winograd, direct, transposed])
 def test_relu_folds_into_what_it_alone_reads(make: Callable[[], Operator]) -> None:
-    inputs = (INPUT, INPUT) if make is add else (INPUT,)
-    (node,) = assert_fused(fuse.fold_functions, chain(("a", make(), inputs), ("b", RELU, ("a",))), ["a"])
+    (node,) = assert_fused(fuse.fold_functions, chain(("a", make(), (INPUT,)), ("b", RELU, ("a",))), ["a"])
     assert node.operator.relu
+
+
+@pytest.mark.parametrize("make", [affine, add, lambda: Binary("multiply")])
+@pytest.mark.parametrize("function", [RELU, Pointwise("silu"), Pointwise("prelu", (0.1, -0.2, 0.3, 1.5))])
+def test_any_function_folds_into_sums_products_and_affine_maps(
+    make: Callable[[], Operator], function: Pointwise
+) -> None:
+    inputs = (INPUT,) if make is affine else (INPUT, INPUT)
+    nodes = chain(("a", make(), inputs), ("b", function, ("a",)), ("c", RELU, ("b",)))
+    first, _ = assert_fused(fuse.fold_functions, nodes, ["a", "c"])
+    assert first.operator.after == function
 
 
 def test_relu_stays_elsewhere() -> None:

@@ -9,7 +9,7 @@ from lrw_kernels.codegen.kernel import RANGE, Kernel
 from lrw_kernels.codegen.machine import FLOAT, Machine, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators import records
-from lrw_kernels.cpu.operators.rows import by_pixel
+from lrw_kernels.cpu.operators.rows import by_pixel, numbers
 from lrw_kernels.cpu.operators.taps import Array
 from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
 
@@ -47,11 +47,10 @@ def normalise(
     statistics = Kernel("cpu.operators.norm_kernels.statistics_range", (), RANGE)
     last = by_pixel(f"normal {function}".strip(), x, x, y, machine)
     by_sample = {"centre": results, "scale": results + line, "shift": results + 2 * line, "scale_n": 3 * line}
-    numbers = np.array(parameters if len(parameters) else [0.0], np.float32)
     made = (
         Step(first, of_parts, samples * count),
         Step(statistics, of_parts, samples * groups),
-        last._replace(job=last.job.but(**by_sample, parameters=numbers)),
+        last._replace(job=last.job.but(**by_sample, parameters=numbers(parameters))),
     )
     return Steps(made, shared=(count + 1) * samples * 3 * line)
 

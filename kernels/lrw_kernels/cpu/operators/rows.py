@@ -13,6 +13,7 @@ from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
 
 PIECE = 8192  # numbers of a work item where activations are one piece of memory
 SWAPPED = {"subtract": "subtract_from", "divide": "divide_into"}  # kinds for which the order matters
+BY_CHANNEL = "prelu"  # the function that has a parameter for each channel
 TOGETHER = 2048  # numbers of pixels that are computed as one: vectors [C] as often stay in the first-level cache
 
 
@@ -21,30 +22,44 @@ def copy(x: View, y: View, machine: Machine) -> Steps:
     return Steps.of(_everywhere("copy", x, x, y, machine))
 
 
-def binary(kind: str, x: View, z: View, y: View, machine: Machine, *, relu: bool = False) -> Steps:
-    """x and z put together by `kind`, one of `functions.BINARY` such as "add"; then ReLU if asked for. Sizes of 1 of
-    either stand for all of y's. y may be the one of its own size."""
+def binary(
+    kind: str, x: View, z: View, y: View, machine: Machine, function: str = "", parameters: Sequence[float] = ()
+) -> Steps:
+    """x and z put together by `kind`, one of `functions.BINARY` such as "add"; then a function as in `pointwise`, if
+    any. Sizes of 1 of either stand for all of y's. y may be the one of its own size."""
     if x.channels < y.channels:
         x, z, kind = z, x, SWAPPED.get(kind, kind)
-    words, x, z = f"{kind} relu" if relu else kind, _stretched(x, y), _stretched(z, y)
+    words, x, z = f"{kind} {function}".strip(), _stretched(x, y), _stretched(z, y)
     if z.channels < y.channels:
-        return Steps.of(by_pixel(f"single {words}", x, z, y, machine))
-    return Steps.of(_everywhere(words, x, z, y, machine))
+        step = by_pixel(f"single {words}", x, z, y, machine)
+    else:
+        step = (by_pixel if function == BY_CHANNEL else _everywhere)(words, x, z, y, machine)
+    return Steps.of(step._replace(job=step.job.but(parameters=numbers(parameters))))
 
 
 def pointwise(x: View, y: View, machine: Machine, function: str, parameters: Sequence[float] = ()) -> Steps:
     """A function of every number, by its name in `functions.POINTWISE`; or "prelu", with a parameter for each channel.
     y may be x."""
-    numbers = np.array(parameters if len(parameters) else [0.0], np.float32)
-    if function == "prelu":
-        return Steps.of(_with_vectors(function, x, y, machine, parameters=numbers))
+    if function == BY_CHANNEL:
+        return Steps.of(_with_vectors(function, x, y, machine, parameters=numbers(parameters)))
     step = _everywhere(function, x, x, y, machine)
-    return Steps.of(step._replace(job=step.job.but(parameters=numbers)))
+    return Steps.of(step._replace(job=step.job.but(parameters=numbers(parameters))))
 
 
-def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, *, relu: bool = False) -> Steps:
-    """x scale + shift, by channel [C]; then ReLU if asked for. y may be x."""
-    return Steps.of(_with_vectors("affine relu" if relu else "affine", x, y, machine, scale=scale, shift=shift))
+def affine(
+    x: View, y: View, scale: Array, shift: Array, machine: Machine, function: str = "", parameters: Sequence[float] = ()
+) -> Steps:
+    """x scale + shift, by channel [C]; then a function as in `pointwise`, if any. y may be x."""
+    vectors, given = {"scale": scale, "shift": shift}, {"parameters": numbers(parameters)}
+    if function == BY_CHANNEL:
+        vectors, given = vectors | given, {}
+    step = _with_vectors(f"affine {function}".strip(), x, y, machine, **vectors)
+    return Steps.of(step._replace(job=step.job.but(**given)))
+
+
+def numbers(parameters: Sequence[float]) -> Array:
+    """A function's parameters as a table, which has an address even where there are none."""
+    return np.array(parameters if len(parameters) else [0.0], np.float32)
 
 
 def softmax(x: View, y: View, machine: Machine) -> Steps:
