@@ -41,7 +41,7 @@ COMMANDS = {name: f"{name}.command" for name in ("arm", "cpu", "evidence", "gpu"
         (
             "networks",
             "--networks r3d_18,vgg",
-            "--networks: 'r3d_18,vgg'; accepted are r3d_18, r2plus1d_18, mc3_18, C3D, ",
+            "--networks: 'r3d_18,vgg'; accepted are r3d_18, r2plus1d_18, .*",
         ),
         ("evidence.command", "--workers 0", "--workers: '0'; accepted are whole numbers from 1"),
         ("evidence.command", "--device nosuch", "--device: 'nosuch': .*"),
