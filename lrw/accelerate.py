@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from lrw import checks
 from lrw.engine import PROGRAM, Call, Engine, How
-from lrw.layers import copied
-from lrw.reports import AccelerationReport, Part, reported
+from lrw.layers import copied, evaluating
+from lrw.reports import AccelerationReport, Part, measured
 
 __all__ = ["AccelerationReport", "Part", "accelerate", "revert"]
 
@@ -48,12 +48,13 @@ def accelerate(
         raise ValueError("net: has a part called 'report'; accepted are networks where that name is free")
     with torch.inference_mode(False):
         fast = copied(net)
-        engine = fast.__dict__["_lrw"] = Engine(how, _hookless, _PRIVATE)
+        engine = fast.__dict__["_lrw"] = Engine(how, call, _hookless, _PRIVATE)
         for name in _MOVED:
             fast.__dict__[f"_lrw_{name}"] = fast.__dict__.pop(name, None)
         fast.__class__ = _subclass(type(net))
         engine.build(fast, call)
-    fast.__dict__["report"] = reported(fast, _hookless(fast), engine, call)
+    with torch.no_grad(), evaluating(plain := _hookless(fast)):
+        engine.last = engine.refusal(plain, call) or PROGRAM
     return fast
 
 
@@ -78,6 +79,12 @@ class _Accelerated(nn.Module):
 
     _lrw_plain: type[nn.Module]
 
+    @property
+    def report(self) -> AccelerationReport:
+        """What was made of the network."""
+        engine: Engine = self.__dict__["_lrw"]
+        return AccelerationReport(engine, lambda: measured(self, _hookless(self), engine))
+
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program where it computes the same, else the network's own forward; the report says which."""
         engine: Engine | None = self.__dict__.get("_lrw")
@@ -89,7 +96,7 @@ class _Accelerated(nn.Module):
         else:
             reason = engine.refusal(self, call)
         program = engine.program(self, call) if reason is None else reason
-        self.__dict__["report"].last = program if isinstance(program, str) else PROGRAM
+        engine.last = program if isinstance(program, str) else PROGRAM
         if not isinstance(program, str):
             return program.run(call.leaves)
         own = self.__dict__["_lrw_forward"]  # one that was set on the instance

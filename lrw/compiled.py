@@ -50,17 +50,17 @@ class _Piece:
 
     def __call__(self, *args: Any) -> Any:
         """What the graph gives for `args`."""
-        held, engine = self._holding([args[i] for i in self._weights])
         call = Call.of(tuple(x for i, x in enumerate(args) if i not in self._weights), {})
+        held, engine = self._holding([args[i] for i in self._weights], call)
         refused = engine.refusal(held, call)
         program = engine.program(held, call) if refused is None else refused
         return self._graph(*args) if isinstance(program, str) else program.run(call.leaves)
 
-    def _holding(self, weights: list[Tensor]) -> "tuple[_Held, Engine]":
+    def _holding(self, weights: list[Tensor], example: Call) -> "tuple[_Held, Engine]":
         net = self._net
         if net is None or any(a is not b for a, b in zip(net[0].weights, weights, strict=True)):
             held = _Held(self._graph, dict(zip(self._weights, weights, strict=True))).eval()
-            net = self._net = held, Engine(self._how, _itself, ("weights",))
+            net = self._net = held, Engine(self._how, example, _itself, ("weights",))
         return net
 
 

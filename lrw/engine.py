@@ -63,12 +63,16 @@ class Built(NamedTuple):
 
 class Engine:
     """How the programs of a network are built, and those that are. `plain` gives the network itself where what is
-    called is a shell around it, whose attributes called `private` are not the network's."""
+    called is a shell around it, whose attributes called `private` are not the network's. Tiles are timed for calls like
+    `example`."""
 
-    def __init__(self, how: How, plain: Callable[[nn.Module], nn.Module], private: tuple[str, ...] = ()) -> None:
-        self.how, self._plain, self._private = how, plain, private
-        self.first: Hashable = None  # the form of the first call, the example's, for which tiles are timed
+    def __init__(
+        self, how: How, example: Call, plain: Callable[[nn.Module], nn.Module], private: tuple[str, ...] = ()
+    ) -> None:
+        self.how, self.example, self._plain, self._private = how, example, plain, private
         self.built: dict[Hashable, Built] = {}  # by form of call
+        self.last = PROGRAM  # what computed the latest pass, or why the network itself did
+        self.measured: Any = None  # for a report, once it was asked for
 
     def refusal(self, net: nn.Module, call: Call) -> str | None:
         """Why the network's own forward computes a pass, whatever program there is; None where one could."""
@@ -111,8 +115,7 @@ class Engine:
     def build(self, net: nn.Module, call: Call) -> Built:
         """A program of `net` as it is. Raises ValueError as `accelerate` does, and for a network that sets other values
         on its modules with every call; the first one may, and each may leave tensors there that no pass reads."""
-        self.first = call.form if self.first is None else self.first
-        how = self.how._replace(measure=self.how.measure and call.form == self.first)
+        how = self.how._replace(measure=self.how.measure and call.form == self.example.form)
         plain, apart = self._plain(net), frozenset[tuple[int, str]]()
         for attempt in range(3):
             before, program = Snapshot(net, self._private, apart), build(plain, call, how)
@@ -143,7 +146,12 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a copy or pickle, without the programs: it builds its own when it is first asked."""
-        return {**vars(self), "first": None, "built": {}}
+        example = Call(*self.example[:3], None)  # its form is no thing to copy
+        return {**vars(self), "example": example, "built": {}, "measured": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        example: Call = state["example"]
+        self.__dict__.update({**state, "example": Call.of(example.args, example.kwargs)})
 
 
 def build(net: nn.Module, call: Call, how: How) -> "NetworkProgram":

@@ -1,6 +1,7 @@
 """What is said of an accelerated network: its parts, what each takes, and how far it is from the original."""
 
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from lrw.engine import PROGRAM, Call, Engine
+from lrw.engine import Engine
 from lrw.layers import evaluating
 from lrw.timing import interleaved
 
@@ -26,13 +27,10 @@ class Part:
     why: str = ""
 
 
-@dataclass
-class AccelerationReport:
-    """What `accelerate` made of a network, for the example input: milliseconds of a pass before and after (medians of a
-    few, on `threads` threads), the largest difference over the largest output, and the parts of the program.
-
-    `last` says what computed the latest pass: "the program", or why the network's own forward did.
-    """
+@dataclass(frozen=True)
+class Measured:
+    """Milliseconds of a pass before and after (medians of a few, on `threads` threads), the largest difference over the
+    largest output, bytes, and the operators."""
 
     before_ms: float
     after_ms: float
@@ -41,7 +39,40 @@ class AccelerationReport:
     weights_bytes: int
     workspace_bytes: int
     parts: tuple[Part, ...]
-    last: str = PROGRAM
+
+
+class AccelerationReport:
+    """What `accelerate` made of a network, for the example input.
+
+    What is measured is so when it is first asked for, which takes a few passes of both networks; `last`, what computed
+    the latest pass ("the program", or why the network's own forward did), is there at once.
+    """
+
+    def __init__(self, engine: Engine, measure: Callable[[], Measured]) -> None:
+        self._engine, self._measure = engine, measure
+
+    @property
+    def measured(self) -> Measured:
+        """All numbers. Raises ValueError where there is no program any more, with the reason."""
+        found: Measured | None = self._engine.measured
+        if found is None:
+            found = self._engine.measured = self._measure()
+        return found
+
+    @property
+    def last(self) -> str:
+        """What computed the latest pass: "the program", or why the network's own forward did."""
+        return self._engine.last
+
+    @property
+    def before_ms(self) -> float:
+        """Milliseconds of a pass of the network itself: the median of a few."""
+        return self.measured.before_ms
+
+    @property
+    def after_ms(self) -> float:
+        """Milliseconds of a pass now."""
+        return self.measured.after_ms
 
     @property
     def speedup(self) -> float:
@@ -49,13 +80,38 @@ class AccelerationReport:
         return self.before_ms / self.after_ms
 
     @property
+    def error(self) -> float:
+        """The largest difference of both networks' outputs over the largest number of those."""
+        return self.measured.error
+
+    @property
+    def threads(self) -> int:
+        """Threads that programs run on at most."""
+        return self._engine.how.threads
+
+    @property
+    def weights_bytes(self) -> int:
+        """The bytes of weights as kernels read them."""
+        return self.measured.weights_bytes
+
+    @property
+    def workspace_bytes(self) -> int:
+        """The bytes a run of the programs takes for itself."""
+        return self.measured.workspace_bytes
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The operators, in their order."""
+        return self.measured.parts
+
+    @property
     def torch_ms(self) -> float:
         """Milliseconds of a pass that torch's own operators take, those there are no kernels for."""
         return sum(part.ms for part in self.parts if part.why)
 
     def json(self) -> str:
-        """The report as a JSON object with the fields of this class, parts as objects, and the speed-up."""
-        return json.dumps({**asdict(self), "speedup": self.speedup}, indent=2)
+        """The report as a JSON object: all that is measured, parts as objects, the speed-up, and `last`."""
+        return json.dumps({**asdict(self.measured), "speedup": self.speedup, "last": self.last}, indent=2)
 
     def __str__(self) -> str:
         name, operator = (max(len(getattr(part, what)) for part in self.parts) for what in ("name", "operator"))
@@ -65,26 +121,28 @@ class AccelerationReport:
         return "\n".join([*lines, f"{total} on {self.threads} threads; error {self.error:.1e}; {memory}"])
 
 
-def reported(fast: nn.Module, net: nn.Module, engine: Engine, call: Call) -> AccelerationReport:
-    """The report of `fast`, whose engine is built for `call`, beside the network `net` it was made of."""
-    built = engine.built[call.form]
-    program = built.program
-    assert program is not None
+def measured(fast: nn.Module, net: nn.Module, engine: Engine) -> Measured:
+    """Measures `fast`, whose programs `engine` has, beside the network `net` it was made of, called as the first time.
 
-    def after() -> Any:
-        built.snapshot.fits(fast)  # looks at the weights, as every pass does
-        return program.run(call.leaves)
-
+    Raises ValueError where there is no program for that call any more.
+    """
+    call = engine.example
     with torch.inference_mode(), evaluating(net):
+        program = engine.program(fast, call)
+        if isinstance(program, str):
+            raise ValueError(f"report: there is no program now: {program}")
         expected = net(*deepcopy(call.args), **call.kwargs)
         error = _difference(pytree.tree_leaves(expected), pytree.tree_leaves(program.run(call.leaves)))
+
+        def after() -> Any:
+            engine.program(fast, call)  # looks at the weights, as every pass does
+            return program.run(call.leaves)
+
         times = interleaved({"before": lambda: net(*call.args), "after": after}, rounds=(_ROUNDS, 20))
         took = program.took(call.leaves, _ROUNDS)
-        refused = engine.refusal(net, call)
     parts = tuple(Part(each.name, each.operator, 1e3 * each.seconds, each.why) for each in took)
     sizes = program.weights_bytes, program.workspace_bytes
-    ms = 1e3 * times["before"], 1e3 * times["after"]
-    return AccelerationReport(*ms, error, engine.how.threads, *sizes, parts, refused or PROGRAM)
+    return Measured(1e3 * times["before"], 1e3 * times["after"], error, engine.how.threads, *sizes, parts)
 
 
 def _difference(expected: list[Any], found: list[Any]) -> float:

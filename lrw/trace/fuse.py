@@ -171,8 +171,8 @@ def _scaled(read: Node, node: Node) -> Operator | None:
 
 
 def _product(weights: Array, scale: Array) -> Array:
-    """Weights [..., Cout] times a scale [Cout], formed in float64 and rounded once to float32."""
-    return (weights * scale.astype(np.float64)).astype(np.float32)
+    """Weights [..., Cout] times a scale [Cout], rounded once."""
+    return weights * scale
 
 
 def _sum(bias: Array | None, affine: Affine) -> Array:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import numpy as np
+import torch
 from torch import Tensor
 
 from lrw_kernels.choice.convolution import Choose
@@ -117,7 +117,8 @@ def constant(t: object, name: str) -> Tensor:
 
 def array(t: Tensor) -> Array:
     """Numbers as the exported network holds them: a copy, because networks are trained on."""
-    return np.array(t.detach().float().numpy(), order="C")
+    numbers: Array = t.detach().to(torch.float32, memory_format=torch.contiguous_format, copy=True).numpy()
+    return numbers
 
 
 def vector(t: object, name: str) -> Array | None:
