@@ -62,7 +62,7 @@ def peak() -> Callable[[], None]:
     """Fused multiply-adds in registers, on every thread."""
     machine, workers = host(), torch.get_num_threads()
     kernel, scratch = library.peak(machine, "float32"), Memory.of(workers << 14)
-    return lambda: threads.run(kernel.address, 0, PEAK_ITEMS, 1, scratch.address, 1 << 14, workers)
+    return lambda: threads.run(kernel.address, 0, PEAK_ITEMS, scratch.address, 1 << 14, workers)
 
 
 def _peak_flops() -> int:

@@ -89,9 +89,9 @@ def take(_, address, count):
 
 
 @intrinsic
-def call_range(_, function, job, begin, end, scratch):
-    """Call a range kernel by its address."""
-    return types.void(*(LONG,) * 5), does(call)
+def call_item(_, function, job, item, scratch):
+    """Call an item kernel by its address."""
+    return types.void(*(LONG,) * 4), does(call)
 
 
 region_at = reader(records.Region)

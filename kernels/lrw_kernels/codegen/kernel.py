@@ -11,7 +11,7 @@ from lrw_kernels.codegen import compiled
 Function = Callable[..., None]
 """What a kernel is made from: a Python function of int64s that Numba understands."""
 
-RANGE, WORK = 4, 1  # arguments: (job, begin, end, scratch) and (region)
+ITEM, WORK = 3, 1  # arguments: (job, item, scratch) and (region)
 
 
 @dataclass(frozen=True)

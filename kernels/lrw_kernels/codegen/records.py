@@ -36,10 +36,10 @@ def fields(names: str) -> list[tuple[str, type[ctypes.c_int64]]]:
 
 
 class Region(Record):
-    """A parallel region: `items` go out `chunk` at a time to whoever comes; every thread takes a slice of scratch, of
-    which there are `workers`."""
+    """A parallel region: `items` go out one by one to whoever comes; every thread takes a slice of scratch, of which
+    there are `workers`."""
 
-    _fields_ = fields("kernel job items chunk scratch scratch_bytes workers arrived next")
+    _fields_ = fields("kernel job items scratch scratch_bytes workers arrived next")
     addresses = ("kernel", "job", "scratch")
 
 

@@ -29,20 +29,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def run(kernel: int, job: int, items: int, chunk: int, scratch: int, scratch_bytes: int, threads: int) -> None:
-    """Do a range kernel's items 0..items on up to `threads` threads, each with its slice of scratch."""
-    start(records.Region(kernel, job, items, chunk, scratch, scratch_bytes, threads), threads)
+def run(kernel: int, job: int, items: int, scratch: int, scratch_bytes: int, threads: int) -> None:
+    """Do an item kernel's items 0..items on up to `threads` threads, each with its slice of scratch."""
+    start(records.Region(kernel, job, items, scratch, scratch_bytes, threads), threads)
 
 
 def start(region: records.Region, threads: int) -> None:
     """`run` for a region that is filled in; it may have been run before."""
     region.arrived = region.next = 0
-    items, chunk = region.items, region.chunk
-    parallel = _parallel() if threads > 1 and items > chunk and not _forked else None
+    parallel = _parallel() if threads > 1 and region.items > 1 and not _forked else None
     if parallel is None:
         compiled.callable_at(_worker(), WORK)(region.address)
     else:
-        parallel(_worker(), region.address, min(threads, -(-items // chunk)), 0)
+        parallel(_worker(), region.address, min(threads, region.items), 0)
 
 
 @lru_cache(maxsize=1)

@@ -16,14 +16,14 @@ def digest(address: int, size: int, workers: int) -> bytes:
     chunks = -(-size // CHUNK)
     hashes = _bytes(8 * chunks)()
     job = records.Digest(address, size, CHUNK, addressof(hashes))
-    threads.run(_kernel(), job.address, chunks, 1, 0, 0, workers if size > ALONE else 1)
+    threads.run(_kernel(), job.address, chunks, 0, 0, workers if size > ALONE else 1)
     held: bytes = hashes.raw
     return held
 
 
 @lru_cache(maxsize=1)
 def _kernel() -> int:
-    return library.digest_range().address
+    return library.digest_item().address
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,6 @@
 """The kernels that serve others, and what kernels of several families are made of, as Numba functions over addresses.
 
-Range kernels are (job, begin, end, scratch); each function that returns a Function makes the Python function of one
+Item kernels are (job, item, scratch); each function that returns a Function makes the Python function of one
 kernel, from texts and numbers. All in int64: a kernel neither allocates nor raises, so that it also lowers to a library
 without a runtime.
 """
@@ -62,67 +62,64 @@ def panel_products(micro: Micro) -> Any:
     return all_tiles
 
 
-def clear_range() -> Function:
+def clear_item() -> Function:
     """One item: `records.Clear`."""
 
-    def clears(job, begin, end, scratch):
+    def clears(job, item, scratch):
         c = clear_at(job)
         clear(c.data, c.size)
 
     return clears
 
 
-def matrix_range(element: str, lanes: int, transposed: bool) -> Function:
+def matrix_item(element: str, lanes: int, transposed: bool) -> Function:
     """Items are pieces of matrices, columns fastest: `records.Matrix`."""
     size = BYTES[element]
 
-    def matrices(job, begin, end, scratch):
+    def matrices(job, item, scratch):
         m = matrix_at(job)
         across, down = (m.columns + m.column_chunk - 1) // m.column_chunk, (m.rows + m.row_chunk - 1) // m.row_chunk
-        for item in range(begin, end):
-            j, i, outer = item % across, (item // across) % down, item // (across * down)
-            rows = min(m.row_chunk, m.rows - i * m.row_chunk)
-            columns = min(m.column_chunk, m.columns - j * m.column_chunk)
-            source = m.source + outer * m.source_outer + i * m.row_chunk * m.source_row + j * m.column_chunk * size
-            target = m.target + outer * m.target_outer + i * m.target_i + j * m.target_j
-            right, below = (m.target_row, size) if transposed else (size, m.target_row)
-            for r in range(0, rows, lanes):
-                for c in range(0, columns, lanes):
-                    to, at = target + r * below + c * right, source + r * m.source_row + c * size
-                    if rows - r >= lanes and columns - c >= lanes:
-                        move_square(transposed, element, lanes, to, m.target_row, at, m.source_row)
-                    else:
-                        for y in range(min(lanes, rows - r)):
-                            for x in range(min(lanes, columns - c)):
-                                copy_number(element, to + y * below + x * right, at + y * m.source_row + x * size)
+        j, i, outer = item % across, (item // across) % down, item // (across * down)
+        rows = min(m.row_chunk, m.rows - i * m.row_chunk)
+        columns = min(m.column_chunk, m.columns - j * m.column_chunk)
+        source = m.source + outer * m.source_outer + i * m.row_chunk * m.source_row + j * m.column_chunk * size
+        target = m.target + outer * m.target_outer + i * m.target_i + j * m.target_j
+        right, below = (m.target_row, size) if transposed else (size, m.target_row)
+        for r in range(0, rows, lanes):
+            for c in range(0, columns, lanes):
+                to, at = target + r * below + c * right, source + r * m.source_row + c * size
+                if rows - r >= lanes and columns - c >= lanes:
+                    move_square(transposed, element, lanes, to, m.target_row, at, m.source_row)
+                else:
+                    for y in range(min(lanes, rows - r)):
+                        for x in range(min(lanes, columns - c)):
+                            copy_number(element, to + y * below + x * right, at + y * m.source_row + x * size)
 
     return matrices
 
 
-def digest_range() -> Function:
+def digest_item() -> Function:
     """Items are chunks: whole stripes by vectors, then words, then bytes. See `records.Digest`."""
 
-    def digests(job, begin, end, scratch):
+    def digests(job, item, scratch):
         d = digest_at(job)
-        for item in range(begin, end):
-            at, last = d.data + item * d.chunk, d.data + min(d.size, (item + 1) * d.chunk)
-            stripes = (last - at) // STRIPE
-            state = mix_stripes(at, stripes, item + 1)
-            at += stripes * STRIPE
-            while at + 8 <= last:
-                state, at = mix_word(state, get(at)), at + 8
-            while at < last:
-                state, at = mix_word(state, get_byte(at)), at + 1
-            put(d.hashes + 8 * item, state)
+        at, last = d.data + item * d.chunk, d.data + min(d.size, (item + 1) * d.chunk)
+        stripes = (last - at) // STRIPE
+        state = mix_stripes(at, stripes, item + 1)
+        at += stripes * STRIPE
+        while at + 8 <= last:
+            state, at = mix_word(state, get(at)), at + 8
+        while at < last:
+            state, at = mix_word(state, get_byte(at)), at + 1
+        put(d.hashes + 8 * item, state)
 
     return digests
 
 
 def peak_kernel(text: str) -> Function:
-    """(job, begin, end, scratch): fused multiply-adds in registers and nothing else; what a micro-kernel can reach."""
+    """(job, item, scratch): fused multiply-adds in registers and nothing else; what a micro-kernel can reach."""
 
-    def peak(job, begin, end, scratch):
-        for _ in range(begin, end):
-            spin(text, scratch)
+    def peak(job, item, scratch):
+        spin(text, scratch)
 
     return peak

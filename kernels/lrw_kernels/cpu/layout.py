@@ -49,7 +49,7 @@ def pack(
                     "target_j": panel,
                 },
                 positions * -(-count // width),
-                library.matrix_range(element, lanes, transposed).address,
+                library.matrix_item(element, lanes, transposed).address,
                 workers,
             )
 
@@ -76,11 +76,11 @@ def transpose(
             "target_j": CHUNK * rows * size,
         },
         outer * -(-columns // CHUNK),
-        library.matrix_range(element, machine.lanes(element), True).address,
+        library.matrix_item(element, machine.lanes(element), True).address,
         workers,
     )
 
 
 def _move(fields: dict[str, Any], items: int, kernel: int, workers: int) -> None:
     job = records.Matrix(**fields)
-    threads.run(kernel, job.address, items, 1, 0, 0, workers)
+    threads.run(kernel, job.address, items, 0, 0, workers)

@@ -38,10 +38,9 @@ class Collector:
             self._buffers.append(Buffer(slices + made.shared, index, index))
             scratch = symbolic(Section.BUFFER + len(self._buffers) - 1)
         for step in made.steps:
-            region = Region(kernel=self._code(step.kernel), job=self._records([step.job], scratch + slices))
-            region.set(items=step.items, chunk=1, scratch_bytes=step.scratch_bytes, workers=self._threads)
-            region.scratch = scratch if step.scratch_bytes else 0
-            self._regions.append(region)
+            kernel, job = self._code(step.kernel), self._records([step.job], scratch + slices)
+            own = scratch if step.scratch_bytes else 0
+            self._regions.append(Region(kernel, job, step.items, own, step.scratch_bytes, self._threads))
         return {"steps": len(self._regions) - before, "weights_bytes": len(self._weights) - weights}
 
     def program(self, name: str, outside: tuple[Size, ...], layers: tuple[Outcome, ...] = ()) -> Program:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrw_kernels.aot.abi import ALIGNMENT
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.records import Region
 from lrw_kernels.codegen.references import Section, section_of, symbolic
 from lrw_kernels.cpu.records import Clear
@@ -170,7 +170,7 @@ def test_a_concatenation_that_is_the_output_is_computed_in_the_output() -> None:
 
 
 SIDE = Zeros(72)
-KERNEL = Kernel("cpu.kernels.clear_range", (), RANGE)
+KERNEL = Kernel("cpu.kernels.clear_item", (), ITEM)
 
 
 def frozen_of(*made: Steps, threads: int = 1) -> Program:

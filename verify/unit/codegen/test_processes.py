@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import numpy as np
 from lrw_kernels import reference
-from lrw_kernels.cpu.library import clear_range
+from lrw_kernels.cpu.library import clear_item
 from lrw_kernels.codegen import threads
 from lrw_kernels.cpu.winograd.library import transform
 from lrw_kernels.cpu.winograd.recipe import Recipe
@@ -21,7 +21,7 @@ from lrw_kernels.cpu.records import Clear
 
 data = np.arange(1, 17)
 record = Clear(data.ctypes.data, 8 * 9)
-threads.run(clear_range().address, record.address, 1, 1, 0, 0, 1)
+threads.run(clear_item().address, record.address, 1, 0, 0, 1)
 assert data.tolist() == [0] * 9 + list(range(10, 17))
 assert transform(Recipe("gather", "B", "F(1x1x2,1x1x3)", "float32", 4, "float32", (0, 1, 2, 3))).address
 a, b = np.arange(24.0).reshape(2, 3, 4) - 7, np.arange(40.0).reshape(2, 4, 5) - 9

@@ -37,7 +37,7 @@ def test_gather(machine: Machine, case: Input, data: st.DataObject, value: float
     y = expected(case.x, (d, h, w), value)
     wider = data.draw(st.sampled_from([case.wider, (0, 0)]))
     source, target = Buffer(case.size, *case.wider, case.x), Buffer(y.shape, *wider)
-    run(gather(source.view, target.view, machine, (d, h, w), value), *case.split)
+    run(gather(source.view, target.view, machine, (d, h, w), value), case.threads)
     np.testing.assert_array_equal(target.check(), y)
 
 

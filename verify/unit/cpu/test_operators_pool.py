@@ -53,7 +53,7 @@ def test_pooling(
     else:
         expected = from_torch(torch.nn.functional.avg_pool3d(to_torch(case.x), kernel, stride, padding))
     source, target = Buffer(case.size, *case.wider, case.x), Buffer(expected.shape, *case.wider)
-    run(pool(source.view, target.view, machine, kind, starts=starts, ends=ends, counts=counts), *case.split)
+    run(pool(source.view, target.view, machine, kind, starts=starts, ends=ends, counts=counts), case.threads)
     terms = int(np.prod(kernel))
     tolerance = 0.0 if kind == "max" else EPS * (sum(kernel) + 1) * float(np.abs(case.x).max()) * min(terms, 2)
     assert_close(target.check(), expected, tolerance, f"{case} {kernel} {stride} {padding}")

@@ -38,7 +38,7 @@ def test_trilinear_resampling(machine: Machine, case: Input, out: Triple) -> Non
     low, high, share = zip(*(neighbours(n, m) for n, m in zip(case.size[1:4], out, strict=True)), strict=True)
     expected = from_torch(torch.nn.functional.interpolate(to_torch(case.x), out, mode="trilinear"))
     source, target = Buffer(case.size, *case.wider, case.x), Buffer(expected.shape, *case.wider)
-    run(resample(source.view, target.view, machine, low=low, high=high, share=share), *case.split)
+    run(resample(source.view, target.view, machine, low=low, high=high, share=share), case.threads)
     assert_close(target.check(), expected, 12 * EPS * float(np.abs(case.x).max()), f"{case} {out}")
 
 
@@ -50,7 +50,7 @@ def test_nearest_resampling(machine: Machine, case: Input, out: Triple) -> None:
     zeros = tuple([0.0] * m for m in out)
     expected = case.x[:, low[0]][:, :, low[1]][:, :, :, low[2]]
     source, target = Buffer(case.size, *case.wider, case.x), Buffer(expected.shape, *case.wider)
-    run(resample(source.view, target.view, machine, low=low, high=low, share=zeros), *case.split)
+    run(resample(source.view, target.view, machine, low=low, high=low, share=zeros), case.threads)
     np.testing.assert_array_equal(target.check(), expected)
 
 

@@ -42,7 +42,7 @@ def buffers(case: Input) -> tuple[Buffer, Buffer]:
 @given(inputs)
 def test_copy_into_channels_of_wider_activations(machine: Machine, case: Input) -> None:
     source, target = buffers(case)
-    run(copy(source.view, target.view, machine), *case.split)
+    run(copy(source.view, target.view, machine), case.threads)
     np.testing.assert_array_equal(target.check(), case.x)
 
 
@@ -70,7 +70,7 @@ def test_two_inputs_of_any_sizes(kind: str, machine: Machine, case: Input, after
     in_place = [buffer for buffer in (source, other) if buffer.numbers.shape == expected.shape]
     target = in_place[-1] if in_place and case.seed % 2 else Buffer(expected.shape, *case.wider)
     slopes = below(after, expected.shape[4])
-    run(binary(kind, source.view, other.view, target.view, machine, after, slopes), *case.split)
+    run(binary(kind, source.view, other.view, target.view, machine, after, slopes), case.threads)
     np.testing.assert_array_equal(target.check(), np.where(expected > 0, expected, expected * slopes))
 
 
@@ -89,7 +89,7 @@ def test_affine(machine: Machine, case: Input, after: str) -> None:
     source, target = buffers(case)
     scale, shift = np.random.default_rng(1).standard_normal((2, case.size[4])).astype(np.float32)
     slopes = below(after, case.size[4])
-    run(affine(source.view, target.view, scale, shift, machine, after, slopes), *case.split)
+    run(affine(source.view, target.view, scale, shift, machine, after, slopes), case.threads)
     expected = case.x.astype(np.float64) * scale + shift
     expected = np.where(expected > 0, expected, expected * slopes)
     assert_close(target.check(), expected, 2 * EPS * (np.abs(expected) + np.finfo(np.float32).tiny), str(case))
@@ -100,7 +100,7 @@ def test_affine(machine: Machine, case: Input, after: str) -> None:
 @given(inputs)
 def test_functions_of_channels_of_wider_activations(machine: Machine, case: Input) -> None:
     source, target = buffers(case)
-    run(pointwise(source.view, target.view, machine, "tanh"), *case.split)
+    run(pointwise(source.view, target.view, machine, "tanh"), case.threads)
     assert_close(target.check(), np.tanh(case.x.astype(np.float64)), 2 * EPS, str(case))
 
 
@@ -111,7 +111,7 @@ def test_leaky_relu_with_a_slope_for_each_channel(machine: Machine, case: Input,
     source, target = buffers(case)
     slopes = np.random.default_rng(1).standard_normal(case.size[4]).astype(np.float32)
     to = source if in_place else target
-    run(pointwise(source.view, to.view, machine, "prelu", slopes.tolist()), *case.split)
+    run(pointwise(source.view, to.view, machine, "prelu", slopes.tolist()), case.threads)
     np.testing.assert_array_equal(to.check(), np.where(case.x > 0, case.x, case.x * slopes))
 
 
@@ -129,7 +129,7 @@ def test_softmax(machine: Machine, case: Input, scale: float, shift: float) -> N
     source, target = buffers(case)
     source.numbers[...] = (case.x * scale + shift).astype(np.float32)
     expected = torch.softmax(torch.from_numpy(source.numbers.astype(np.float64)), -1).numpy()
-    run(softmax(source.view, target.view, machine), *case.split)
+    run(softmax(source.view, target.view, machine), case.threads)
     # exp errs by its argument's rounding, at most half a unit of 110, where exp is not 0; sums by their length.
     tolerance = EPS * (110 + case.size[4]) * expected + 2.0**-149
     assert_close(target.check(), expected, tolerance, str(case))
@@ -158,7 +158,7 @@ def test_normalise(machine: Machine, case: Input, data: st.DataObject, mean: flo
     to = source if in_place else target
     slopes = np.random.default_rng(2).standard_normal(channels).astype(np.float32)
     after = ("prelu", slopes.tolist()) if case.seed % 2 else ()
-    run(normalise(source.view, to.view, groups, 1e-3, gain, offset, machine, *after), *case.split)
+    run(normalise(source.view, to.view, groups, 1e-3, gain, offset, machine, *after), case.threads)
     expected = torch.where(expected > 0, expected, expected * by_channel(slopes)) if after else expected
     y = expected.permute(0, 2, 3, 4, 1).numpy()
     # Numbers, their mean and 1 / deviation are each rounded a few times, not: multiplied by mean / deviation.
@@ -176,7 +176,7 @@ def test_channels_first(machine: Machine, case: Input, cut: bool) -> None:
     if cut and h > 1:  # rows that are not all equally far apart
         x, of, h = View(x.address, x.strides, (n, d, h - 1, w, c)), of[:, :, : h - 1], h - 1
     target = Buffer((n, 1, 1, 1, c * d * h * w), 0, 0)
-    run(channels_first(x, target.view, machine), *case.split)
+    run(channels_first(x, target.view, machine), case.threads)
     np.testing.assert_array_equal(target.check().reshape(n, c, d, h, w), of.transpose(0, 4, 1, 2, 3))
 
 
@@ -186,7 +186,7 @@ def test_large_activations_in_pieces(wider: int) -> None:
     source, target = Buffer(x.shape, 0, wider, x), Buffer(x.shape, 0, wider)
     made = copy(source.view, target.view, NEON)
     assert [step.items for step in made.steps] == [90 if wider else 4]
-    run(made, 1, 2)
+    run(made, 2)
     np.testing.assert_array_equal(target.check(), x)
 
 

@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Any
 
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine, whole_lines
 from lrw_kernels.cpu.micro import patch_micro, patch_row
 from lrw_kernels.cpu.operators import records, taps
@@ -78,7 +78,7 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
     )
     made, items, scratch = _shared_out(made, machine)
     wide, narrow = (patch_micro(machine, count).text for count in (machine.vectors, 1))
-    kernel = Kernel("cpu.operators.convolution_kernels.direct_range", (wide, narrow), RANGE)
+    kernel = Kernel("cpu.operators.convolution_kernels.direct_item", (wide, narrow), ITEM)
     return Step(kernel, made, items, scratch)
 
 

@@ -88,7 +88,7 @@ def _multiply(wide_text: str, narrow_text: str) -> Function:
     return products
 
 
-def direct_range(wide_text: str, narrow_text: str) -> Function:
+def direct_item(wide_text: str, narrow_text: str) -> Function:
     """Items are blocks of output pixels x groups of panels of weights, groups fastest: `records.Direct`.
 
     Chunk by chunk of the sum the patches are gathered, then every panel of weights, once from memory, meets all pixels.
@@ -97,25 +97,24 @@ def direct_range(wide_text: str, narrow_text: str) -> Function:
     lanes, rows, line, a_row = wide.lanes, wide.rows[0], wide.c_row, wide.a_row
     gather, products = _gather(lanes, a_row), _multiply(wide_text, narrow_text)
 
-    def direct(job, begin, end, scratch):
+    def direct(job, item, scratch):
         k = direct_at(job)
         groups = (k.panels + k.split - 1) // k.split
         places, a, m = scratch, scratch + k.a_at, scratch + k.m_at
-        for item in range(begin, end):
-            pixel, first = item // groups * k.block, item % groups * k.split
-            pixels, last = min(k.block, k.pixels - pixel), min(k.panels, first + k.split)
-            put_places(k, pixel, pixels, places)
-            for chunk in range(k.chunks):
-                entry = k.chunk_table + chunk * ADDRESS
-                for piece in range(get(entry), get(entry + ADDRESS)):
-                    gather(k, k.pieces + piece * PIECE, pixels, places, a)
-                products(k, chunk, pixels, first, last, a, m)
-            shift = first_vector(k, first) * line
-            count = min(k.channels, first_vector(k, last) * lanes) - shift // FLOAT
-            for i in range(pixels):
-                source, place = m + (i // rows) * k.m_panel + (i % rows) * line, places + i * PLACE
-                target, residual = get(place + 4 * ADDRESS) + shift, get(place + 5 * ADDRESS)
-                residual += shift if residual != 0 else 0
-                finish_pixel(lanes, source, rows * line, k.bias + shift, residual, target, k.relu, count)
+        pixel, first = item // groups * k.block, item % groups * k.split
+        pixels, last = min(k.block, k.pixels - pixel), min(k.panels, first + k.split)
+        put_places(k, pixel, pixels, places)
+        for chunk in range(k.chunks):
+            entry = k.chunk_table + chunk * ADDRESS
+            for piece in range(get(entry), get(entry + ADDRESS)):
+                gather(k, k.pieces + piece * PIECE, pixels, places, a)
+            products(k, chunk, pixels, first, last, a, m)
+        shift = first_vector(k, first) * line
+        count = min(k.channels, first_vector(k, last) * lanes) - shift // FLOAT
+        for i in range(pixels):
+            source, place = m + (i // rows) * k.m_panel + (i % rows) * line, places + i * PLACE
+            target, residual = get(place + 4 * ADDRESS) + shift, get(place + 5 * ADDRESS)
+            residual += shift if residual != 0 else 0
+            finish_pixel(lanes, source, rows * line, k.bias + shift, residual, target, k.relu, count)
 
     return direct

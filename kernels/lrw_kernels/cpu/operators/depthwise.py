@@ -4,7 +4,7 @@ from math import ceil
 
 import numpy as np
 
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.grid import Epilogue, Grid, finish_fields, grid_fields
@@ -36,5 +36,5 @@ def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilog
         channels=y.channels,
         split=split,
     )
-    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_range", (lanes,), RANGE)
+    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_item", (lanes,), ITEM)
     return Step(kernel, made, rows * ceil(y.channels / split))

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.step import Step, Steps, View, axes, integers, job, strides
@@ -38,7 +38,7 @@ def gather(x: View, y: View, machine: Machine, index: Axes, value: float = 0.0) 
         count=len(found),
         value=np.full(max(run.numbers for run in found), value, np.float32),
     )
-    kernel = Kernel("cpu.operators.gather_kernels.gather_range", (machine.lanes("float32"),), RANGE)
+    kernel = Kernel("cpu.operators.gather_kernels.gather_item", (machine.lanes("float32"),), ITEM)
     return Steps.of(Step(kernel, made, prod(y.size[:3])))
 
 

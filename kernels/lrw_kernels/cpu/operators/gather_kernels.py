@@ -9,20 +9,19 @@ from lrw_kernels.cpu.operators.rows_kernels import row_place
 RUN = 3 * ADDRESS
 
 
-def gather_range(lanes: int) -> Function:
+def gather_item(lanes: int) -> Function:
     """Items are rows of output pixels: `records.Gather`."""
 
-    def gather(job, begin, end, scratch):
+    def gather(job, item, scratch):
         k = gather_at(job)
-        for item in range(begin, end):
-            n, d, h = row_place(k, item)
-            plane, row = get(k.planes + d * ADDRESS), get(k.rows + h * ADDRESS)
-            x, inside = k.x + n * k.x_n + plane * k.x_d + row * k.x_h, plane >= 0 and row >= 0
-            y = k.y + n * k.y_n + d * k.y_d + h * k.y_h
-            for i in range(k.count):
-                run = k.runs + i * RUN
-                source, to = get(run + ADDRESS), y + get(run)
-                given = x + source if inside and source >= 0 else k.value
-                apply("copy", lanes, given, given, to, 0, 0, 0, 0, get(run + 2 * ADDRESS))
+        n, d, h = row_place(k, item)
+        plane, row = get(k.planes + d * ADDRESS), get(k.rows + h * ADDRESS)
+        x, inside = k.x + n * k.x_n + plane * k.x_d + row * k.x_h, plane >= 0 and row >= 0
+        y = k.y + n * k.y_n + d * k.y_d + h * k.y_h
+        for i in range(k.count):
+            run = k.runs + i * RUN
+            source, to = get(run + ADDRESS), y + get(run)
+            given = x + source if inside and source >= 0 else k.value
+            apply("copy", lanes, given, given, to, 0, 0, 0, 0, get(run + 2 * ADDRESS))
 
     return gather

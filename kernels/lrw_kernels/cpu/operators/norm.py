@@ -5,7 +5,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import FLOAT, Machine, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators import records
@@ -43,8 +43,8 @@ def normalise(
         offset=np.ascontiguousarray(offset, np.float32),
         epsilon=np.array([epsilon], np.float32),
     )
-    first = Kernel("cpu.operators.norm_kernels.parts_range", (lanes,), RANGE)
-    statistics = Kernel("cpu.operators.norm_kernels.statistics_range", (), RANGE)
+    first = Kernel("cpu.operators.norm_kernels.parts_item", (lanes,), ITEM)
+    statistics = Kernel("cpu.operators.norm_kernels.statistics_item", (), ITEM)
     last = by_pixel(f"normal {function}".strip(), x, x, y, machine)
     by_sample = {"centre": results, "scale": results + line, "shift": results + 2 * line, "scale_n": 3 * line}
     made = (

@@ -20,24 +20,23 @@ def row_at(k, n, row):
     return k.x + n * k.x_n + row // k.out_h * k.x_d + row % k.out_h * k.x_h
 
 
-def parts_range(lanes: int) -> Function:
+def parts_item(lanes: int) -> Function:
     """Items are parts of samples: sums, the mean of the part, then differences from that and their squares."""
 
-    def parts(job, begin, end, scratch):
+    def parts(job, item, scratch):
         k = statistics_at(job)
         rows = k.out_d * k.out_h
-        for item in range(begin, end):
-            n, first = item // k.count, item % k.count * k.rows
-            last = min(rows, first + k.rows)
-            centre = k.parts + item * 3 * k.line
-            total, squares = centre + k.line, centre + 2 * k.line
-            clear(centre, 3 * k.line)
-            for row in range(first, last):
-                row_sum(lanes, row_at(k, n, row), k.x_w, k.out_w, centre, k.channels)
-            for c in range(0, k.channels * FLOAT, FLOAT):
-                store_float(centre + c, load_float(centre + c) / ((last - first) * k.out_w))
-            for row in range(first, last):
-                row_squares(lanes, row_at(k, n, row), k.x_w, k.out_w, centre, total, squares, k.channels)
+        n, first = item // k.count, item % k.count * k.rows
+        last = min(rows, first + k.rows)
+        centre = k.parts + item * 3 * k.line
+        total, squares = centre + k.line, centre + 2 * k.line
+        clear(centre, 3 * k.line)
+        for row in range(first, last):
+            row_sum(lanes, row_at(k, n, row), k.x_w, k.out_w, centre, k.channels)
+        for c in range(0, k.channels * FLOAT, FLOAT):
+            store_float(centre + c, load_float(centre + c) / ((last - first) * k.out_w))
+        for row in range(first, last):
+            row_squares(lanes, row_at(k, n, row), k.x_w, k.out_w, centre, total, squares, k.channels)
 
     return parts
 
@@ -48,33 +47,32 @@ def part_numbers(k, part):
     return (min(k.out_d * k.out_h, (part + 1) * k.rows) - part * k.rows) * k.out_w
 
 
-def statistics_range() -> Function:
+def statistics_item() -> Function:
     """Items are groups of channels of samples, groups fastest: from parts to what normalises, in float64."""
 
-    def statistics(job, begin, end, scratch):
+    def statistics(job, item, scratch):
         k = statistics_at(job)
         numbers = k.out_d * k.out_h * k.out_w * k.group_channels
-        for item in range(begin, end):
-            n, first = item // k.groups, item % k.groups * k.group_channels * FLOAT
-            last = first + k.group_channels * FLOAT
-            mean, variance = 0.0, 0.0
-            for part in range(k.count):
-                centre, of = k.parts + (n * k.count + part) * 3 * k.line, part_numbers(k, part)
-                for c in range(first, last, FLOAT):
-                    mean += (of * load_float(centre + c) + load_float(centre + k.line + c)) / numbers
-            for part in range(k.count):
-                centre, of = k.parts + (n * k.count + part) * 3 * k.line, part_numbers(k, part)
-                for c in range(first, last, FLOAT):
-                    apart = load_float(centre + c) - mean
-                    total, squares = load_float(centre + k.line + c), load_float(centre + 2 * k.line + c)
-                    variance += (squares + apart * (2 * total + of * apart)) / numbers  # of x - mean, all of it
-            inverse = 1 / square_root(variance + load_float(k.epsilon))
-            result = k.results + n * 3 * k.line
+        n, first = item // k.groups, item % k.groups * k.group_channels * FLOAT
+        last = first + k.group_channels * FLOAT
+        mean, variance = 0.0, 0.0
+        for part in range(k.count):
+            centre, of = k.parts + (n * k.count + part) * 3 * k.line, part_numbers(k, part)
             for c in range(first, last, FLOAT):
-                scale = inverse * load_float(k.gain + c)
-                store_float(result + c, mean)
-                store_float(result + k.line + c, scale)
-                lost = mean - load_float(result + c)  # in rounding the mean
-                store_float(result + 2 * k.line + c, load_float(k.offset + c) - lost * scale)
+                mean += (of * load_float(centre + c) + load_float(centre + k.line + c)) / numbers
+        for part in range(k.count):
+            centre, of = k.parts + (n * k.count + part) * 3 * k.line, part_numbers(k, part)
+            for c in range(first, last, FLOAT):
+                apart = load_float(centre + c) - mean
+                total, squares = load_float(centre + k.line + c), load_float(centre + 2 * k.line + c)
+                variance += (squares + apart * (2 * total + of * apart)) / numbers  # of x - mean, all of it
+        inverse = 1 / square_root(variance + load_float(k.epsilon))
+        result = k.results + n * 3 * k.line
+        for c in range(first, last, FLOAT):
+            scale = inverse * load_float(k.gain + c)
+            store_float(result + c, mean)
+            store_float(result + k.line + c, scale)
+            lost = mean - load_float(result + c)  # in rounding the mean
+            store_float(result + 2 * k.line + c, load_float(k.offset + c) - lost * scale)
 
     return statistics

@@ -15,7 +15,7 @@ def channels_first(x: View, y: View, machine: Machine) -> Steps:
     are equally far apart; else one for each run of them that is."""
     sample = x._replace(size=(1, *x.size[1:]))
     sizes, apart = sample.merged()
-    pixels, kernel = sample.pixels, library.matrix_range("float32", machine.lanes("float32"), True)
+    pixels, kernel = sample.pixels, library.matrix_item("float32", machine.lanes("float32"), True)
     together = sizes[3] == pixels  # then samples are the matrices
     steps = []
     for n, d, h in [(0, 0, 0)] if together else product(range(x.size[0]), range(sizes[1]), range(sizes[2])):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from math import ceil, prod
 
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.step import Step, Steps, Table, View, axes, integers, job, share_channels, strides
@@ -20,7 +20,7 @@ def pool(x: View, y: View, machine: Machine, kind: str, *, starts: Axes, ends: A
     rows, split = share_channels(y, machine)
     made = job(records.Pool, **from_to(x, y), **tables, channels=y.channels, split=split)
     arguments = (kind, _shape(starts, ends), machine.lanes("float32"))
-    kernel = Kernel("cpu.operators.pool_kernels.pool_range", arguments, RANGE)
+    kernel = Kernel("cpu.operators.pool_kernels.pool_item", arguments, ITEM)
     return Steps.of(Step(kernel, made, rows * ceil(y.channels / split)))
 
 

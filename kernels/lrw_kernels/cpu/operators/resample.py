@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.pool import Axes, by_axis, from_to, pool
@@ -22,5 +22,5 @@ def resample(x: View, y: View, machine: Machine, *, low: Axes, high: Axes, share
     shares = {f"share_{axis}": np.array(values, np.float32) for axis, values in zip("dhw", share, strict=True)}
     tables = {**by_axis("low", low), **by_axis("high", high), **shares}
     made = job(records.Resample, **from_to(x, y), **tables, channels=y.channels)
-    kernel = Kernel("cpu.operators.resample_kernels.resample_range", (machine.lanes("float32"),), RANGE)
+    kernel = Kernel("cpu.operators.resample_kernels.resample_item", (machine.lanes("float32"),), ITEM)
     return Steps.of(Step(kernel, made, share_channels(y, machine)[0]))

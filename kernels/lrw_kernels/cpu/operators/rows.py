@@ -5,7 +5,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.taps import Array
@@ -64,7 +64,7 @@ def numbers(parameters: Sequence[float]) -> Array:
 
 def softmax(x: View, y: View, machine: Machine) -> Steps:
     """exp(x) over its sum along the channels. y may be x."""
-    kernel = Kernel("cpu.operators.rows_kernels.softmax_range", (machine.lanes("float32"),), RANGE)
+    kernel = Kernel("cpu.operators.rows_kernels.softmax_item", (machine.lanes("float32"),), ITEM)
     return Steps.of(by_pixel("", x, x, y, machine)._replace(kernel=kernel))
 
 
@@ -72,7 +72,7 @@ def by_pixel(function: str, x: View, z: View, y: View, machine: Machine) -> Step
     """A function of pixels: items are rows."""
     rows, views = prod(y.size[:3]), {**strides("x", x), **strides("z", z), **strides("y", y)}
     sizes = {**axes("out", y.size[1:4]), "channels": y.channels, "total": rows * y.channels}
-    kernel = Kernel("cpu.operators.rows_kernels.apply_range", (function, machine.lanes("float32")), RANGE)
+    kernel = Kernel("cpu.operators.rows_kernels.apply_item", (function, machine.lanes("float32")), ITEM)
     return Step(kernel, job(records.Rows, **views, **sizes), rows)
 
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lrw_kernels.codegen.machine import BYTES, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
-from lrw_kernels.cpu.library import clear_range
+from lrw_kernels.cpu.library import clear_item
 from lrw_kernels.cpu.records import Clear
 from lrw_kernels.cpu.step import Job, Reference, Step, Steps, View, Zeros, job
 from lrw_kernels.cpu.winograd import library, records
@@ -113,7 +113,7 @@ class _Pass:
         spare, steps = self.targets[0].spare, list[Step]()
         if spare > 0 and self.way != WEIGHT_GRAD:
             cleared = job(Clear, data=symbolic(Section.SHARED, self.v_bytes), size=spare)
-            steps.append(Step(clear_range(), cleared, 1))
+            steps.append(Step(clear_item(), cleared, 1))
         for base in range(0, self.size.tiles, self.plan.tiles):
             steps += self._some_tiles(base, min(self.plan.tiles, self.size.tiles - base))
         return tuple(steps)
@@ -139,7 +139,7 @@ class _Pass:
         return self._step("transform", side.but(base=base, tiles=tiles, run=run), items)
 
     def _step(self, name: str, made: Job, items: int) -> Step:
-        return Step(library.work_range(name), made, items, self.each)
+        return Step(library.work_item(name), made, items, self.each)
 
     def _target(self, side: Side, part: Part, epilogue: Epilogue) -> dict[str, Reference]:
         """The fields of a second side: its channels of the second activations, and of the epilogue."""

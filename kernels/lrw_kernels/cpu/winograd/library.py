@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 
-from lrw_kernels.codegen.kernel import RANGE, Kernel
+from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.micro import forward_micro, weight_grad_micro
 from lrw_kernels.cpu.winograd.recipe import Recipe
@@ -28,6 +28,6 @@ def weight_grad(machine: Machine, element: str) -> Kernel:
 
 
 @lru_cache(maxsize=8)
-def work_range(name: str) -> Kernel:
-    """The loop over a region's items: "transform", "products" or "blocks"."""
-    return Kernel(f"cpu.winograd.ranges.{name}_range", (), RANGE)
+def work_item(name: str) -> Kernel:
+    """What is done for an item of a region: "transform", "products" or "blocks"."""
+    return Kernel(f"cpu.winograd.items.{name}_item", (), ITEM)
