@@ -97,7 +97,7 @@ def forward_blocks(
     padded = None if bias is None else _padded_bias(bias, p, more=p.machine.lanes(p.element))
     parts = zip(weights, p.parts, strict=True)
     with ExitStack() as stack:
-        panels = [stack.enter_context(_panels(u, q)) if q.kept else 0 for u, (q, _) in parts]
+        panels = [stack.enter_context(_panels(u, q)) if q.kept else 0 for u, q in parts]
         _run(p, problem.FORWARD, last, y, *panels, bias=padded)
     return _like(y, x, p)
 

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+
 from lrw_kernels.codegen import threads
 from lrw_kernels.codegen.machine import BYTES, Machine
 from lrw_kernels.cpu import library, records
+from lrw_kernels.cpu.step import Table
 
 CHUNK = 256  # columns a work item transposes
 
@@ -52,6 +55,20 @@ def pack(
                 library.matrix_item(element, lanes, transposed).address,
                 workers,
             )
+
+
+def panels(weights: Table, machine: Machine) -> Table:
+    """The same as a table for steps, by no kernel: weights [positions, rows, columns] in panels, zeros beyond the last
+    column."""
+    positions, rows, columns = weights.shape
+    lanes = machine.lanes(str(weights.dtype))
+    vectors, wide = -(-columns // lanes), machine.vectors * lanes
+    padded = np.pad(weights, ((0, 0), (0, 0), (0, vectors * lanes - columns)))
+    parts, packed = np.split(padded, [vectors // machine.vectors * wide], axis=2), list[Table]()
+    for part, width in zip(parts, (wide, lanes), strict=True):
+        by_panel = part.reshape(positions, rows, part.shape[2] // width, width).swapaxes(1, 2)
+        packed.append(by_panel.reshape(positions, rows * part.shape[2]))
+    return np.concatenate(packed, axis=1).ravel()
 
 
 def transpose(

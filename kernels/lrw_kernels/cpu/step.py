@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.codegen.machine import FLOAT, Machine
+from lrw_kernels.codegen.machine import BYTES, FLOAT, Machine
 from lrw_kernels.codegen.records import Record
 
 Size = tuple[int, int, int, int, int]
@@ -105,6 +105,28 @@ class Step(NamedTuple):
     job: Job
     items: int
     scratch_bytes: int = 0
+
+
+class Epilogue(NamedTuple):
+    """What is done to outputs at last: a bias added, a residual, then ReLU. The bias is [Cout], or the address of one
+    in whole vectors."""
+
+    bias: Reference | None = None
+    residual: View | None = None
+    relu: bool = False
+
+    def bias_from(self, first: int, count: int, element: str = "float32") -> Reference:
+        """`count` numbers of the bias from the `first` on, zeros beyond its end or where there is none."""
+        if self.bias is None:
+            return Zeros(count * BYTES[element])
+        if isinstance(self.bias, np.ndarray):
+            numbers = self.bias[first : first + count].astype(element)
+            return np.pad(numbers, (0, count - numbers.size))
+        assert isinstance(self.bias, int)
+        return self.bias + first * BYTES[element]
+
+
+NOTHING = Epilogue()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from lrw_kernels.codegen.arena import ARENA
 from lrw_kernels.codegen.machine import BYTES
 from lrw_kernels.codegen.references import Section, symbolic
-from lrw_kernels.cpu.step import Size, Steps, Strides, View, dense_strides
+from lrw_kernels.cpu.step import Epilogue, Size, Steps, Strides, View, dense_strides
 from lrw_kernels.cpu.winograd import conv
 from lrw_kernels.cpu.winograd.plan import Plan
 from lrw_kernels.cpu.winograd.problem import INPUT_GRAD, WEIGHT_GRAD, Problem
@@ -91,9 +91,10 @@ def steps(p: Problem, form: Form) -> Steps:
         return conv.weight_grad(p, first, second, _outside(_WEIGHTS), form.plan)
     if len(p.parts) > MOST_BLOCKS:
         raise ValueError(f"blocks: {len(p.parts)}; accepted are up to {MOST_BLOCKS}")
-    bias, residual = _outside(_BIAS) if form.bias else None, _outside(_RESIDUAL) if form.residual else 0
+    bias = _outside(_BIAS) if form.bias else None
+    residual = View(_outside(_RESIDUAL), form.second, sizes[1]) if form.residual else None
     weights: Sequence[int] = [_outside(_WEIGHTS + i) for i in range(len(p.parts))]
-    return conv.forward(p, first, second, weights, conv.Epilogue(bias, residual, form.relu), form.plan)
+    return conv.forward(p, first, second, weights, Epilogue(bias, residual, form.relu), form.plan)
 
 
 def _sizes(p: Problem, way: str) -> tuple[Size, Size]:

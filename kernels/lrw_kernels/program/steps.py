@@ -5,8 +5,7 @@ from typing import Any
 
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import convolution, gather, norm, order, pool, resample, rows, transposed
-from lrw_kernels.cpu.operators.grid import Epilogue
-from lrw_kernels.cpu.step import Step, Steps, View
+from lrw_kernels.cpu.step import Epilogue, Step, Steps, View
 from lrw_kernels.network.operators import (
     Affine,
     Binary,

@@ -8,7 +8,7 @@ from lrw_kernels.codegen.machine import LINE
 from lrw_kernels.codegen.references import Section, section_of
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators import rows
-from lrw_kernels.cpu.step import Steps, Table, View
+from lrw_kernels.cpu.step import Epilogue, Steps, Table, View
 from lrw_kernels.cpu.winograd import conv
 from lrw_kernels.cpu.winograd.problem import FORWARD, Problem
 from lrw_kernels.network.operators import Array, Winograd
@@ -18,12 +18,11 @@ from lrw_kernels.program.means import Means
 def steps(operator: Winograd, inputs: Sequence[View], y: View, means: Means) -> Steps:
     """The steps of a Winograd convolution `operator` from `inputs` to `y`, with what the manifest says of them."""
     p = _problem(operator, inputs[0], y, means)
-    weights = [_panels(u, part.problem) for u, part in zip(operator.weights, p.parts, strict=True)]
-    bias = None if operator.bias is None else _padded(operator.bias, p)
+    weights = [_panels(u, part) for u, part in zip(operator.weights, p.parts, strict=True)]
     # Kernels find a residual as they find the output; one that lies otherwise is added behind them.
     alike = len(inputs) > 1 and inputs[1].strides == y.strides
     late = inputs[1:] if not alike else ()
-    epilogue = conv.Epilogue(bias, inputs[1].address if alike else 0, operator.relu and not late)
+    epilogue = Epilogue(operator.bias, inputs[1] if alike else None, operator.relu and not late)
     made = conv.forward(p, inputs[0], y, weights, epilogue, means.planner(p, FORWARD))
     after = "relu" if operator.relu else ""
     added = [step for z in late for step in rows.binary("add", y, z, y, means.machine, after).steps]
@@ -58,17 +57,7 @@ def _problem(operator: Winograd, source: View, output: View, means: Means) -> Pr
 def _panels(u: Array, p: Problem) -> Table:
     """U [K, Cin, Cout] packed in panels of `p.element`; an empty table for a block without columns (K = 0)."""
     with np.errstate(over="ignore"):
-        source = np.ascontiguousarray(u, p.element)
-    if not np.isfinite(source).all():
+        numbers = u.astype(p.element)
+    if not np.isfinite(numbers).all():
         raise ValueError(f"weights: beyond {p.element} in the Winograd domain; accepted are smaller ones, or float32")
-    panels = np.zeros(p.weight_bytes // source.itemsize, p.element)
-    shape = (u.shape[0], u.shape[1], u.shape[2])
-    if panels.size:
-        layout.pack(source.ctypes.data, panels.ctypes.data, shape, p.machine, p.element, transposed=False, workers=1)
-    return panels
-
-
-def _padded(bias: Array, p: Problem) -> Table:
-    """A bias [Cout] padded with zeros to whole vectors, and by one more for blocks that begin inside a vector."""
-    lanes = p.machine.lanes(p.element)
-    return np.pad(bias.astype(np.float32), (0, -p.cout % lanes + lanes))
+    return layout.panels(numbers, p.machine)

@@ -10,11 +10,9 @@ from hypothesis import strategies as st
 
 from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu import layout
-from lrw_kernels.cpu.operators import taps
 from lrw_kernels.cpu.operators.convolution import direct
-from lrw_kernels.cpu.operators.grid import Epilogue
 from lrw_kernels.cpu.operators.transposed import transposed
-from lrw_kernels.cpu.step import Steps
+from lrw_kernels.cpu.step import Epilogue, Steps
 from verify.strategies import Array
 from verify.tolerances import assert_close
 from verify.unit.cpu.operators import (
@@ -163,13 +161,14 @@ def test_transposed_convolution(machine: Machine, layer: Layer) -> None:
     assert_computes(layer, machine, transpose=True)
 
 
-@pytest.mark.parametrize("cout", [1, 4, 12, 29, 48])
-def test_weights_are_packed_as_products_want_them(cout: int) -> None:
-    rows = np.random.default_rng(cout).standard_normal((19, cout)).astype(np.float32)
-    packed = taps.panels(rows, NEON)
+@pytest.mark.parametrize("shape", [(1, 19, 1), (1, 19, 12), (3, 1, 29), (2, 7, 48), (0, 5, 8)], ids=str)
+@pytest.mark.parametrize("element", ["float16", "float32", "float64"])
+def test_weights_are_packed_as_kernels_pack_them(shape: tuple[int, int, int], element: str) -> None:
+    weights = np.random.default_rng(shape[2]).standard_normal(shape).astype(element)
+    packed = layout.panels(weights, NEON)
     expected = np.zeros_like(packed)
-    shape, options = (1, *rows.shape), {"transposed": False, "workers": 1}
-    layout.pack(rows.ctypes.data, expected.ctypes.data, shape, NEON, "float32", **options)
+    if expected.size:
+        layout.pack(weights.ctypes.data, expected.ctypes.data, shape, NEON, element, transposed=False, workers=1)
     np.testing.assert_array_equal(packed, expected)
 
 

@@ -77,7 +77,7 @@ def computed(p: Problem, way: str, chosen: Plan, seed: int) -> Array:
     lanes = p.machine.lanes(p.element)
     du = p.columns, -(-p.cin // lanes) * lanes, -(-p.cout // lanes) * lanes
     weights = {
-        FORWARD: [part.problem.weight_bytes // 4 for part in p.parts],
+        FORWARD: [part.weight_bytes // 4 for part in p.parts],
         INPUT_GRAD: [p.adjoint_weight_bytes // 4],
         WEIGHT_GRAD: [du],
     }[way]

@@ -5,12 +5,13 @@ from typing import Any
 
 from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine, whole_lines
+from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.micro import patch_micro, patch_row
 from lrw_kernels.cpu.operators import records, taps
 from lrw_kernels.cpu.operators.depthwise import depthwise_step
-from lrw_kernels.cpu.operators.grid import NOTHING, Epilogue, Grid, Triple, finish_fields, grid_fields
+from lrw_kernels.cpu.operators.grid import Grid, Triple, finish_fields, grid_fields
 from lrw_kernels.cpu.operators.taps import Array
-from lrw_kernels.cpu.step import ITEMS, Job, Step, Steps, View, job, strides
+from lrw_kernels.cpu.step import ITEMS, NOTHING, Epilogue, Job, Step, Steps, View, job, strides
 
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
 
@@ -43,8 +44,9 @@ def convolution(
     size, steps = cout // groups, []
     for group in range(groups):
         here = slice(group * size, (group + 1) * size)
-        bias, residual, relu = epilogue
-        part = Epilogue(None if bias is None else bias[here], residual and residual.some(group * size, size), relu)
+        residual = epilogue.residual and epilogue.residual.some(group * size, size)
+        bias = None if epilogue.bias is None else epilogue.bias_from(group * size, size)
+        part = Epilogue(bias, residual, epilogue.relu)
         source, target = x.some(group * cin, cin), y.some(group * size, size)
         steps.append(direct_step(source, target, weight[..., here], grid, part, machine))
     return tuple(steps)
@@ -56,7 +58,7 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
     pixel_floats = x.strides[3] // FLOAT
     machine = machine.with_rows(1) if y.pixels == 1 else machine
     of = taps.runs(grid.taps, cin, pixel_floats)
-    pieces, weights = taps.pieces(of, cin), taps.panels(taps.weight_rows(weight, of), machine)
+    pieces, weights = taps.pieces(of, cin), layout.panels(taps.weight_rows(weight, of)[None], machine)
     made = job(
         records.Direct,
         **strides("x", x),

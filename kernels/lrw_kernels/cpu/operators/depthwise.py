@@ -7,9 +7,9 @@ import numpy as np
 from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.cpu.operators import records
-from lrw_kernels.cpu.operators.grid import Epilogue, Grid, finish_fields, grid_fields
+from lrw_kernels.cpu.operators.grid import Grid, finish_fields, grid_fields
 from lrw_kernels.cpu.operators.taps import Array
-from lrw_kernels.cpu.step import Step, View, axes, job, share_channels, strides
+from lrw_kernels.cpu.step import Epilogue, Step, View, axes, job, share_channels, strides
 
 
 def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.micro import CHUNK
 from lrw_kernels.cpu.step import integers
 
@@ -76,15 +75,3 @@ def weight_rows(weight: Array, of: list[Run]) -> Array:
     if not of:
         return np.zeros((1, weight.shape[4]), np.float32)
     return np.concatenate([weight[tap] for run in of for tap in run.taps])
-
-
-def panels(rows: Array, machine: Machine) -> Array:
-    """[terms, Cout] in panels, as `layout.pack` does it: `machine.vectors` vectors of columns wide, then of one."""
-    terms, cout = rows.shape
-    lanes = machine.lanes("float32")
-    vectors, wide = machine.vectors_of(cout, "float32"), machine.vectors * lanes
-    padded = np.pad(rows, ((0, 0), (0, vectors * lanes - cout)))
-    whole = vectors // machine.vectors * wide
-    parts = [(padded[:, :whole], wide), (padded[:, whole:], lanes)]
-    packed = [part.reshape(terms, -1, width).transpose(1, 0, 2).ravel() for part, width in parts]
-    return np.ascontiguousarray(np.concatenate(packed))

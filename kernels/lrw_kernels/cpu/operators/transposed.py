@@ -5,9 +5,9 @@ from itertools import product
 
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators.convolution import convolution
-from lrw_kernels.cpu.operators.grid import NOTHING, Epilogue, Grid, Triple
+from lrw_kernels.cpu.operators.grid import Grid, Triple
 from lrw_kernels.cpu.operators.taps import Array, Taps
-from lrw_kernels.cpu.step import Size, Step, Steps, View
+from lrw_kernels.cpu.step import NOTHING, Epilogue, Size, Step, Steps, View
 
 HERE: Triple = (0, 0, 0)
 EVERY: Triple = (1, 1, 1)

@@ -6,7 +6,7 @@ contiguous channels, of any of the kinds in `machine.BYTES`, transformed weights
 
 from collections.abc import Sequence
 from math import ceil
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,30 +15,19 @@ from lrw_kernels.codegen.machine import BYTES, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.library import clear_item
 from lrw_kernels.cpu.records import Clear
-from lrw_kernels.cpu.step import Job, Reference, Step, Steps, View, Zeros, job
+from lrw_kernels.cpu.step import NOTHING, Epilogue, Job, Reference, Step, Steps, View, job
 from lrw_kernels.cpu.winograd import library, records
 from lrw_kernels.cpu.winograd.plan import Plan, Size, gradient_panels, planned
-from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Part, Problem
+from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Problem
 from lrw_kernels.cpu.winograd.side import Side
 from lrw_kernels.winograd import Tile
-
-
-class Epilogue(NamedTuple):
-    """What an output transform adds: bias (padded to whole vectors) and a residual that lies as y does; then ReLU."""
-
-    bias: Reference | None = None
-    residual: int = 0
-    relu: bool = False
-
-
-NOTHING = Epilogue()
 
 
 def forward(
     p: Problem, x: View, y: View, weights: Sequence[Reference], epilogue: Epilogue = NOTHING, plan: Plan | None = None
 ) -> Steps:
-    """Y [N, D', H', W', Cout] of x and U in panels; of a problem in blocks those of each block. By `plan`, or the one
-    of formulas."""
+    """Y [N, D', H', W', Cout] of x and U in panels; of a problem in blocks those of each block. A residual lies as y
+    does. By `plan`, or the one of formulas."""
     return _Pass(p, FORWARD, x, y, weights, epilogue, plan).steps()
 
 
@@ -70,7 +59,7 @@ class _Pass:
         self.by_tiles = self.plan.path == "blocks"
         if self.by_tiles and way != FORWARD:
             raise ValueError(f'plan: by "blocks"; accepted by {way} is "positions"')
-        self.parts = p.parts if way == FORWARD else (Part(p, 0),)
+        self.parts = p.parts if way == FORWARD else (p,)
         self.source, self.targets = _sides(self)
         self.v_bytes, self.m_bytes = (whole_lines(max(side.bytes for side in s)) for s in ([self.source], self.targets))
         each = whole_lines(max(side.scratch for side in (self.source, *self.targets)))
@@ -84,7 +73,7 @@ class _Pass:
         ]
         products = _gradient_products(self) if way == WEIGHT_GRAD else _products(self)
         self.products = [
-            made.but(weights=u, v=v, m=m, v_table=_planes(self, part.problem))
+            made.but(weights=u, v=v, m=m, v_table=_planes(self, part))
             for made, part, u in zip(products, self.parts, weights, strict=True)
         ]
 
@@ -141,32 +130,22 @@ class _Pass:
     def _step(self, name: str, made: Job, items: int) -> Step:
         return Step(library.work_item(name), made, items, self.each)
 
-    def _target(self, side: Side, part: Part, epilogue: Epilogue) -> dict[str, Reference]:
+    def _target(self, side: Side, part: Problem, epilogue: Epilogue) -> dict[str, Reference]:
         """The fields of a second side: its channels of the second activations, and of the epilogue."""
         at = part.first * BYTES[self.problem.kind]
-        added = np.dtype(side.recipe.result).itemsize
-        bias, residual, relu = epilogue
         record: Any = side.job.record
         count = record.vectors * self.problem.machine.lanes(self.problem.element)
         return {
             **_data(self.second._replace(address=self.second.address + at)),
-            "bias": Zeros(count * added) if bias is None else _some(bias, part.first, count, added),
-            "residual": residual + at if residual else 0,
-            "relu": relu,
+            "bias": epilogue.bias_from(part.first, count, side.recipe.result),
+            "residual": epilogue.residual.address + at if epilogue.residual else 0,
+            "relu": epilogue.relu,
         }
 
 
 def _data(view: View) -> dict[str, int]:
     names = ("data", "stride_n", "stride_d", "stride_h", "stride_w")
     return dict(zip(names, (view.address, *view.strides), strict=True))
-
-
-def _some(numbers: Reference, first: int, count: int, size: int) -> Reference:
-    """`count` of `numbers` from the `first` on, `size` bytes each: a slice of an array, or an address further on."""
-    if isinstance(numbers, np.ndarray):
-        return numbers[first : first + count]
-    assert isinstance(numbers, int)
-    return numbers + first * size
 
 
 def _sides(of: _Pass) -> tuple[Side, list[Side]]:
@@ -180,14 +159,14 @@ def _sides(of: _Pass) -> tuple[Side, list[Side]]:
     if of.way == WEIGHT_GRAD:
         return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors, pixel=second)]
     backward, lanes = of.way == INPUT_GRAD, p.machine.lanes(p.element)
-    whole = p.aligned and not backward and all(part.problem.cout % lanes == 0 for part in of.parts)
+    whole = p.aligned and not backward and all(part.cout % lanes == 0 for part in of.parts)
     if len(of.parts) > 1:  # planes of one size, so that all blocks find their zeros at one place
-        vectors_out = max(p.machine.vectors_of(part.problem.cout, p.element) for part in of.parts)
+        vectors_out = max(p.machine.vectors_of(part.cout, p.element) for part in of.parts)
     if of.by_tiles:
         vectors_out = min(vectors_out, plan.panels * p.machine.vectors)
     options = {"pixel": second, "accumulate": backward, "streamed": plan.streamed and whole}
-    parts, split = [part.problem for part in of.parts], vectors_out if of.by_tiles else plan.scatter_vectors
-    return first, [Side(q, "scatter", tables[1], plan, vectors_out, split, **options) for q in parts]
+    split = vectors_out if of.by_tiles else plan.scatter_vectors
+    return first, [Side(q, "scatter", tables[1], plan, vectors_out, split, **options) for q in of.parts]
 
 
 def _planes(of: _Pass, p: Problem) -> npt.NDArray[np.int64]:
@@ -201,8 +180,7 @@ def _planes(of: _Pass, p: Problem) -> npt.NDArray[np.int64]:
 def _products(of: _Pass) -> list[Job]:
     """The products job of each part, without the addresses of weights, V and M."""
     made, sums = [], of.size.steps
-    for part, target in zip(of.parts, of.targets, strict=True):
-        p = part.problem
+    for p, target in zip(of.parts, of.targets, strict=True):
         vectors = of.size.vectors_out if len(of.parts) == 1 else p.machine.vectors_of(p.cout, p.element)
         line, rows, machine = p.machine.vector_bytes, of.plan.rows, p.machine.with_rows(of.plan.rows)
         made.append(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 from lrw_kernels.codegen.machine import MIB, Machine
 from lrw_kernels.winograd import Block, Tile
@@ -18,8 +18,9 @@ class Problem:
     """A layer on activations of one size. `kind` is their dtype, `element` that of the arithmetic and the weights;
     `fixed` says that the kept set will not change, so that code for just this set pays, and `sized` the same of the
     sizes: ahead of time it does. `blocks` of output channels, where given, keep positions of their own, all of them
-    among `kept`; only the forward pass knows them. `aligned` says that outputs lie at addresses of whole cache lines,
-    so that they can be written past the caches. `most_scratch` bounds V and M in bytes."""
+    among `kept`; only the forward pass knows them, as `parts`, of which `first` is the first output channel. `aligned`
+    says that outputs lie at addresses of whole cache lines, so that they can be written past the caches.
+    `most_scratch` bounds V and M in bytes."""
 
     tile: str
     padding: Triple
@@ -35,6 +36,7 @@ class Problem:
     threads: int
     sized: bool = False
     blocks: tuple[Block, ...] | None = None
+    first: int = 0
     aligned: bool = True
     most_scratch: int = MOST_SCRATCH
     passes: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)  # by `program.layer`
@@ -45,13 +47,13 @@ class Problem:
         return Tile.parse(self.tile).positions if self.kept is None else len(self.kept)
 
     @cached_property
-    def parts(self) -> tuple["Part", ...]:
+    def parts(self) -> tuple["Problem", ...]:
         """The blocks as problems of their own, or the whole as one."""
         if self.blocks is None:
-            return (Part(self, 0),)
+            return (self,)
         firsts = accumulate((channels for channels, _ in self.blocks), initial=0)
         return tuple(
-            Part(replace(self, cout=channels, kept=kept, fixed=False, blocks=None), first)
+            replace(self, cout=channels, first=first, kept=kept, fixed=False, blocks=None)
             for (channels, kept), first in zip(self.blocks, firsts, strict=False)
         )
 
@@ -72,13 +74,6 @@ class Problem:
 
     def _panel_bytes(self, steps: int, outputs: int) -> int:
         return self.columns * steps * self.machine.vectors_of(outputs, self.element) * self.machine.vector_bytes
-
-
-class Part(NamedTuple):
-    """A run of output channels that keep the same positions; `first` is the first of them."""
-
-    problem: Problem
-    first: int
 
 
 @lru_cache(maxsize=1024)
