@@ -18,7 +18,7 @@ from lrw_kernels.codegen import compiled, store
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import LINE, Machine, host
 from lrw_kernels.codegen.references import Section, symbolic
-from lrw_kernels.cpu.operators.convolution import direct
+from lrw_kernels.cpu.operators.convolution import convolution
 from lrw_kernels.cpu.step import view
 from lrw_kernels.cpu.winograd.problem import FORWARD, Problem
 from lrw_kernels.program.layer import Layer, dense, steps
@@ -101,7 +101,7 @@ def _run(
             for i, (size, channels) in enumerate(((of.size, of.cin), (of.output, of.cout)))
         )
         weight = np.ones((*of.taps, of.cin, of.cout), np.float32)
-        layer = Layer(direct(source, target, weight, machine, padding=of.padding), threads)
+        layer = Layer(convolution(source, target, weight, machine, padding=of.padding), threads)
         return lambda: layer.run(x.address, y.address, 0, 0)
     p = Problem(
         str(tile), of.padding, None, False, of.batch, of.size, of.cin, of.cout, "float32", "float32", machine, threads,

@@ -17,13 +17,13 @@ from lrw_kernels.cpu.mix import emit_mix, mixed
 
 
 @intrinsic(prefer_literal=True)
-def multiply(_, text, a, b, c, left, steps, add, ahead):
+def multiply(_, text, a, b, c, left, terms, add, ahead):
     """See `micro.emit_micro`; `text` is that of a Micro with fixed jumps."""
     m = Micro.parse(text.literal_value)
 
     def emit(builder: Any, arguments: list[Any]) -> Any:
-        a, b, c, left, steps, add, ahead = arguments[1:]
-        return emit_micro(Vectors(builder, m.element, m.lanes), m, [a, b, c, left, steps, None, None, None, add, ahead])
+        a, b, c, left, terms, add, ahead = arguments[1:]
+        return emit_micro(Vectors(builder, m.element, m.lanes), m, [a, b, c, left, terms, None, None, None, add, ahead])
 
     return LONG(text, *(LONG,) * 7), gives(emit)
 

@@ -29,23 +29,23 @@ def pack(
     """
     positions, rows, columns = shape
     size, lanes = BYTES[element], machine.lanes(element)
-    steps, outputs = (columns, rows) if transposed else (rows, columns)
+    terms, outputs = (columns, rows) if transposed else (rows, columns)
     vectors, wide = machine.vectors_of(outputs, element), machine.vectors * lanes
     whole = vectors // machine.vectors * wide
     for first, last, width in ((0, min(outputs, whole), wide), (whole, outputs, lanes)):
         if last > first:
-            count, panel = last - first, steps * width * size
-            row, chunk = columns * size, (width, steps) if transposed else (steps, width)
+            count, panel = last - first, terms * width * size
+            row, chunk = columns * size, (width, terms) if transposed else (terms, width)
             _move(
                 {
                     "source": source + first * (row if transposed else size),
-                    "target": target + first * steps * size,
+                    "target": target + first * terms * size,
                     "source_outer": rows * row,
-                    "target_outer": vectors * lanes * steps * size,
+                    "target_outer": vectors * lanes * terms * size,
                     "source_row": row,
                     "target_row": width * size,
-                    "rows": count if transposed else steps,
-                    "columns": steps if transposed else count,
+                    "rows": count if transposed else terms,
+                    "columns": terms if transposed else count,
                     "row_chunk": chunk[0],
                     "column_chunk": chunk[1],
                     "target_i": panel,
@@ -58,7 +58,7 @@ def pack(
 
 
 def panels(weights: Table, machine: Machine) -> Table:
-    """The same as a table for steps, by no kernel: weights [positions, rows, columns] in panels, zeros beyond the last
+    """The same as a table, by no kernel: weights [positions, rows, columns] in panels, zeros beyond the last
     column."""
     positions, rows, columns = weights.shape
     lanes = machine.lanes(str(weights.dtype))

@@ -12,14 +12,14 @@ from lrw_kernels.codegen.vector import I64, Vectors
 
 # Channels summed at a stretch, a multiple of every run. 512 in one go double the error of 256 (1.2e-5 in F(4,3)^3).
 CHUNK = 256
-UNROLLED = 16  # steps of the sum by element at a time
+UNROLLED = 16  # terms of the sum by element at a time
 
 
 @dataclass(frozen=True)
 class Micro:
     """C [rows, vectors * lanes] = or += sum_k A[i, k] B[k, :]; strides in bytes.
 
-    `rows` are the heights there is code for, falling. k goes in runs of at most `run` steps: inside a run A moves by
+    `rows` are the heights there is code for, falling. k goes in runs of at most `run` terms: inside a run A moves by
     `a_step` and B by `b_step` per k, from run to run both jump by amounts known at run time. Row i of A lies
     i * `a_row` further on, vector j of B and of C j * `b_vector` and j * `c_vector`. `by_element`: a row's numbers of
     a whole run are one vector of A. `jumps` of A and B from run to run and `c_row` from row to row of C where they are
@@ -90,16 +90,16 @@ def weight_grad_micro(machine: Machine, element: str, vectors: int) -> Micro:
 
 
 def _falling(rows: int) -> tuple[int, ...]:
-    """A whole panel, then powers of two, so that every tail is a few steps."""
+    """A whole panel, then powers of two, so that every tail takes few."""
     return (rows, *(1 << i for i in reversed(range(rows.bit_length())) if 1 << i < rows))
 
 
 def emit_micro(v: Vectors, m: Micro, arguments: Sequence[Any]) -> Any:
     """One block of the tallest height that `left` rows hold; returns that height.
 
-    arguments (i64): a, b, c; left; steps, the length of the sum; a_jump and b_jump per run; c_row, from row to row;
+    arguments (i64): a, b, c; left; terms, the length of the sum; a_jump and b_jump per run; c_row, from row to row;
     add, whether what C holds is added to the sums (sums of their own, added late, round less than one long sum); ahead,
-    where to prefetch, a cache line per step, or 0.
+    where to prefetch, a cache line per term, or 0.
     """
     a, b, c, left, *rest = arguments
     builder = v.builder
@@ -120,7 +120,7 @@ def emit_micro(v: Vectors, m: Micro, arguments: Sequence[Any]) -> Any:
 
 
 def _emit_block(v: Vectors, m: Micro, rows: int, a: Any, b: Any, c: Any, *rest: Any) -> None:
-    steps, a_jump, b_jump, c_row, add, ahead = rest
+    terms, a_jump, b_jump, c_row, add, ahead = rest
     builder = v.builder
     if m.jumps is not None:
         (a_jump, b_jump), targets = map(I64, m.jumps), [(c, i * m.c_row) for i in range(rows)]
@@ -128,7 +128,7 @@ def _emit_block(v: Vectors, m: Micro, rows: int, a: Any, b: Any, c: Any, *rest: 
         targets = [(builder.add(c, builder.mul(c_row, I64(i))), 0) for i in range(rows)]
     places = [(to, offset + j * m.c_vector) for to, offset in targets for j in range(m.vectors)]
     zeros = [v.constant(0.0)] * len(places)
-    runs, left = builder.udiv(steps, I64(m.run)), builder.urem(steps, I64(m.run))
+    runs, left = builder.udiv(terms, I64(m.run)), builder.urem(terms, I64(m.run))
     if m.by_element and m.jumps is not None:
         a_rest, b_rest, *totals = _runs_by_element(v, m, rows, runs, a, b, zeros)
     else:

@@ -13,7 +13,7 @@ from lrw_kernels.program.memory import Buffer
 from lrw_kernels.program.program import Outcome, Program
 from lrw_kernels.program.storage import Storage
 
-ENOUGH_SCRATCH = 16 << 20  # for V and M of a layer: weights are read again for every block of so many tiles
+ENOUGH_SCRATCH = 16 << 20  # for V and M of a layer: weights are read again for every turn of so many tiles
 
 
 def assemble(

@@ -35,7 +35,7 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Winograd():
             return winograd.steps(operator, inputs, y, means)
         case Direct():
-            return convolution.direct(x, y, operator.weight, machine, **_convolution(operator, inputs))
+            return convolution.convolution(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Transposed():
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():

@@ -10,7 +10,7 @@ from lrw_kernels.codegen.records import Region
 from lrw_kernels.codegen.references import Section, section_of, symbolic
 from lrw_kernels.cpu.records import Clear
 from lrw_kernels.cpu.step import Step, Steps, View, Zeros, job
-from lrw_kernels.cpu.winograd.records import Blocks, Side
+from lrw_kernels.cpu.winograd.records import Tiles, Transform
 from lrw_kernels.network.graph import INPUT, Network, Node, Size
 from lrw_kernels.network.operators import Binary, Channels, Concat, Copy, Direct, Operator, Pointwise
 from lrw_kernels.program.collect import Collector
@@ -187,8 +187,8 @@ def number(program: Program, at: int) -> int:
 def test_what_records_refer_to_becomes_sections_and_offsets() -> None:
     numbers, weights, inner = np.arange(4), np.arange(5, dtype=np.float32), job(Clear, data=9, size=3)
     first, second = np.zeros(3, np.float32), symbolic(Section.OUTSIDE + 1, 40)
-    made = job(Side, table=numbers, constants=weights, domain=first, zeros=SIDE, data=second, kernel=KERNEL)
-    outer = job(Blocks, gather=[made], products=[inner, inner.but(size=4)], scatter=symbolic(Section.BUFFER, 12))
+    made = job(Transform, table=numbers, constants=weights, domain=first, zeros=SIDE, data=second, kernel=KERNEL)
+    outer = job(Tiles, gather=[made], products=[inner, inner.but(size=4)], scatter=symbolic(Section.BUFFER, 12))
     program = frozen_of(Steps.of(Step(KERNEL, outer, 7)))
     image, regions = program.image, program.regions_at
     assert set(image.relocations) >= {regions + Region.kernel.offset, regions + Region.job.offset}
@@ -196,29 +196,29 @@ def test_what_records_refer_to_becomes_sections_and_offsets() -> None:
     blocks = number(program, regions + Region.job.offset)
     assert section_of(blocks) == Section.IMAGE
     at = blocks - symbolic(Section.IMAGE)
-    assert number(program, at + Blocks.scatter.offset) == symbolic(Section.BUFFERS, 12)
-    gather = number(program, at + Blocks.gather.offset) - symbolic(Section.IMAGE)
-    products = number(program, at + Blocks.products.offset) - symbolic(Section.IMAGE)
+    assert number(program, at + Tiles.scatter.offset) == symbolic(Section.BUFFERS, 12)
+    gather = number(program, at + Tiles.gather.offset) - symbolic(Section.IMAGE)
+    products = number(program, at + Tiles.products.offset) - symbolic(Section.IMAGE)
     size = len(bytes(Clear()))
     sizes = [number(program, products + i * size + Clear.size.offset) for i in range(2)]
     assert sizes == [3, 4], "records lie one after the other"
-    table = number(program, gather + Side.table.offset) - symbolic(Section.IMAGE)
+    table = number(program, gather + Transform.table.offset) - symbolic(Section.IMAGE)
     assert image.data[table : table + 32] == numbers.tobytes()
     for name, numbers_of in (("constants", weights), ("domain", first)):
-        of = number(program, gather + getattr(Side, name).offset) - symbolic(Section.WEIGHTS)
+        of = number(program, gather + getattr(Transform, name).offset) - symbolic(Section.WEIGHTS)
         assert program.weights[of : of + numbers_of.nbytes] == numbers_of.tobytes()
-    assert number(program, gather + Side.zeros.offset) == symbolic(Section.ZEROS)
+    assert number(program, gather + Transform.zeros.offset) == symbolic(Section.ZEROS)
     assert image.zeros == SIDE.size
-    assert number(program, gather + Side.data.offset) == second
-    assert number(program, gather + Side.kernel.offset) == symbolic(Section.CODE, 0)
+    assert number(program, gather + Transform.data.offset) == second
+    assert number(program, gather + Transform.kernel.offset) == symbolic(Section.CODE, 0)
     assert program.kernels == (KERNEL,)
-    assert number(program, gather + Side.bias.offset) == 0
-    assert gather + Side.bias.offset not in image.relocations, "there is none"
+    assert number(program, gather + Transform.bias.offset) == 0
+    assert gather + Transform.bias.offset not in image.relocations, "there is none"
 
 
 def test_a_table_that_several_records_share_is_there_once() -> None:
     weights = np.ones(100, np.float32)
-    steps = [Step(KERNEL, job(Side, constants=weights), 1) for _ in range(3)]
+    steps = [Step(KERNEL, job(Transform, constants=weights), 1) for _ in range(3)]
     assert len(frozen_of(Steps(tuple(steps))).weights) == 448
 
 
@@ -233,6 +233,6 @@ def test_steps_share_scratch_behind_the_slices_of_all_threads() -> None:
 
 
 def test_an_empty_table_has_an_address() -> None:
-    program = frozen_of(Steps.of(Step(KERNEL, job(Side, table=np.zeros(0, np.int64)), 1)))
+    program = frozen_of(Steps.of(Step(KERNEL, job(Transform, table=np.zeros(0, np.int64)), 1)))
     at = number(program, program.regions_at + Region.job.offset) - symbolic(Section.IMAGE)
-    assert at + Side.table.offset in program.image.relocations
+    assert at + Transform.table.offset in program.image.relocations

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lrw_kernels.codegen.machine import NEON, Machine
 from lrw_kernels.cpu import layout
-from lrw_kernels.cpu.operators.convolution import direct
+from lrw_kernels.cpu.operators.convolution import convolution
 from lrw_kernels.cpu.operators.transposed import transposed
 from lrw_kernels.cpu.step import Epilogue, Steps
 from verify.strategies import Array
@@ -114,7 +114,7 @@ def assert_computes(layer: Layer, machine: Machine, transpose: bool) -> None:
         expected = expected + residual.numbers
     expected = np.maximum(expected, 0) if layer.relu else expected
     epilogue = Epilogue(bias if layer.bias else None, residual.view if layer.residual else None, layer.relu)
-    build = transposed if transpose else direct
+    build = transposed if transpose else convolution
     steps = build(source.view, target.view, layer.weight, machine, epilogue=epilogue, **layer.options)
     run(steps, layer.threads)
     terms = layer.channels[0] * int(np.prod(layer.kernel))
@@ -176,7 +176,7 @@ def test_numbers_beside_the_channels_do_not_matter_nor_does_what_padding_meets()
     """0 * NaN is NaN: what is padded must be zeros, not whatever lies there."""
     x, weight = np.ones((1, 3, 3, 3, 5), np.float32), np.ones((3, 3, 3, 5, 2), np.float32)
     source, target = Buffer(x.shape, 2, 4, x), Buffer((1, 3, 3, 3, 2), 1, 3)
-    run(direct(source.view, target.view, weight, NEON, padding=(1, 1, 1)))
+    run(convolution(source.view, target.view, weight, NEON, padding=(1, 1, 1)))
     inside = np.array([2, 3, 2])
     expected = 5.0 * inside[:, None, None] * inside[:, None] * inside
     np.testing.assert_array_equal(target.check(), np.stack([expected] * 2, -1)[None])
@@ -189,7 +189,7 @@ def test_a_linear_layer_shares_out_its_weights() -> None:
 
 def linear_steps(cin: int, cout: int) -> Steps:
     source, target = Buffer((1, 1, 1, 1, cin), 0, 0), Buffer((1, 1, 1, 1, cout), 0, 0)
-    return direct(source.view, target.view, np.zeros((1, 1, 1, cin, cout), np.float32), NEON)
+    return convolution(source.view, target.view, np.zeros((1, 1, 1, cin, cout), np.float32), NEON)
 
 
 def test_how_many_threads_share_the_items_does_not_matter() -> None:
@@ -198,7 +198,7 @@ def test_how_many_threads_share_the_items_does_not_matter() -> None:
     results = []
     for threads in (1, 2, 3):
         source, target = Buffer(x.shape, 0, 1, x), Buffer((2, 13, 13, 7, 20), 0, 0)
-        made = direct(source.view, target.view, layer.weight, NEON, **layer.options)
+        made = convolution(source.view, target.view, layer.weight, NEON, **layer.options)
         assert made.steps[0].items > 16
         run(made, threads)
         results.append(target.check())
@@ -210,7 +210,7 @@ def test_kernels_lower_to_another_machine() -> None:
     source, target = Buffer((1, 2, 2, 2, 6), 0, 0), Buffer((1, 2, 2, 2, 6), 0, 0)
     made = [
         linear_steps(3, 5),
-        direct(source.view, target.view, np.zeros((1, 1, 1, 6, 6), np.float32), NEON),
-        direct(source.view, target.view, np.zeros((1, 1, 1, 1, 6), np.float32), NEON, groups=6),
+        convolution(source.view, target.view, np.zeros((1, 1, 1, 6, 6), np.float32), NEON),
+        convolution(source.view, target.view, np.zeros((1, 1, 1, 1, 6), np.float32), NEON, groups=6),
     ]
     assert_lowers(made)

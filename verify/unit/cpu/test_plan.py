@@ -30,13 +30,13 @@ def test_plans_fit_their_scratch_and_cover_their_work(tiles: int, threads: int, 
     assert chosen.tiles % chosen.rows == 0
     assert 1 <= chosen.rows <= AVX512.rows
     each = 216 * chosen.tiles * 2 * channels * 64
-    assert each * (threads if chosen.path == "blocks" else 1) <= MOST_SCRATCH or chosen.tiles == chosen.rows
-    if chosen.path == "blocks":
+    assert each * (threads if chosen.path == "tiles" else 1) <= MOST_SCRATCH or chosen.tiles == chosen.rows
+    if chosen.path == "tiles":
         assert tiles >= 2 * threads * chosen.rows - chosen.rows
 
 
-def test_blocks_are_cut_so_that_threads_end_together() -> None:
-    assert plan(size(98, 2), AVX512).rows == 12, "8 blocks of 12 and a rest, not 7 of 14"
+def test_turns_are_cut_so_that_threads_end_together() -> None:
+    assert plan(size(98, 2), AVX512).rows == 12, "8 turns of 12 and a rest, not 7 of 14"
     assert plan(size(784, 2), AVX512).rows == 14
 
 
@@ -60,7 +60,7 @@ class Case:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     way = draw(st.sampled_from([FORWARD, FORWARD, INPUT_GRAD, WEIGHT_GRAD]))
-    path = draw(st.sampled_from(["blocks", "positions"])) if way == FORWARD else "positions"
+    path = draw(st.sampled_from(["tiles", "positions"])) if way == FORWARD else "positions"
     rows, some = draw(st.integers(1, 8)), st.integers(1, 9)
     chosen = Plan(path, draw(some) * rows, rows, draw(some), draw(some), draw(some), draw(st.booleans()))
     kept = draw(st.sampled_from([None, (0, 5, 21, 63)]))
@@ -98,21 +98,21 @@ def test_any_plan_computes_the_same(machine: Machine, case: Case, seed: int) -> 
 
 def test_a_network_is_cut_up_as_its_planner_says() -> None:
     whole = case("unet").network
-    for path in ("blocks", "positions"):
+    for path in ("tiles", "positions"):
         program = assemble(whole, NEON, planner=lambda p, way, path=path: Plan(path, 4, 2, 1, 1, 1))
         assert {layer.details["path"] for layer in program.layers if "path" in layer.details} == {path}
 
 
 @pytest.mark.parametrize(
-    "values", [("tiles", 4, 2, 1, 1, 1), ("blocks", 0, 2, 1, 1, 1), ("positions", 4, 2, 1, 1, -1)], ids=str
+    "values", [("blocks", 4, 2, 1, 1, 1), ("tiles", 0, 2, 1, 1, 1), ("positions", 4, 2, 1, 1, -1)], ids=str
 )
 def test_other_plans_are_refused(values: tuple[str, int, int, int, int, int]) -> None:
-    with pytest.raises(ValueError, match=r'^plan: Plan\(.*; accepted are "blocks" or "positions", and integers from 1'):
+    with pytest.raises(ValueError, match=r'^plan: Plan\(.*; accepted are "tiles" or "positions", and integers from 1'):
         Plan(*values)
 
 
 @pytest.mark.parametrize("way", [INPUT_GRAD, WEIGHT_GRAD])
 def test_gradients_go_by_positions(way: str) -> None:
-    p = Case(way, Plan("blocks", 4, 2, 1, 1, 1), None, None, 1).problem(NEON)
-    with pytest.raises(ValueError, match=f'^plan: by "blocks"; accepted by {way} is "positions"'):
-        steps(p, dense(p, way)._replace(plan=Plan("blocks", 4, 2, 1, 1, 1)))
+    p = Case(way, Plan("tiles", 4, 2, 1, 1, 1), None, None, 1).problem(NEON)
+    with pytest.raises(ValueError, match=f'^plan: by "tiles"; accepted by {way} is "positions"'):
+        steps(p, dense(p, way)._replace(plan=Plan("tiles", 4, 2, 1, 1, 1)))

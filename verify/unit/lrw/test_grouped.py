@@ -114,7 +114,7 @@ def test_one_pass_gives_what_the_blocks_give(
 
 @pytest.mark.parametrize(
     ("path", "size", "widths"),
-    [("blocks", (4, 24, 24), (32, 16)), ("positions", (2, 7, 7), (40, 64)), ("positions", (2, 7, 7), (16, 5, 16))],
+    [("tiles", (4, 24, 24), (32, 16)), ("positions", (2, 7, 7), (40, 64)), ("positions", (2, 7, 7), (16, 5, 16))],
 )
 def test_both_paths_of_the_kernels_know_blocks(path: str, size: tuple[int, int, int], widths: tuple[int, ...]) -> None:
     tile = Tile.of(2)

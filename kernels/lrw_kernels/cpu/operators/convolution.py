@@ -16,7 +16,7 @@ from lrw_kernels.cpu.step import ITEMS, NOTHING, Epilogue, Job, Step, Steps, Vie
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
 
 
-def direct(
+def convolution(
     x: View,
     y: View,
     weight: Array,
@@ -31,10 +31,10 @@ def direct(
     """The steps of a convolution of x by weight [kd, kh, kw, Cin / groups, Cout] to y."""
     met = [tuple((k, k * by) for k in range(n)) for n, by in zip(weight.shape[:3], dilation, strict=True)]
     start = (-padding[0], -padding[1], -padding[2])
-    return Steps(convolution(x, y, weight, Grid(start, stride, (met[0], met[1], met[2])), groups, epilogue, machine))
+    return Steps(on_grid(x, y, weight, Grid(start, stride, (met[0], met[1], met[2])), groups, epilogue, machine))
 
 
-def convolution(
+def on_grid(
     x: View, y: View, weight: Array, grid: Grid, groups: int, epilogue: Epilogue, machine: Machine
 ) -> tuple[Step, ...]:
     """The steps of a convolution on any grid: one if it is depthwise, else one a group."""
@@ -48,11 +48,11 @@ def convolution(
         bias = None if epilogue.bias is None else epilogue.bias_from(group * size, size)
         part = Epilogue(bias, residual, epilogue.relu)
         source, target = x.some(group * cin, cin), y.some(group * size, size)
-        steps.append(direct_step(source, target, weight[..., here], grid, part, machine))
+        steps.append(patches_step(source, target, weight[..., here], grid, part, machine))
     return tuple(steps)
 
 
-def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
+def patches_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
     """The step that convolves one group: gather patches, multiply by packed weights [terms, Cout], finish."""
     cin, lanes = weight.shape[3], machine.lanes("float32")
     pixel_floats = x.strides[3] // FLOAT
@@ -60,7 +60,7 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
     of = taps.runs(grid.taps, cin, pixel_floats)
     pieces, weights = taps.pieces(of, cin), layout.panels(taps.weight_rows(weight, of)[None], machine)
     made = job(
-        records.Direct,
+        records.Patches,
         **strides("x", x),
         **grid_fields(x, y, grid),
         **strides("y", y),
@@ -80,20 +80,20 @@ def direct_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue,
     )
     made, items, scratch = _shared_out(made, machine)
     wide, narrow = (patch_micro(machine, count).text for count in (machine.vectors, 1))
-    kernel = Kernel("cpu.operators.convolution_kernels.direct_item", (wide, narrow), ITEM)
+    kernel = Kernel("cpu.operators.convolution_kernels.patches_item", (wide, narrow), ITEM)
     return Step(kernel, made, items, scratch)
 
 
 def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
-    """(`made` with the blocks and panels a work item takes, how many work items there are, their scratch in bytes).
+    """(`made` with the pixels and panels a work item takes, how many work items there are, their scratch in bytes).
     Where there are few pixels, weights are shared out as well."""
     record: Any = made.record
     rows, line = machine.rows, machine.vector_bytes
     panels = machine.panels(record.vectors)
     heights = max(1, min(PIXELS // rows, ceil(ceil(record.pixels / rows) / ITEMS)))
-    blocks = ceil(record.pixels / (heights * rows))
+    shares = ceil(record.pixels / (heights * rows))
     most = max(1, machine.l2 // 2 // (heights * rows * machine.vectors * line))
-    split = min(most, ceil(panels / ceil(ITEMS / blocks)))
+    split = min(most, ceil(panels / ceil(ITEMS / shares)))
     vectors = min(record.vectors, split * machine.vectors)
     places = whole_lines(min(heights * rows, record.pixels) * records.PLACE_FIELDS * ADDRESS)
     patches = heights * rows * patch_row(machine)
@@ -101,9 +101,9 @@ def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
     made = made.but(
         panels=panels,
         split=split,
-        block=heights * rows,
+        share=heights * rows,
         a_at=places,
         m_at=places + patches,
         m_panel=m_panel,
     )
-    return made, blocks * ceil(panels / split), whole_lines(places + patches + heights * m_panel)
+    return made, shares * ceil(panels / split), whole_lines(places + patches + heights * m_panel)

@@ -6,7 +6,7 @@ from lrw_kernels.codegen.machine import ADDRESS, FLOAT
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.kernels import first_vector, panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
-from lrw_kernels.cpu.operators.intrinsics import direct_at, finish_pixel, gather_run
+from lrw_kernels.cpu.operators.intrinsics import finish_pixel, gather_run, patches_at
 from lrw_kernels.cpu.operators.records import PIECE_FIELDS, PLACE_FIELDS
 
 PIECE = PIECE_FIELDS * ADDRESS
@@ -74,22 +74,22 @@ def _multiply(wide_text: str, narrow_text: str) -> Function:
     @helper
     def products(k, chunk, pixels, first, last, a, m):
         start, whole, m_panel = chunk * CHUNK, k.vectors // vectors, k.m_panel
-        steps = min(CHUNK, k.terms - start)
+        terms = min(CHUNK, k.terms - start)
         for panel in range(first, min(last, whole)):
             b = k.weights + panel * k.weights_panel + start * wide_step
-            multiply_wide(a, b, m, pixels, steps, start, a_panel, m_panel)
+            multiply_wide(a, b, m, pixels, terms, start, a_panel, m_panel)
             m += vectors * rows * line
         for panel in range(max(first, whole), last):
             narrow = (panel - whole) * (k.weights_panel // vectors)
             b = k.weights + whole * k.weights_panel + narrow + start * narrow_step
-            multiply_narrow(a, b, m, pixels, steps, start, a_panel, m_panel)
+            multiply_narrow(a, b, m, pixels, terms, start, a_panel, m_panel)
             m += rows * line
 
     return products
 
 
-def direct_item(wide_text: str, narrow_text: str) -> Function:
-    """Items are blocks of output pixels x groups of panels of weights, groups fastest: `records.Direct`.
+def patches_item(wide_text: str, narrow_text: str) -> Function:
+    """Items are shares of output pixels x groups of panels of weights, groups fastest: `records.Patches`.
 
     Chunk by chunk of the sum the patches are gathered, then every panel of weights, once from memory, meets all pixels.
     """
@@ -97,12 +97,12 @@ def direct_item(wide_text: str, narrow_text: str) -> Function:
     lanes, rows, line, a_row = wide.lanes, wide.rows[0], wide.c_row, wide.a_row
     gather, products = _gather(lanes, a_row), _multiply(wide_text, narrow_text)
 
-    def direct(job, item, scratch):
-        k = direct_at(job)
+    def patches(job, item, scratch):
+        k = patches_at(job)
         groups = (k.panels + k.split - 1) // k.split
         places, a, m = scratch, scratch + k.a_at, scratch + k.m_at
-        pixel, first = item // groups * k.block, item % groups * k.split
-        pixels, last = min(k.block, k.pixels - pixel), min(k.panels, first + k.split)
+        pixel, first = item // groups * k.share, item % groups * k.split
+        pixels, last = min(k.share, k.pixels - pixel), min(k.panels, first + k.split)
         put_places(k, pixel, pixels, places)
         for chunk in range(k.chunks):
             entry = k.chunk_table + chunk * ADDRESS
@@ -117,4 +117,4 @@ def direct_item(wide_text: str, narrow_text: str) -> Function:
             residual += shift if residual != 0 else 0
             finish_pixel(lanes, source, rows * line, k.bias + shift, residual, target, k.relu, count)
 
-    return direct
+    return patches

@@ -88,16 +88,16 @@ def _across(v: Vectors, value: Any, combine: Any) -> Any:
 
 
 def emit_row_sum(v: Vectors, arguments: Sequence[Any]) -> None:
-    """total [count, whole vectors] += the sum over `pixels`, `step` apart. arguments (i64): x, step, pixels; total;
+    """total [count, whole vectors] += the sum over `pixels`, `pitch` apart. arguments (i64): x, pitch, pixels; total;
     count."""
-    x, step, pixels, total, count = arguments
+    x, pitch, pixels, total, count = arguments
     b = v.builder
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
         at, to = b.add(x, offset), b.add(total, offset)
 
         def pixel(i: Any, carried: list[Any]) -> list[Any]:
-            return [v.add(carried[0], v.load_lanes(b.add(at, b.mul(i, step)), mask))]
+            return [v.add(carried[0], v.load_lanes(b.add(at, b.mul(i, pitch)), mask))]
 
         v.store(v.add(v.load(to), loop(b, pixels, [v.constant(0.0)], pixel)[0]), to)
         return []
@@ -106,16 +106,16 @@ def emit_row_sum(v: Vectors, arguments: Sequence[Any]) -> None:
 
 
 def emit_row_squares(v: Vectors, arguments: Sequence[Any]) -> None:
-    """The same of the differences from `centre`, and of their squares. arguments (i64): x, step, pixels; centre, total,
-    squares (whole vectors); count."""
-    x, step, pixels, centre, total, squares, count = arguments
+    """The same of the differences from `centre`, and of their squares. arguments (i64): x, pitch, pixels; centre,
+    total, squares (whole vectors); count."""
+    x, pitch, pixels, centre, total, squares, count = arguments
     b = v.builder
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
         at, middle = b.add(x, offset), v.load(b.add(centre, offset))
 
         def pixel(i: Any, carried: list[Any]) -> list[Any]:
-            apart = v.sub(v.load_lanes(b.add(at, b.mul(i, step)), mask), middle)
+            apart = v.sub(v.load_lanes(b.add(at, b.mul(i, pitch)), mask), middle)
             return [v.add(carried[0], apart), v.fma(apart, apart, carried[1])]
 
         sums = loop(b, pixels, [v.constant(0.0)] * 2, pixel)

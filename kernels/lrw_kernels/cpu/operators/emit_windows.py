@@ -31,16 +31,16 @@ def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:
 
 
 def emit_finish(v: Vectors, arguments: Sequence[Any]) -> None:
-    """`count` channels of a pixel: source, whose vectors lie `step` apart, plus bias, plus residual if its address is
+    """`count` channels of a pixel: source, whose vectors lie `pitch` apart, plus bias, plus residual if its address is
     not 0, then ReLU if asked for.
 
-    arguments (i64): source, step; bias (whole vectors), residual, target; relu; count.
+    arguments (i64): source, pitch; bias (whole vectors), residual, target; relu; count.
     """
-    source, step, bias, residual, target, relu, count = arguments
+    source, pitch, bias, residual, target, relu, count = arguments
     b = v.builder
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
-        at = b.add(source, b.mul(b.udiv(offset, I64(v.bytes)), step))
+        at = b.add(source, b.mul(b.udiv(offset, I64(v.bytes)), pitch))
         total = v.add(v.load(at), v.load(b.add(bias, offset)))
         finish(v, total, b.add(target, offset), (residual, offset), relu, mask)
         return []
@@ -62,23 +62,23 @@ def finish(v: Vectors, total: Any, target: Any, residual: tuple[Any, Any], relu:
 def over_window(
     b: Any,
     counts: Sequence[Any],
-    steps: Sequence[Sequence[Any]],
+    pitches: Sequence[Sequence[Any]],
     addresses: Sequence[Any],
     start: Any,
     inner: Callable[[Sequence[Any], Any], Any],
     outer: Callable[[Any, Any], Any],
 ) -> Any:
     """Three loops, over d, h and w: total = inner(addresses, total) along w from `start` on, and rows and planes of
-    them put together by `outer`: partial results err less than one long sum. `steps`: of each address, by axis. Counts
-    that are Python's own give straight code."""
+    them put together by `outer`: partial results err less than one long sum. `pitches`: of each address, by axis.
+    Counts that are Python's own give straight code."""
     if not counts:
         return inner(addresses, start)
 
     def turn(i: Any, carried: list[Any]) -> list[Any]:
-        here = [b.add(address, b.mul(i, by[0])) for address, by in zip(addresses, steps, strict=True)]
+        here = [b.add(address, b.mul(i, by[0])) for address, by in zip(addresses, pitches, strict=True)]
         if len(counts) == 1:
             return [inner(here, carried[0])]
-        rest = [by[1:] for by in steps]
+        rest = [by[1:] for by in pitches]
         return [outer(carried[0], over_window(b, counts[1:], rest, here, start, inner, outer))]
 
     if isinstance(counts[0], int):
@@ -96,7 +96,7 @@ def emit_depthwise(v: Vectors, arguments: Sequence[Any]) -> None:
     the weights (whole vectors); bias, residual, target; relu; count.
     """
     x, weights = arguments[:2]
-    taps, x_steps, weight_steps = arguments[2:5], arguments[5:8], arguments[8:11]
+    taps, x_pitches, weight_pitches = arguments[2:5], arguments[5:8], arguments[8:11]
     bias, residual, target, relu, count = arguments[11:]
     b = v.builder
 
@@ -106,7 +106,7 @@ def emit_depthwise(v: Vectors, arguments: Sequence[Any]) -> None:
 
         start = [b.add(x, offset), b.add(weights, offset)]
         zero = v.constant(0.0)
-        total = over_window(b, taps, (x_steps, weight_steps), start, zero, tap, v.add)
+        total = over_window(b, taps, (x_pitches, weight_pitches), start, zero, tap, v.add)
         total = v.add(total, v.load(b.add(bias, offset)))
         finish(v, total, b.add(target, offset), (residual, offset), relu, mask)
         return []
@@ -120,7 +120,7 @@ def emit_pool(v: Vectors, kind: str, shape: str, arguments: Sequence[Any]) -> No
     arguments (i64): x, the window's first pixel; n_d, n_h, n_w of it; from pixel to pixel along d, h, w; target;
     divisor; count. Where `shape`, such as "2x2x2", is given, it stands for n_d, n_h, n_w.
     """
-    x, windows, steps = arguments[0], arguments[1:4], arguments[4:7]
+    x, windows, pitches = arguments[0], arguments[1:4], arguments[4:7]
     windows = [int(size) for size in shape.split("x")] if shape else windows
     target, divisor, count = arguments[7:]
     b = v.builder
@@ -130,7 +130,7 @@ def emit_pool(v: Vectors, kind: str, shape: str, arguments: Sequence[Any]) -> No
         def pixel(at: Sequence[Any], total: Any) -> Any:
             return combine(total, v.load_lanes(at[0], mask))
 
-        total = over_window(b, windows, (steps,), [b.add(x, offset)], start, pixel, combine)
+        total = over_window(b, windows, (pitches,), [b.add(x, offset)], start, pixel, combine)
         if kind == "mean":
             total = b.fdiv(total, v.splat(b.sitofp(divisor, FLOATS["float32"])))
         v.store_lanes(total, b.add(target, offset), mask)

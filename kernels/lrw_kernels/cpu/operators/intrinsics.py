@@ -14,10 +14,10 @@ from lrw_kernels.codegen.machine import NEON
 from lrw_kernels.codegen.vector import Vectors
 from lrw_kernels.cpu.operators import emit_rows, emit_windows, records
 
-direct_at, depthwise_at, pool_at, resample_at, gather_at, rows_at, statistics_at = map(
+patches_at, depthwise_at, pool_at, resample_at, gather_at, rows_at, statistics_at = map(
     reader,
     (
-        *(records.Direct, records.Depthwise, records.Pool, records.Resample, records.Gather, records.Rows),
+        *(records.Patches, records.Depthwise, records.Pool, records.Resample, records.Gather, records.Rows),
         records.Statistics,
     ),
 )
@@ -35,7 +35,7 @@ def gather_run(_, lanes, source, target, begin, end, count):
 
 
 @intrinsic(prefer_literal=True)
-def finish_pixel(_, lanes, source, step, bias, residual, target, relu, count):
+def finish_pixel(_, lanes, source, pitch, bias, residual, target, relu, count):
     """See `emit_windows.emit_finish`."""
     return types.void(lanes, *(LONG,) * 7), does(lambda b, a: emit_windows.emit_finish(_vectors(b, lanes), a[1:]))
 
@@ -83,13 +83,13 @@ def softmax_pixel(_, lanes, x, y, count):
 
 
 @intrinsic(prefer_literal=True)
-def row_sum(_, lanes, x, step, pixels, total, count):
+def row_sum(_, lanes, x, pitch, pixels, total, count):
     """See `emit_rows.emit_row_sum`."""
     return types.void(lanes, *(LONG,) * 5), does(lambda b, a: emit_rows.emit_row_sum(_vectors(b, lanes), a[1:]))
 
 
 @intrinsic(prefer_literal=True)
-def row_squares(_, lanes, x, step, pixels, centre, total, squares, count):
+def row_squares(_, lanes, x, pitch, pixels, centre, total, squares, count):
     """See `emit_rows.emit_row_squares`."""
     return types.void(lanes, *(LONG,) * 7), does(lambda b, a: emit_rows.emit_row_squares(_vectors(b, lanes), a[1:]))
 

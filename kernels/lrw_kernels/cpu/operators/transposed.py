@@ -4,7 +4,7 @@ taps, o + padding = i * stride + k * dilation, at stride 1. A phase that no tap 
 from itertools import product
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.operators.convolution import convolution
+from lrw_kernels.cpu.operators.convolution import on_grid
 from lrw_kernels.cpu.operators.grid import Grid, Triple
 from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.step import NOTHING, Epilogue, Size, Step, Steps, View
@@ -34,7 +34,7 @@ def transposed(
             residual = epilogue.residual and every(epilogue.residual, phase, stride)
             grid = Grid(HERE, EVERY, (axes[0], axes[1], axes[2]))
             here = epilogue._replace(residual=residual)
-            steps += convolution(x, target, weight, grid, groups, here, machine)
+            steps += on_grid(x, target, weight, grid, groups, here, machine)
     return Steps(tuple(steps))
 
 

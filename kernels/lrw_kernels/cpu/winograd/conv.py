@@ -56,9 +56,9 @@ class _Pass:
     ) -> None:  # fmt: skip
         self.problem, self.way, self.first, self.second = p, way, first, second
         self.size, self.plan = Size.of(p, way), plan or planned(p, way)
-        self.by_tiles = self.plan.path == "blocks"
+        self.by_tiles = self.plan.path == "tiles"
         if self.by_tiles and way != FORWARD:
-            raise ValueError(f'plan: by "blocks"; accepted by {way} is "positions"')
+            raise ValueError(f'plan: by "tiles"; accepted by {way} is "positions"')
         self.parts = p.parts if way == FORWARD else (p,)
         self.source, self.targets = _sides(self)
         self.v_bytes, self.m_bytes = (whole_lines(max(side.bytes for side in s)) for s in ([self.source], self.targets))
@@ -82,10 +82,10 @@ class _Pass:
         return Steps(self._by_tiles() if self.by_tiles else self._by_positions(), self.shared, {"path": self.plan.path})
 
     def _by_tiles(self) -> tuple[Step, ...]:
-        blocks = job(
-            records.Blocks,
+        turns = job(
+            records.Tiles,
             gather=[self.gather],
-            groups=len(self.products),
+            parts=len(self.products),
             products=self.products,
             scatter=self.seconds,
             all_tiles=self.size.tiles,
@@ -96,7 +96,7 @@ class _Pass:
             zero_at=self.v_bytes,
             zero_bytes=self.targets[0].spare,
         )
-        return (self._step("blocks", blocks, ceil(self.size.tiles / self.plan.tiles)),)
+        return (self._step("tiles", turns, ceil(self.size.tiles / self.plan.tiles)),)
 
     def _by_positions(self) -> tuple[Step, ...]:
         spare, steps = self.targets[0].spare, list[Step]()
@@ -179,7 +179,7 @@ def _planes(of: _Pass, p: Problem) -> npt.NDArray[np.int64]:
 
 def _products(of: _Pass) -> list[Job]:
     """The products job of each part, without the addresses of weights, V and M."""
-    made, sums = [], of.size.steps
+    made, sums = [], of.size.terms
     for p, target in zip(of.parts, of.targets, strict=True):
         vectors = of.size.vectors_out if len(of.parts) == 1 else p.machine.vectors_of(p.cout, p.element)
         line, rows, machine = p.machine.vector_bytes, of.plan.rows, p.machine.with_rows(of.plan.rows)
@@ -192,7 +192,7 @@ def _products(of: _Pass) -> list[Job]:
                 m_vector=rows * line,
                 weights_plane=sums * vectors * line,
                 weights_panel=sums * machine.vectors * line,
-                steps=sums,
+                terms=sums,
                 panels=machine.panels(vectors),
                 split=of.plan.panels,
                 vectors=vectors,

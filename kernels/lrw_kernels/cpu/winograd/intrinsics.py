@@ -18,7 +18,7 @@ def _vectors(builder: Any, p: Recipe) -> Vectors:
 
 
 @intrinsic(prefer_literal=True)
-def gather_columns(_, text, rows, step, at, first, last, start, stop, scratch, constants):
+def gather_columns(_, text, rows, pitch, at, first, last, start, stop, scratch, constants):
     """See `patch.emit_columns`; `text` is a Recipe's."""
     p = Recipe.parse(text.literal_value)
     return types.void(text, *(LONG,) * 9), does(lambda b, arguments: emit_columns(_vectors(b, p), p, arguments[1:]))
@@ -32,14 +32,14 @@ def gather_lines(_, text, start, domain, table, scratch, constants):
 
 
 @intrinsic(prefer_literal=True)
-def scatter_tile(_, text, domain, table, rows, step, at, first, last, bias, residual, relu, scratch, constants):
+def scatter_tile(_, text, domain, table, rows, pitch, at, first, last, bias, residual, relu, scratch, constants):
     """See `patch.emit_scatter`; `text` is a Recipe's."""
     p = Recipe.parse(text.literal_value)
     return types.void(text, *(LONG,) * 12), does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)
-def accumulate(_, text, a, b, c, left, steps, a_jump, b_jump, c_row, add):
+def accumulate(_, text, a, b, c, left, terms, a_jump, b_jump, c_row, add):
     """See `micro.emit_micro`; `text` is that of a Micro whose jumps vary."""
     m = Micro.parse(text.literal_value)
     emit = gives(lambda builder, arguments: emit_micro(Vectors(builder, m.element, m.lanes), m, [*arguments[1:], None]))
@@ -58,4 +58,4 @@ def call_products(_, function, products, position, tiles, first, last, v, m):
     return types.void(*(LONG,) * 8), does(call)
 
 
-side_at, products_at, blocks_at = map(reader, (records.Side, records.Products, records.Blocks))
+transform_at, products_at, tiles_at = map(reader, (records.Transform, records.Products, records.Tiles))

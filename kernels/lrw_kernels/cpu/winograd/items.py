@@ -8,13 +8,13 @@ from ctypes import sizeof
 from lrw_kernels.codegen.kernel import Function
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.kernels import clear, first_vector
-from lrw_kernels.cpu.winograd.intrinsics import blocks_at, call_products, call_transform, products_at, side_at
-from lrw_kernels.cpu.winograd.records import Products, Side
+from lrw_kernels.cpu.winograd.intrinsics import call_products, call_transform, products_at, tiles_at, transform_at
+from lrw_kernels.cpu.winograd.records import Products, Transform
 
 
 @helper
 def transform_tiles(s, side, base, begin, end, first, last, domain, scratch):
-    """Tiles begin..end of the block that starts with tile `base`, one run for each grid row they touch."""
+    """Tiles begin..end of the turn that starts with tile `base`, one run for each grid row they touch."""
     slot = begin
     while slot < end:
         count = min(end - slot, s.grid_w - (base + slot) % s.grid_w)
@@ -26,7 +26,7 @@ def transform_item() -> Function:
     """Items are runs of `run` tiles x groups of `split` vectors, groups fastest."""
 
     def transforms(job, item, scratch):
-        s = side_at(job)
+        s = transform_at(job)
         groups = (s.vectors + s.split - 1) // s.split
         slot, first = (item // groups) * s.run, (item % groups) * s.split
         last = min(s.vectors, first + s.split)
@@ -52,13 +52,13 @@ def products_item() -> Function:
     return products
 
 
-def blocks_item() -> Function:
-    """Items are blocks of tiles, each from input to output: V and M stay in this thread's scratch, and in its cache."""
-    products_bytes, side_bytes = sizeof(Products), sizeof(Side)
+def tiles_item() -> Function:
+    """Items are turns of tiles, from input to output: V and M stay in this thread's scratch, and in its cache."""
+    products_bytes, side_bytes = sizeof(Products), sizeof(Transform)
 
-    def blocks(job, item, scratch):
-        k = blocks_at(job)
-        gather = side_at(k.gather)
+    def turns(job, item, scratch):
+        k = tiles_at(job)
+        gather = transform_at(k.gather)
         v, m, rest = scratch, scratch + k.m_at, scratch + k.scratch_at
         clear(scratch + k.zero_at, k.zero_bytes)
         base = item * k.tiles
@@ -66,9 +66,9 @@ def blocks_item() -> Function:
         for first in range(0, gather.vectors, gather.split):
             last = min(gather.vectors, first + gather.split)
             transform_tiles(gather, k.gather, base, 0, tiles, first, last, v, rest)
-        for group in range(k.groups):
-            to_products, to_scatter = k.products + group * products_bytes, k.scatter + group * side_bytes
-            products, scatter = products_at(to_products), side_at(to_scatter)
+        for part in range(k.parts):
+            to_products, to_scatter = k.products + part * products_bytes, k.scatter + part * side_bytes
+            products, scatter = products_at(to_products), transform_at(to_scatter)
             for first in range(0, products.panels, k.panels):
                 last = min(products.panels, first + k.panels)
                 for position in range(products.positions):
@@ -76,4 +76,4 @@ def blocks_item() -> Function:
                 begin_vector, end_vector = first_vector(products, first), first_vector(products, last)
                 transform_tiles(scatter, to_scatter, base, 0, tiles, begin_vector, end_vector, m, rest)
 
-    return blocks
+    return turns

@@ -19,7 +19,7 @@ from lrw_kernels.cpu.winograd.intrinsics import (
     gather_lines,
     products_at,
     scatter_tile,
-    side_at,
+    transform_at,
 )
 from lrw_kernels.cpu.winograd.recipe import Recipe
 
@@ -64,17 +64,17 @@ def slot_at(s, domain, slot, line):
 
 
 def _exchange(recipe: Recipe) -> Any:
-    """(pad, rows, step, at, few, column, begin, end, out): the last `few` bytes of channels, between a padded patch and
-    the activations, for columns begin..end of a patch that starts at `column`."""
+    """(pad, rows, pitch, at, few, column, begin, end, out): the last `few` bytes of channels, between a padded patch
+    and the activations, for columns begin..end of a patch that starts at `column`."""
     kind, size, width = recipe.kind, BYTES[recipe.kind], recipe.kind_bytes
     n_d, n_h, n_w = recipe.patch
 
     @helper
-    def exchange(pad, rows, step, at, few, column, begin, end, out):
+    def exchange(pad, rows, pitch, at, few, column, begin, end, out):
         for i in range(n_d * n_h):
             for k in range(begin, end):
                 inner = pad + (i * n_w + k - column) * width
-                outer = get(rows + i * ADDRESS) + at + k * step
+                outer = get(rows + i * ADDRESS) + at + k * pitch
                 for c in range(0, few, size):
                     if out:
                         copy_number(kind, outer + c, inner + c)
@@ -103,7 +103,7 @@ def gather_kernel(text: str) -> Function:
     exchange = _exchange(recipe)
 
     def gather(side, tile, slot, count, first, last, domain, scratch):
-        s = side_at(side)
+        s = transform_at(side)
         n, d, h, w = corner(s, tile)
         begin, end, whole = -w, s.size_w - w, s.channels // lanes
         pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
@@ -117,15 +117,15 @@ def gather_kernel(text: str) -> Function:
             to = slot_at(s, domain, slot + i, line)
             for vector in range(first, last):
                 zero, start = 0, column if i == 0 else column + overlap
-                source, step, at = rows, s.stride_w, vector * width
+                source, pitch, at = rows, s.stride_w, vector * width
                 lines = scratch + lines_at + (vector - first) * lines_bytes
                 if vector == whole:  # the last few channels, through a patch padded with zeros
                     left, right, few = max(begin, column), min(end, column + n_w), (s.channels - whole * lanes) * size
                     clear(pad, n_d * n_h * n_w * width)
                     exchange(pad, rows, s.stride_w, at, few, column, left, right, False)
-                    zero, start, source, step, at = column, column, pad_rows, width, 0
+                    zero, start, source, pitch, at = column, column, pad_rows, width, 0
                 stop = column + n_w - zero
-                gather_columns(text, source, step, at, begin - zero, end - zero, start - zero, stop, lines, constants)
+                gather_columns(text, source, pitch, at, begin - zero, end - zero, start - zero, stop, lines, constants)
                 gather_lines(text, column - zero, to + vector * s.rows * line, s.table, lines, constants)
 
     return gather
@@ -147,7 +147,7 @@ def scatter_kernel(text: str) -> Function:
     exchange = _exchange(recipe)
 
     def scatter(side, tile, slot, count, first, last, domain, scratch):
-        s = side_at(side)
+        s = transform_at(side)
         n, d, h, w = corner(s, tile)
         left, right, whole = -w, s.size_w - w, s.channels // lanes
         pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
@@ -167,9 +167,9 @@ def scatter_kernel(text: str) -> Function:
             for vector in range(first, last):
                 from_slot, bias = source + (vector - first) * s.rows * line, s.bias + vector * bias_line
                 few, here = (s.channels - whole * lanes) * size, vector * width
-                to, step, at, added = rows, s.stride_w, here + column * s.stride_w, residual
+                to, pitch, at, added = rows, s.stride_w, here + column * s.stride_w, residual
                 if vector == whole:  # the last few channels, through a patch of their own
-                    to, step, at = pad_rows, width, 0
+                    to, pitch, at = pad_rows, width, 0
                     if accumulate:
                         exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, False)
                     elif residual != 0:
@@ -177,7 +177,7 @@ def scatter_kernel(text: str) -> Function:
                         added = pad_rows
                 if begin < end:
                     scatter_tile(
-                        text, from_slot, s.table, to, step, at, begin, end, bias, added, s.relu, lines, s.constants
+                        text, from_slot, s.table, to, pitch, at, begin, end, bias, added, s.relu, lines, s.constants
                     )
                 if vector == whole:
                     exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
@@ -198,14 +198,14 @@ def products_kernel(wide_text: str, narrow_text: str) -> Function:
     def products(job, position, tiles, first, last, v, m):
         p = products_at(job)
         a, c = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
-        steps, v_panel, m_panel, weights_panel = p.steps, p.v_panel, p.m_panel, p.weights_panel
+        terms, v_panel, m_panel, weights_panel = p.terms, p.v_panel, p.m_panel, p.weights_panel
         whole = p.vectors // vectors
         last_wide, first_narrow, narrow_panel = min(last, whole), max(first, whole), weights_panel // vectors
         weights = p.weights + position * p.weights_plane
         wides = weights + first * weights_panel
         narrows = weights + whole * weights_panel + (first_narrow - whole) * narrow_panel
-        for start in range(0, steps, CHUNK):
-            length, from_a, to = min(CHUNK, steps - start), a + start // run * rows * line, c
+        for start in range(0, terms, CHUNK):
+            length, from_a, to = min(CHUNK, terms - start), a + start // run * rows * line, c
             from_b = wides + start * wide_step
             for _ in range(first, last_wide):
                 multiply_wide(from_a, from_b, to, tiles, length, start, v_panel, m_panel)
@@ -219,7 +219,7 @@ def products_kernel(wide_text: str, narrow_text: str) -> Function:
 
 
 def weight_grad_kernel(wide_text: str, narrow_text: str) -> Function:
-    """(products, position, tiles, first, last, v, m): one position's dU = or += V^T dM for blocks first..last of rows.
+    """(products, position, tiles, first, last, v, m): one position's dU = or += V^T dM for panels first..last of rows.
 
     `weights` is dU [positions, rows, vectors * lanes], row-major, rows and columns padded; `v` and `m` whole planes.
     """
@@ -230,8 +230,8 @@ def weight_grad_kernel(wide_text: str, narrow_text: str) -> Function:
     def weight_grad(job, position, tiles, first, last, v, m):
         p = products_at(job)
         row_bytes = p.vectors * line
-        for block in range(first, last):
-            row = block * rows
+        for panel in range(first, last):
+            row = panel * rows
             a_position, b = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
             a = a_position + (row // lanes) * tile_rows * line + (row % lanes) * size
             c = p.weights + position * p.weights_plane + row * row_bytes

@@ -29,5 +29,5 @@ def weight_grad(machine: Machine, element: str) -> Kernel:
 
 @lru_cache(maxsize=8)
 def work_item(name: str) -> Kernel:
-    """What is done for an item of a region: "transform", "products" or "blocks"."""
+    """What is done for an item of a region: "transform", "products" or "tiles"."""
     return Kernel(f"cpu.winograd.items.{name}_item", (), ITEM)

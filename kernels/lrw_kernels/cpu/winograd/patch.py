@@ -18,11 +18,11 @@ from lrw_kernels.cpu.winograd.recipe import REACH, Recipe
 def emit_columns(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     """First stage of a gather: depth and height of columns start..stop, into their places in scratch, a ring.
 
-    arguments (i64): rows, address of the patches' row addresses [n_d * n_h]; step, bytes from column to column; at,
+    arguments (i64): rows, address of the patches' row addresses [n_d * n_h]; pitch, bytes from column to column; at,
     bytes from a row's start to the vector; first and last, the columns inside the activations (others are zero);
     start; stop; scratch; constants, the address of the recipe's.
     """
-    rows, step, at, first, last, start, stop, scratch, constants = arguments
+    rows, pitch, at, first, last, start, stop, scratch, constants = arguments
     b = v.builder
     v.read_constants(p.constants, constants)
 
@@ -32,7 +32,7 @@ def emit_columns(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
         inside = b.and_(b.icmp_signed(">=", w, first), b.icmp_signed("<", w, last))
         with b.if_else(inside) as (load, clear):
             with load:
-                _emit_column(v, p, rows, b.add(at, b.mul(w, step)), step, to)
+                _emit_column(v, p, rows, b.add(at, b.mul(w, pitch)), pitch, to)
             with clear:
                 for line in range(p.lines):
                     v.store(v.constant(0.0), to, line * v.bytes)
@@ -41,7 +41,7 @@ def emit_columns(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     counted_loop(b, b.sub(stop, start), [], column)
 
 
-def _emit_column(v: Vectors, p: Recipe, rows: Any, at: Any, step: Any, to: Any) -> None:
+def _emit_column(v: Vectors, p: Recipe, rows: Any, at: Any, pitch: Any, to: Any) -> None:
     """Depth, then height of one column; and a prefetch of the column one tile further on."""
     b, (n_d, n_h, _) = v.builder, p.inputs
     m_d, m_h, _ = p.matrices
@@ -49,7 +49,7 @@ def _emit_column(v: Vectors, p: Recipe, rows: Any, at: Any, step: Any, to: Any) 
     h_positions = len(m_h)
 
     if p.prefetch:
-        ahead = b.add(at, b.mul(step, I64(p.step)))
+        ahead = b.add(at, b.mul(pitch, I64(p.step)))
         for row in range(n_d * n_h):
             v.prefetch(b.add(v.load_integer(rows, row * ADDRESS), ahead))
     columns = []
@@ -111,11 +111,11 @@ def _place(v: Vectors, p: Recipe, domain: Any, table: Any) -> Callable[[Any, int
 def emit_scatter(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     """Both stages of a scatter: patch = (M_d x M_h x M_w) positions, plus bias and residual; then ReLU if asked for.
 
-    arguments (i64): domain; table; rows, step, at, first, last as for `emit_columns`, of the patch written; bias, the
+    arguments (i64): domain; table; rows, pitch, at, first, last as for `emit_columns`, of the patch written; bias, the
     address of a vector; residual, the address of row addresses like `rows`, or 0; relu, 0 or 1; scratch;
     constants.
     """
-    domain, table, rows, step, at, first, last, bias, residual, relu, scratch, constants = arguments
+    domain, table, rows, pitch, at, first, last, bias, residual, relu, scratch, constants = arguments
     b, m_w = v.builder, p.outputs[2]
     v.read_constants(p.constants, constants)
     if p.looped:
@@ -133,10 +133,10 @@ def emit_scatter(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     def column(i: Any, _: list[Any]) -> list[Any]:
         w = b.add(first, i)
         values = _scatter_column(v, p, b.add(scratch, b.mul(w, I64(p.lines * v.bytes))))
-        shift = b.add(at, b.mul(w, step))
+        shift = b.add(at, b.mul(w, pitch))
         addresses = [b.add(v.load_integer(rows, i * ADDRESS), shift) for i in range(len(values))]
         if p.prefetch and not p.streamed:  # a store waits for its line to be read: ask for those of the next tile
-            ahead = b.mul(step, I64(p.step))
+            ahead = b.mul(pitch, I64(p.step))
             for to in addresses:
                 v.prefetch(b.add(to, ahead))
         _finish(v, p, values, addresses, shift, added, residual, relu)

@@ -1,9 +1,9 @@
 """How a pass is cut up on a machine: a plan, and the one that formulas give.
 
-Two paths. `blocks`: a thread takes a block of tiles from input to output, V and M in its own cache; weights are read
-once per block. `positions`: all threads transform, then share out the positions' products, then transform back; V and M
-pass through the shared cache, weights are read once. Measured on both (bench/notes/cpu.md): blocks win where reading
-the weights again costs less than moving V and M.
+Two paths. `tiles`: a thread takes some tiles at a turn from input to output, V and M in its own cache; weights are read
+once a turn. `positions`: all threads transform, then share out the positions' products, then transform back; V and M
+pass through the shared cache, weights are read once. Measured on both (bench/notes/cpu.md): tiles win where reading the
+weights again costs less than moving V and M.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from lrw_kernels.winograd import Tile
 
 # What formulas do not know and was measured, on two cores of Zen 4 and of an Intel Xeon (bench/notes/cpu.md).
 TRANSFORM_VECTORS = 4  # channels of a pixel that are transformed together: what a 256-byte piece of a pixel holds
-BLOCK_PANELS = 8  # panels of weights between two output transforms of a block
+TURN_PANELS = 8  # panels of weights between two output transforms of a turn
 THREAD_ITEMS = 8  # work items of a thread at least: enough for threads that come late or leave early
-THREAD_BLOCKS = 4  # blocks of a thread at least, before they grow
-LEAST_BLOCKS = 2  # of a thread: with fewer, threads wait
+THREAD_TURNS = 4  # turns of a thread at least, before they grow
+LEAST_TURNS = 2  # of a thread: with fewer, threads wait
 READ_AGAIN = 2.5  # bytes of weights from a cache that cost what a byte of V or M does
-WEIGHTS_SHARE = 1 / 2  # of the last cache: as much of it holds weights from block to block
+WEIGHTS_SHARE = 1 / 2  # of the last cache: as much of it holds weights from turn to turn
 STREAMED_SHARE = 3 / 4  # of the last cache: outputs that take more are not there any more for whoever reads them
 UNEVEN = 0.95  # of the busiest thread's tiles: a lower micro-kernel has to save more than that leaves
 
@@ -31,8 +31,8 @@ UNEVEN = 0.95  # of the busiest thread's tiles: a lower micro-kernel has to save
 class Plan:
     """How the work of a pass is cut up; numbers from 1.
 
-    By `path` "blocks" or "positions", V and M hold so many `tiles`, a panel of them `rows`; products go through
-    `panels` of weights between two output transforms of a block, or as a work item; `gather_vectors` of channels are
+    By `path` "tiles" or "positions", V and M hold so many `tiles`, a panel of them `rows`; products go through
+    `panels` of weights between two output transforms of a turn, or as a work item; `gather_vectors` of channels are
     transformed together, and by positions `scatter_vectors` on the other side. `streamed`: outputs go past the caches
     where they can. Gradients go by positions. Raises ValueError for other values.
     """
@@ -46,8 +46,8 @@ class Plan:
     streamed: bool = False
 
     def __post_init__(self) -> None:
-        if self.path not in ("blocks", "positions") or min(astuple(self)[1:-1]) < 1:
-            raise ValueError(f'plan: {self}; accepted are "blocks" or "positions", and integers from 1')
+        if self.path not in ("tiles", "positions") or min(astuple(self)[1:-1]) < 1:
+            raise ValueError(f'plan: {self}; accepted are "tiles" or "positions", and integers from 1')
 
 
 Planner = Callable[[Problem, str], Plan]
@@ -57,7 +57,7 @@ Planner = Callable[[Problem, str], Plan]
 @dataclass(frozen=True)
 class Size:
     """What a plan depends on: counts of positions, of tiles (in all, of a sample, of a row), of vectors of channels in
-    and out, of numbers along the sum (`steps`) and of threads; bytes of a vector (`line`)."""
+    and out, of numbers along the sum (`terms`) and of threads; bytes of a vector (`line`)."""
 
     positions: int
     tiles: int
@@ -65,7 +65,7 @@ class Size:
     row_tiles: int  # along w
     vectors_in: int
     vectors_out: int
-    steps: int
+    terms: int
     line: int
     threads: int
 
@@ -96,13 +96,13 @@ def planned(p: Problem, way: str) -> Plan:
 def plan(size: Size, machine: Machine, *, most: int = MOST_SCRATCH) -> Plan:
     """The plan of a forward pass. V and M take `most` bytes, if they can."""
     panels = machine.panels(size.vectors_out)
-    if not _blocks_win(size, _rows(size.tiles, machine), machine, most):
+    if not _tiles_win(size, _rows(size.tiles, machine), machine, most):
         return by_positions(size, machine, panels, most)
     rows = _balanced_rows(size, machine)
-    together = ceil(panels / ceil(panels / BLOCK_PANELS))
+    together = ceil(panels / ceil(panels / TURN_PANELS))
     group = min(size.vectors_out, together * machine.vectors)
-    tiles = _block_tiles(size, rows, group, machine)
-    return Plan("blocks", tiles, rows, together, min(size.vectors_in, TRANSFORM_VECTORS), group)
+    tiles = _turn_tiles(size, rows, group, machine)
+    return Plan("tiles", tiles, rows, together, min(size.vectors_in, TRANSFORM_VECTORS), group)
 
 
 def by_positions(size: Size, machine: Machine, panels: int, most: int) -> Plan:
@@ -144,25 +144,25 @@ def _balanced_rows(size: Size, machine: Machine) -> int:
 
 
 def _longest(tiles: int, rows: int, threads: int) -> int:
-    """How many tiles the busiest thread gets, in blocks of `rows` handed out one by one."""
+    """How many tiles the busiest thread gets, in turns of `rows` handed out one by one."""
     rounds, late = divmod(tiles // rows, threads)
     return rounds * rows + (rows if late else tiles % rows)
 
 
-def _blocks_win(size: Size, rows: int, machine: Machine, most: int) -> bool:
-    weights, blocks = size.positions * size.steps * size.vectors_out * size.line, ceil(size.tiles / rows)
+def _tiles_win(size: Size, rows: int, machine: Machine, most: int) -> bool:
+    weights, turns = size.positions * size.terms * size.vectors_out * size.line, ceil(size.tiles / rows)
     moved = 2 * size.positions * size.tiles * (size.vectors_in + size.vectors_out) * size.line
     scratch = size.threads * size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
-    if blocks < LEAST_BLOCKS * size.threads or scratch > most:
+    if turns < LEAST_TURNS * size.threads or scratch > most:
         return False
-    return weights <= WEIGHTS_SHARE * machine.l3 and blocks * weights <= READ_AGAIN * (moved + weights)
+    return weights <= WEIGHTS_SHARE * machine.l3 and turns * weights <= READ_AGAIN * (moved + weights)
 
 
-def _block_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
-    """Tiles of a block: whole panels whose V and M fill the second-level cache, or fewer, so that all threads have
-    blocks."""
+def _turn_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
+    """Tiles of a turn: whole panels whose V and M fill the second-level cache, or fewer, so that all threads have
+    turns."""
     panel = size.positions * rows * (size.vectors_in + group) * size.line
-    most = ceil(ceil(size.tiles / rows) / (THREAD_BLOCKS * size.threads))
+    most = ceil(ceil(size.tiles / rows) / (THREAD_TURNS * size.threads))
     return rows * max(1, min(most, machine.l2 // panel))
 
 

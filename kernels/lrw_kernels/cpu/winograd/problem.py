@@ -72,8 +72,8 @@ class Problem:
         """Bytes of U^T in panels, as the gradient with respect to the input reads it."""
         return self._panel_bytes(self.cout, self.cin)
 
-    def _panel_bytes(self, steps: int, outputs: int) -> int:
-        return self.columns * steps * self.machine.vectors_of(outputs, self.element) * self.machine.vector_bytes
+    def _panel_bytes(self, terms: int, outputs: int) -> int:
+        return self.columns * terms * self.machine.vectors_of(outputs, self.element) * self.machine.vector_bytes
 
 
 @lru_cache(maxsize=1024)

@@ -3,14 +3,14 @@
 from lrw_kernels.codegen.records import Record, fields
 
 
-class Side(Record):
+class Transform(Record):
     """One transform between activations and the domain.
 
     `data` [n, d, h, w, channels] with its strides and sizes; the tile grid, its start and step in activations;
     `vectors` of channels. In the domain, [positions][panels][vectors][rows] vectors: `panel` bytes from panel to panel
     of `rows` tiles, `table` the offsets of the positions. `zeros` is a row of zeros for rows outside, `constants`
     the recipe's; `kernel` the transform. A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart
-    in the domain; `base` is the first of the block's `tiles`. bias, residual and relu are the epilogue of an output
+    in the domain; `base` is the first of the turn's `tiles`. bias, residual and relu are the epilogue of an output
     transform.
     """
 
@@ -26,23 +26,23 @@ class Products(Record):
     """The products of all positions.
 
     V and M with tables of where the positions lie in them, the bytes from panel to panel, `m_vector` from vector to
-    vector; packed weights likewise, `weights_plane` from position to position; `steps` the length of the sum, `tiles`
-    of the block, `panels` of weights, of which a work item takes `split`; `vectors` of C in all, `panel_vectors` in a
+    vector; packed weights likewise, `weights_plane` from position to position; `terms` the length of the sum, `tiles`
+    of the turn, `panels` of weights, of which a work item takes `split`; `vectors` of C in all, `panel_vectors` in a
     wide panel. `add`: whether dU is added to what is there.
     """
 
     _fields_ = fields(
         "v v_table v_panel m m_table m_panel m_vector weights weights_plane weights_panel "
-        "steps tiles panels split vectors panel_vectors positions add kernel"
+        "terms tiles panels split vectors panel_vectors positions add kernel"
     )
     addresses = ("v", "v_table", "m", "m_table", "weights", "kernel")
 
 
-class Blocks(Record):
-    """A whole convolution, block by block of `tiles` tiles, each block by one thread: input transform, then for each of
-    `groups` of output channels (whose records lie one after the other) products and output transform, `panels` of
-    weights at a time. V lies at the start of the thread's scratch, M from `m_at` on, the transforms' own scratch from
-    `scratch_at`; `zero_bytes` from `zero_at` are zeroed first."""
+class Tiles(Record):
+    """A whole convolution, `tiles` at a turn, each turn by one thread: input transform, then for each of `parts` of
+    output channels (whose records lie one after the other) products and output transform, `panels` of weights at a
+    time. V lies at the start of the thread's scratch, M from `m_at` on, the transforms' own scratch from `scratch_at`;
+    `zero_bytes` from `zero_at` are zeroed first."""
 
-    _fields_ = fields("gather groups products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
+    _fields_ = fields("gather parts products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
     addresses = ("gather", "products", "scatter")

@@ -46,7 +46,7 @@ class Side:
         self.scratch = self.recipe.scratch_bytes(split) + row
         self.panel = vectors * plan.rows * p.machine.vector_bytes
         self.job = job(
-            records.Side,
+            records.Transform,
             **axes("size", size),
             **axes("grid", tile.grid(p.output_size)),
             **axes("start", start),
