@@ -16,8 +16,9 @@ from lrw.activations import autocasts, compute_dtype, memory_format, without_aut
 from lrw.dispatch import Call, again, convolve, has_tangent
 from lrw.geometry import Geometry, Layer
 from lrw.unchanged import Derived, trust_tensor
+from lrw_kernels.choice.estimate import cheapest_tile
 from lrw_kernels.triton.precision import of_convolutions
-from lrw_kernels.winograd import Tile, cheapest_tile, kept_positions
+from lrw_kernels.winograd import Tile, kept_positions
 from lrw_kernels.winograd.tile import Triple, triple
 
 Function = TypeVar("Function", bound=Callable[..., Any])

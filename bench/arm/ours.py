@@ -17,9 +17,9 @@ from lrw.nets import C3D
 from lrw.ops import domain_conv3d, transform_weight
 from lrw_kernels import aot as aarch64
 from lrw_kernels.aot.targets import find_target
+from lrw_kernels.choice.estimate import cheapest_tile
 from lrw_kernels.network.graph import INPUT, Network, Node
 from lrw_kernels.network.operators import Winograd
-from lrw_kernels.winograd import cheapest_tile
 
 _NAME = "layer"
 _MAIN = """\

@@ -20,7 +20,8 @@ from bench.cpu import inference, training
 from bench.gate import Red
 from bench.layers import CPU, Layer, select
 from bench.rows import Writer
-from lrw_kernels.winograd import Tile, cheapest_tile
+from lrw_kernels.choice.estimate import cheapest_tile
+from lrw_kernels.winograd import Tile
 
 
 def main(argv: Sequence[str] | None = None) -> int:

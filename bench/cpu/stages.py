@@ -38,10 +38,10 @@ def stages(case: Layer, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, C
     panels, size = Memory.of(p.weight_bytes), u.numel() * u.element_size()
     layout.pack(u.data_ptr(), panels.address, tuple(u.shape), p.machine, "float32", transposed=False, workers=1)
     made = program.steps(p, program.dense(p, problems.FORWARD))
-    whole, transforms = (program.Layer(of, p.threads) for of in (made, _without_products(made)))
+    whole, transforms = (program.Runner(of, p.threads) for of in (made, _without_products(made)))
 
-    def run(layer: program.Layer) -> Callable[[], None]:
-        return lambda: layer.run(x.data_ptr(), y.data_ptr(), 0, 0, panels.address)
+    def run(runner: program.Runner) -> Callable[[], None]:
+        return lambda: runner.run(x.data_ptr(), y.data_ptr(), 0, 0, panels.address)
 
     digested = lambda: digest(u.data_ptr(), size, torch.get_num_threads())  # noqa: E731
     return {"whole": run(whole), "transforms": run(transforms), "digest": digested}
@@ -78,7 +78,7 @@ def figures(case: Layer, geometry: Geometry, times: Mapping[str, float], share: 
     flops = 2 * geometry.columns * prod(geometry.tile.grid(case.size)) * case.cin * case.cout
     rate, most = flops / (whole - transforms), _peak_flops() / times["peak"]
     p = problem(case, geometry)
-    done = program.layer(p, program.dense(p, problems.FORWARD))
+    done = program.runner(p, program.dense(p, problems.FORWARD))
     return {
         "path": done.path,
         "kernels_ms": whole,

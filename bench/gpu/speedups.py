@@ -10,8 +10,9 @@ from typing import Any, get_args
 
 from bench.gpu.rows import PRECISIONS, Row
 from lrw import files
+from lrw_kernels.choice.estimate import cheapest_tile
 from lrw_kernels.triton.speedups import Kind, Speedup, parse, table
-from lrw_kernels.winograd import Tile, cheapest_tile
+from lrw_kernels.winograd import Tile
 
 KINDS = get_args(Kind)  # in the file's order, as the precisions are
 

@@ -21,7 +21,7 @@ from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.step import Strides
 from lrw_kernels.cpu.winograd import problem
 from lrw_kernels.cpu.winograd.problem import Problem
-from lrw_kernels.program.layer import Form, dense, layer
+from lrw_kernels.program.layer import Form, dense, runner
 from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
@@ -75,14 +75,14 @@ class PreparedForward:
         self._shape = (p.batch, p.cout, *p.output_size)
         d, h, w = p.output_size
         self._strides = (d * h * w * p.cout, 1, h * w * p.cout, w * p.cout, p.cout)
-        self._layer = layer(p, dense(p, problem.FORWARD, bias=bias, residual=residual, relu=relu))
+        self._runner = runner(p, dense(p, problem.FORWARD, bias=bias, residual=residual, relu=relu))
 
     def __call__(self, x: Tensor, u: Tensor, bias: Tensor | None, residual: Tensor | None) -> Tensor:
         """Y [N, Cout, D', H', W'] of x [N, Cin, D, H, W], both channels last; u is in panels already."""
         y = empty(self._shape, self._dtype, self._strides)
         padded = None if bias is None else _padded_bias(bias, self._problem)  # by name: addresses keep nothing
         addresses = x.data_ptr(), y.data_ptr(), _address(padded), _address(residual)
-        self._layer.run(*addresses, self._panels.address)
+        self._runner.run(*addresses, self._panels.address)
         return y
 
 
@@ -209,7 +209,7 @@ def _run(
     """Compute on activations [N, D, H, W, C], with a bias in whole vectors and a residual that lies as `second`."""
     strides = _byte_strides(first), _byte_strides(second)
     form = Form(way, *strides, bias=bias is not None, residual=residual is not None, relu=relu)
-    layer(p, form).run(first.data_ptr(), second.data_ptr(), _address(bias), _address(residual), *weights)
+    runner(p, form).run(first.data_ptr(), second.data_ptr(), _address(bias), _address(residual), *weights)
 
 
 def _byte_strides(x: Tensor) -> Strides:

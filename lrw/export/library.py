@@ -15,7 +15,7 @@ from lrw.trace import trace
 from lrw.version import __version__
 from lrw_kernels.aot.targets import find_target
 from lrw_kernels.choice.convolution import prior
-from lrw_kernels.winograd.cost import AUTO_OUTPUTS
+from lrw_kernels.choice.estimate import AUTO_OUTPUTS
 
 if TYPE_CHECKING:
     from lrw_kernels.aot import Artifacts

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from lrw_kernels.winograd import Tile, cheapest_tile, direct_cost, spatial_error, winograd_cost
-from lrw_kernels.winograd.cost import AUTO_OUTPUTS, estimated_time
+from lrw_kernels.choice.estimate import AUTO_OUTPUTS, cheapest_tile, estimated_time
+from lrw_kernels.winograd import Tile, direct_cost, spatial_error, winograd_cost
 from lrw_kernels.winograd.tile import Triple
 from lrw_kernels.winograd.transform import MAX_TAPS
 

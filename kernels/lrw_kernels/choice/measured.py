@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lrw_kernels.choice.convolution import EPS, Convolution, likely, prior
+from lrw_kernels.choice.estimate import estimated_time
 from lrw_kernels.codegen import compiled, store
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import LINE, Machine, host
@@ -21,9 +22,8 @@ from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators.convolution import convolution
 from lrw_kernels.cpu.step import view
 from lrw_kernels.cpu.winograd.problem import FORWARD, Problem
-from lrw_kernels.program.layer import Layer, dense, steps
+from lrw_kernels.program.layer import Runner, dense, steps
 from lrw_kernels.winograd import Tile, spatial_error
-from lrw_kernels.winograd.cost import estimated_time
 
 WORTH = 3e-4  # seconds a layer takes by formulas, from which on it is worth timings
 TILES = 3  # that are tried
@@ -101,18 +101,18 @@ def _run(
             for i, (size, channels) in enumerate(((of.size, of.cin), (of.output, of.cout)))
         )
         weight = np.ones((*of.taps, of.cin, of.cout), np.float32)
-        layer = Layer(convolution(source, target, weight, machine, padding=of.padding), threads)
-        return lambda: layer.run(x.address, y.address, 0, 0)
+        runner = Runner(convolution(source, target, weight, machine, padding=of.padding), threads)
+        return lambda: runner.run(x.address, y.address, 0, 0)
     p = Problem(
         str(tile), of.padding, None, False, of.batch, of.size, of.cin, of.cout, "float32", "float32", machine, threads,
         sized=True,
     )  # fmt: skip
-    layer = Layer(steps(p, dense(p, FORWARD, bias=True)), threads)
+    runner = Runner(steps(p, dense(p, FORWARD, bias=True)), threads)
     copies = [_filled(p.weight_bytes) for _ in range(min(MOST_COPIES, 1 + machine.l3 // p.weight_bytes))]
 
     def run() -> None:
         copies.append(copies.pop(0))
-        layer.run(x.address, y.address, bias.address, 0, copies[0].address)
+        runner.run(x.address, y.address, bias.address, 0, copies[0].address)
 
     return run
 

@@ -42,7 +42,7 @@ def dense(p: Problem, way: str, *, bias: bool = False, residual: bool = False, r
     return Form(way, first, second, bias, residual, relu)
 
 
-class Layer:
+class Runner:
     """The steps of one operator as a program for so many threads: any number of Python threads may run it, each run has
     an image of its own. `path` is the plan's, if it has one."""
 
@@ -68,13 +68,13 @@ class Layer:
         self._idle.append(bound)
 
 
-def layer(p: Problem, form: Form) -> Layer:
+def runner(p: Problem, form: Form) -> Runner:
     """The program of a problem in a form, one object for all calls while it is kept."""
-    found: Layer | None = p.passes.get(form)
+    found: Runner | None = p.passes.get(form)
     if found is None:
         if len(p.passes) >= MOST_FORMS:
             p.passes.pop(next(iter([*p.passes]), None), None)
-        found = p.passes.setdefault(form, Layer(steps(p, form), p.threads))
+        found = p.passes.setdefault(form, Runner(steps(p, form), p.threads))
     return found
 
 

@@ -1,7 +1,7 @@
 """The maths of Winograd convolution: exact transforms, tiles, columns, cost and error (pure Python and NumPy)."""
 
 from lrw_kernels.winograd.columns import Block, kept_positions
-from lrw_kernels.winograd.cost import Cost, cheapest_tile, column_cost, direct_cost, winograd_cost
+from lrw_kernels.winograd.cost import Cost, column_cost, direct_cost, winograd_cost
 from lrw_kernels.winograd.error import domain_error, importance, output_gram, output_norms, spatial_error
 from lrw_kernels.winograd.points import default_points
 from lrw_kernels.winograd.supports import supports
@@ -13,7 +13,6 @@ __all__ = [
     "Cost",
     "Tile",
     "Transform",
-    "cheapest_tile",
     "column_cost",
     "default_points",
     "direct_cost",

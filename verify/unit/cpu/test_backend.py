@@ -18,8 +18,7 @@ from lrw.ops import winograd_conv3d
 from lrw.unchanged import Derived
 from lrw_kernels.codegen.machine import AVX512
 from lrw_kernels.cpu.winograd import problem
-from lrw_kernels.program.layer import MOST_FORMS, dense
-from lrw_kernels.program.layer import layer as program_of
+from lrw_kernels.program.layer import MOST_FORMS, dense, runner
 from lrw_kernels.winograd import Tile
 
 MIB = 1 << 20
@@ -218,7 +217,7 @@ def test_scratch_stays_within_64_mib(case: Layer) -> None:
         arguments = ("F(4x4x4,3x3x3)", (1, 1, 1), columns, True, 1, case.size, (case.cin, case.cout), "float32")
         layer = problem.of(*arguments, AVX512, 2)
         for way in (problem.FORWARD, problem.INPUT_GRAD, problem.WEIGHT_GRAD):
-            assert program_of(layer, dense(layer, way)).program.buffer_bytes <= 64 * MIB
+            assert runner(layer, dense(layer, way)).program.buffer_bytes <= 64 * MIB
 
 
 def test_compressed_layers_agree_with_their_masked_ones() -> None:
@@ -268,10 +267,10 @@ def test_a_new_form_is_built_under_a_profiler() -> None:
 def test_forms_of_calls_do_not_add_up_without_end() -> None:
     p = problem.of("F(2x2x2,3x3x3)", (1, 1, 1), None, False, 1, (4, 4, 4), (3, 5), "float32", AVX512, 1)
     form = dense(p, problem.FORWARD)
-    first = program_of(p, form)
-    assert program_of(p, form) is first
+    first = runner(p, form)
+    assert runner(p, form) is first
     for i in range(1, 70):
         n, d, h, w = form.first
-        program_of(p, form._replace(first=(n + 64 * i, d, h, w)))
+        runner(p, form._replace(first=(n + 64 * i, d, h, w)))
     assert len(p.passes) == MOST_FORMS
-    assert program_of(p, form) is not first
+    assert runner(p, form) is not first

@@ -10,6 +10,7 @@ from torch import nn
 import lrw
 from lrw_kernels.choice import measured
 from lrw_kernels.choice.convolution import Convolution, likely, prior
+from lrw_kernels.choice.estimate import cheapest_tile
 from lrw_kernels.choice.measured import DIRECT, Measured
 from lrw_kernels.winograd import Tile, spatial_error
 
@@ -34,6 +35,23 @@ def test_sizes_of_a_convolution() -> None:
     assert not Convolution((1, 1, 1), 2, 3, 4, (6, 7, 9), (0, 0, 0)).winograd
     assert not Convolution((9, 1, 1), 2, 3, 4, (16, 7, 9), (0, 0, 0)).winograd
     assert of.text == "1x3x5 2->3 on 4x6x7x9 padding 0x1x0"
+
+
+def test_auto_tile_is_the_cheapest_within_the_error_asked_for() -> None:
+    assert cheapest_tile((3, 3, 3), 64, 64, (16, 56, 56)).outputs == (4, 4, 4)
+    assert cheapest_tile((1, 3, 3), 64, 64, (16, 56, 56)).outputs == (1, 4, 4)
+    tight = cheapest_tile((3, 3, 3), 64, 64, (16, 56, 56), rtol=5e-6)
+    assert spatial_error(tight, 64, 2**-23) <= 5e-6
+    assert max(tight.outputs) < 4
+
+
+def test_auto_tile_has_no_more_outputs_than_it_may() -> None:
+    assert cheapest_tile((3, 3, 3), 64, 64, (16, 56, 56), most_outputs=2).outputs == (2, 2, 2)
+
+
+def test_auto_tile_refuses_what_no_tile_reaches() -> None:
+    with pytest.raises(ValueError, match="rtol: 1e-08 is below"):
+        cheapest_tile((3, 3, 3), 64, 64, (16, 56, 56), rtol=1e-8)
 
 
 def test_formulas_choose_within_the_bound_and_directly_where_there_is_none() -> None:

@@ -11,7 +11,7 @@ from lrw_kernels.codegen.machine import AVX512, NEON, Machine
 from lrw_kernels.cpu.winograd.plan import Plan, Size, plan, planned
 from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, MOST_SCRATCH, WEIGHT_GRAD, Problem
 from lrw_kernels.program.assemble import assemble
-from lrw_kernels.program.layer import Layer, dense, steps
+from lrw_kernels.program.layer import Runner, dense, steps
 from lrw_kernels.winograd import Block, Tile
 from verify.programs.exported import case
 from verify.strategies import Array
@@ -82,8 +82,8 @@ def computed(p: Problem, way: str, chosen: Plan, seed: int) -> Array:
         WEIGHT_GRAD: [du],
     }[way]
     a, b, *u = (generator.integers(-9, 10, of).astype(np.float32) for of in (first, second, *weights))
-    layer = Layer(steps(p, dense(p, way)._replace(plan=chosen)), p.threads)
-    layer.run(a.ctypes.data, b.ctypes.data, 0, 0, *(each.ctypes.data for each in u))
+    runner = Runner(steps(p, dense(p, way)._replace(plan=chosen)), p.threads)
+    runner.run(a.ctypes.data, b.ctypes.data, 0, 0, *(each.ctypes.data for each in u))
     return u[0][:, : p.cin, : p.cout] if way == WEIGHT_GRAD else b
 
 

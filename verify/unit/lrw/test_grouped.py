@@ -16,8 +16,7 @@ from lrw.geometry import Geometry
 from lrw.nn import GroupedConv3d
 from lrw.ops import domain_conv3d
 from lrw_kernels.cpu.winograd import problem
-from lrw_kernels.program.layer import dense
-from lrw_kernels.program.layer import layer as program_of
+from lrw_kernels.program.layer import dense, runner
 from lrw_kernels.winograd import Block, Tile, domain_error
 
 EPS = 2.0**-23
@@ -124,7 +123,7 @@ def test_both_paths_of_the_kernels_know_blocks(path: str, size: tuple[int, int, 
     y = in_one_pass(layer, x)
     p = problem.of(str(tile), (1, 1, 1), layer.geometry.kept, True, 1, size, (64, sum(widths)), "float32",
                    cpu.host(), torch.get_num_threads(), layer.blocks)  # fmt: skip
-    assert program_of(p, dense(p, problem.FORWARD)).path == path
+    assert runner(p, dense(p, problem.FORWARD)).path == path
     assert_right(layer, y, x)
 
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from lrw.nets import C3D, R3D18, UNet3D
 from lrw.trace import trace
+from lrw_kernels.choice.estimate import cheapest_tile
 from lrw_kernels.network.graph import Network
 from lrw_kernels.network.operators import Affine, Direct, Pointwise
-from lrw_kernels.winograd import Tile, cheapest_tile
+from lrw_kernels.winograd import Tile
 from verify.programs.interpreter import assert_same, computed, double, rounding
 from verify.tolerances import assert_close
 from verify.unit.trace.nets import MedResNet18, group_norm_unet, instance_norm_unet, settled, volume
