@@ -126,7 +126,7 @@ class Epilogue(NamedTuple):
         return self.bias + first * BYTES[element]
 
 
-NOTHING = Epilogue()
+PLAIN = Epilogue()
 
 
 @dataclass(frozen=True)

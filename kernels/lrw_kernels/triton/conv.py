@@ -13,15 +13,15 @@ from torch import Tensor
 
 from lrw_kernels.triton import choose, launch, parts
 from lrw_kernels.triton.launch import Cells
-from lrw_kernels.triton.layer import NOTHING, Epilogue, Layer, channels_last
+from lrw_kernels.triton.layer import PLAIN, Epilogue, Layer, channels_last
 from lrw_kernels.winograd import Tile
 from lrw_kernels.winograd.mirror import mirrored_positions
 from lrw_kernels.winograd.tile import Triple
 
-__all__ = ["NOTHING", "Epilogue", "Layer", "forward", "input_grad", "weight_grad"]
+__all__ = ["PLAIN", "Epilogue", "Layer", "forward", "input_grad", "weight_grad"]
 
 
-def forward(x: Tensor, u: Tensor, layer: Layer, epilogue: Epilogue = NOTHING) -> Tensor:
+def forward(x: Tensor, u: Tensor, layer: Layer, epilogue: Epilogue = PLAIN) -> Tensor:
     """Y [N, D', H', W', Cout] of x [N, D, H, W, Cin] and U [K, Cin, Cout], all of one dtype."""
     tile = Tile.parse(layer.tile)
     size = tile.output_size(_size(x), layer.padding)
@@ -33,7 +33,7 @@ def input_grad(dy: Tensor, u: Tensor, layer: Layer, input_size: Triple) -> Tenso
     mirrored = mirrored_positions(Tile.parse(layer.tile), layer.padding)
     back = u.transpose(1, 2)
     if mirrored is not None:
-        return _convolve(dy, back, layer, tuple(mirrored[p] for p in layer.positions), input_size, NOTHING)
+        return _convolve(dy, back, layer, tuple(mirrored[p] for p in layer.positions), input_size, PLAIN)
     return _adjoint(dy, back, layer, input_size)
 
 
@@ -114,7 +114,7 @@ def _adjoint(dy: Tensor, back: Tensor, layer: Layer, input_size: Triple) -> Tens
     with _on(dy.device):
         back = launch.operand(back, layer.precision)
         to_dm = launch.gather(dy, "A", layer, layer.positions, grid, tile.starts())
-        to_dx = launch.scatter(dx, "B", layer, layer.positions, grid, NOTHING)
+        to_dx = launch.scatter(dx, "B", layer, layer.positions, grid, PLAIN)
         for samples, planes in _slabs(dy, dx, layer, grid, cells):
             first, tiles = _reaching(samples, planes, tile, grid)
             dm = dy.new_empty(count, tiles, dy.shape[4])

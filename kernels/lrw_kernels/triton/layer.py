@@ -36,7 +36,7 @@ class Epilogue(NamedTuple):
         return Epilogue(bias, None if self.residual is None else channels_last(self.residual), self.relu)
 
 
-NOTHING = Epilogue()
+PLAIN = Epilogue()
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrw_kernels.codegen.machine import AVX512, NEON, Machine
-from lrw_kernels.cpu.winograd.plan import Plan, Size, plan, planned
+from lrw_kernels.cpu.winograd.plan import Counts, Plan, plan, planned
 from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, MOST_SCRATCH, WEIGHT_GRAD, Problem
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.layer import Runner, dense, steps
@@ -18,15 +18,15 @@ from verify.strategies import Array
 from verify.unit.cpu.operators import every_machine
 
 
-def size(tiles: int, threads: int, channels: int = 8) -> Size:
-    return Size(216, tiles, tiles, 7, channels, channels, 16 * channels, 64, threads)
+def counts(tiles: int, threads: int, channels: int = 8) -> Counts:
+    return Counts(216, tiles, tiles, 7, channels, channels, 16 * channels, 64, threads)
 
 
 @pytest.mark.parametrize("tiles", [1, 4, 16, 49, 98, 343, 784, 4096, 100_000])
 @pytest.mark.parametrize("threads", [1, 2, 7, 64])
 @pytest.mark.parametrize("channels", [1, 8, 64])
 def test_plans_fit_their_scratch_and_cover_their_work(tiles: int, threads: int, channels: int) -> None:
-    chosen = plan(size(tiles, threads, channels), AVX512)
+    chosen = plan(counts(tiles, threads, channels), AVX512)
     assert chosen.tiles % chosen.rows == 0
     assert 1 <= chosen.rows <= AVX512.rows
     each = 216 * chosen.tiles * 2 * channels * 64
@@ -36,8 +36,8 @@ def test_plans_fit_their_scratch_and_cover_their_work(tiles: int, threads: int, 
 
 
 def test_turns_are_cut_so_that_threads_end_together() -> None:
-    assert plan(size(98, 2), AVX512).rows == 12, "8 turns of 12 and a rest, not 7 of 14"
-    assert plan(size(784, 2), AVX512).rows == 14
+    assert plan(counts(98, 2), AVX512).rows == 12, "8 turns of 12 and a rest, not 7 of 14"
+    assert plan(counts(784, 2), AVX512).rows == 14
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lrw_kernels.cpu.operators import records, taps
 from lrw_kernels.cpu.operators.depthwise import depthwise_step
 from lrw_kernels.cpu.operators.grid import Grid, Triple, finish_fields, grid_fields
 from lrw_kernels.cpu.operators.taps import Array
-from lrw_kernels.cpu.step import ITEMS, NOTHING, Epilogue, Job, Step, Steps, View, job, strides
+from lrw_kernels.cpu.step import ITEMS, PLAIN, Epilogue, Job, Step, Steps, View, job, strides
 
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
 
@@ -26,7 +26,7 @@ def convolution(
     padding: Triple = (0, 0, 0),
     dilation: Triple = (1, 1, 1),
     groups: int = 1,
-    epilogue: Epilogue = NOTHING,
+    epilogue: Epilogue = PLAIN,
 ) -> Steps:
     """The steps of a convolution of x by weight [kd, kh, kw, Cin / groups, Cout] to y."""
     met = [tuple((k, k * by) for k in range(n)) for n, by in zip(weight.shape[:3], dilation, strict=True)]

@@ -7,7 +7,7 @@ from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators.convolution import on_grid
 from lrw_kernels.cpu.operators.grid import Grid, Triple
 from lrw_kernels.cpu.operators.taps import Array, Taps
-from lrw_kernels.cpu.step import NOTHING, Epilogue, Size, Step, Steps, View
+from lrw_kernels.cpu.step import PLAIN, Epilogue, Size, Step, Steps, View
 
 HERE: Triple = (0, 0, 0)
 EVERY: Triple = (1, 1, 1)
@@ -23,7 +23,7 @@ def transposed(
     padding: Triple = (0, 0, 0),
     dilation: Triple = (1, 1, 1),
     groups: int = 1,
-    epilogue: Epilogue = NOTHING,
+    epilogue: Epilogue = PLAIN,
 ) -> Steps:
     """torch's conv_transpose3d of x by weight [kd, kh, kw, Cin / groups, Cout]; a step a phase and group."""
     steps: list[Step] = []

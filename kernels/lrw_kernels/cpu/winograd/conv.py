@@ -15,16 +15,16 @@ from lrw_kernels.codegen.machine import BYTES, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.library import clear_item
 from lrw_kernels.cpu.records import Clear
-from lrw_kernels.cpu.step import NOTHING, Epilogue, Job, Reference, Step, Steps, View, job
+from lrw_kernels.cpu.step import PLAIN, Epilogue, Job, Reference, Step, Steps, View, job
 from lrw_kernels.cpu.winograd import library, records
-from lrw_kernels.cpu.winograd.plan import Plan, Size, gradient_panels, planned
+from lrw_kernels.cpu.winograd.plan import Counts, Plan, gradient_panels, planned
 from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Problem
 from lrw_kernels.cpu.winograd.side import Side
 from lrw_kernels.winograd import Tile
 
 
 def forward(
-    p: Problem, x: View, y: View, weights: Sequence[Reference], epilogue: Epilogue = NOTHING, plan: Plan | None = None
+    p: Problem, x: View, y: View, weights: Sequence[Reference], epilogue: Epilogue = PLAIN, plan: Plan | None = None
 ) -> Steps:
     """Y [N, D', H', W', Cout] of x and U in panels; of a problem in blocks those of each block. A residual lies as y
     does. By `plan`, or the one of formulas."""
@@ -33,13 +33,13 @@ def forward(
 
 def input_grad(p: Problem, dy: View, dx: View, weights: Reference, plan: Plan | None = None) -> Steps:
     """The gradient dX of dY and U^T in panels, added to what `dx` holds; by a plan by positions."""
-    return _Pass(p, INPUT_GRAD, dy, dx, [weights], NOTHING, plan).steps()
+    return _Pass(p, INPUT_GRAD, dy, dx, [weights], PLAIN, plan).steps()
 
 
 def weight_grad(p: Problem, x: View, dy: View, du: Reference, plan: Plan | None = None) -> Steps:
     """The gradient dU [K, rows, columns] of x and dY, rows (Cin) and columns (Cout) padded to whole vectors; by a plan
     by positions."""
-    return _Pass(p, WEIGHT_GRAD, x, dy, [du], NOTHING, plan).steps()
+    return _Pass(p, WEIGHT_GRAD, x, dy, [du], PLAIN, plan).steps()
 
 
 class _Pass:
@@ -55,7 +55,7 @@ class _Pass:
         plan: Plan | None,
     ) -> None:  # fmt: skip
         self.problem, self.way, self.first, self.second = p, way, first, second
-        self.size, self.plan = Size.of(p, way), plan or planned(p, way)
+        self.counts, self.plan = Counts.of(p, way), plan or planned(p, way)
         self.by_tiles = self.plan.path == "tiles"
         if self.by_tiles and way != FORWARD:
             raise ValueError(f'plan: by "tiles"; accepted by {way} is "positions"')
@@ -88,7 +88,7 @@ class _Pass:
             parts=len(self.products),
             products=self.products,
             scatter=self.seconds,
-            all_tiles=self.size.tiles,
+            all_tiles=self.counts.tiles,
             tiles=self.plan.tiles,
             panels=self.plan.panels,
             m_at=self.v_bytes,
@@ -96,15 +96,15 @@ class _Pass:
             zero_at=self.v_bytes,
             zero_bytes=self.targets[0].spare,
         )
-        return (self._step("tiles", turns, ceil(self.size.tiles / self.plan.tiles)),)
+        return (self._step("tiles", turns, ceil(self.counts.tiles / self.plan.tiles)),)
 
     def _by_positions(self) -> tuple[Step, ...]:
         spare, steps = self.targets[0].spare, list[Step]()
         if spare > 0 and self.way != WEIGHT_GRAD:
             cleared = job(Clear, data=symbolic(Section.SHARED, self.v_bytes), size=spare)
             steps.append(Step(clear_item(), cleared, 1))
-        for base in range(0, self.size.tiles, self.plan.tiles):
-            steps += self._some_tiles(base, min(self.plan.tiles, self.size.tiles - base))
+        for base in range(0, self.counts.tiles, self.plan.tiles):
+            steps += self._some_tiles(base, min(self.plan.tiles, self.counts.tiles - base))
         return tuple(steps)
 
     def _some_tiles(self, base: int, tiles: int) -> list[Step]:
@@ -120,10 +120,10 @@ class _Pass:
 
     def _transform(self, side: Job, base: int, tiles: int, *, whole: bool = False) -> Step:
         """A side's tiles base..base + tiles, in runs of a grid row; `whole` shares out samples and channels only."""
-        size = self.size
+        counts = self.counts
         record: Any = side.record
-        sample = size.sample_tiles if tiles % size.sample_tiles == 0 and base % size.sample_tiles == 0 else tiles
-        run = sample if whole else min(size.row_tiles, tiles)
+        sample = counts.sample_tiles if tiles % counts.sample_tiles == 0 and base % counts.sample_tiles == 0 else tiles
+        run = sample if whole else min(counts.row_tiles, tiles)
         items = ceil(tiles / run) * ceil(record.vectors / record.split)
         return self._step("transform", side.but(base=base, tiles=tiles, run=run), items)
 
@@ -149,7 +149,7 @@ def _data(view: View) -> dict[str, int]:
 
 
 def _sides(of: _Pass) -> tuple[Side, list[Side]]:
-    p, plan, vectors_in, vectors_out = of.problem, of.plan, of.size.vectors_in, of.size.vectors_out
+    p, plan, vectors_in, vectors_out = of.problem, of.plan, of.counts.vectors_in, of.counts.vectors_out
     tables, pixel, second = (
         ("A", "B") if of.way == INPUT_GRAD else ("B", "A"),
         of.first.strides[3],
@@ -179,14 +179,14 @@ def _planes(of: _Pass, p: Problem) -> npt.NDArray[np.int64]:
 
 def _products(of: _Pass) -> list[Job]:
     """The products job of each part, without the addresses of weights, V and M."""
-    made, sums = [], of.size.terms
+    made, sums = [], of.counts.terms
     for p, target in zip(of.parts, of.targets, strict=True):
-        vectors = of.size.vectors_out if len(of.parts) == 1 else p.machine.vectors_of(p.cout, p.element)
+        vectors = of.counts.vectors_out if len(of.parts) == 1 else p.machine.vectors_of(p.cout, p.element)
         line, rows, machine = p.machine.vector_bytes, of.plan.rows, p.machine.with_rows(of.plan.rows)
         made.append(
             job(
                 records.Products,
-                v_panel=of.size.vectors_in * rows * line,
+                v_panel=of.counts.vectors_in * rows * line,
                 m_table=target.planes,
                 m_panel=target.panel,
                 m_vector=rows * line,
@@ -205,17 +205,17 @@ def _products(of: _Pass) -> list[Job]:
 
 
 def _gradient_products(of: _Pass) -> list[Job]:
-    p, size = of.problem, of.size
-    line, padded = p.machine.vector_bytes, size.vectors_in * p.machine.lanes(p.element)
+    p, counts = of.problem, of.counts
+    line, padded = p.machine.vector_bytes, counts.vectors_in * p.machine.lanes(p.element)
     made = job(
         records.Products,
-        v_panel=size.vectors_in * of.plan.rows * line,
+        v_panel=counts.vectors_in * of.plan.rows * line,
         m_table=of.targets[0].planes,
-        m_panel=size.vectors_out * of.plan.rows * line,
-        weights_plane=padded * size.vectors_out * line,
-        panels=gradient_panels(p, size),
+        m_panel=counts.vectors_out * of.plan.rows * line,
+        weights_plane=padded * counts.vectors_out * line,
+        panels=gradient_panels(p, counts),
         split=of.plan.panels,
-        vectors=size.vectors_out,
+        vectors=counts.vectors_out,
         panel_vectors=1,
         positions=p.columns,
         kernel=library.weight_grad(p.machine.with_rows(of.plan.rows), p.element),

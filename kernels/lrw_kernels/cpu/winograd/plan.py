@@ -24,7 +24,7 @@ LEAST_TURNS = 2  # of a thread: with fewer, threads wait
 READ_AGAIN = 2.5  # bytes of weights from a cache that cost what a byte of V or M does
 WEIGHTS_SHARE = 1 / 2  # of the last cache: as much of it holds weights from turn to turn
 STREAMED_SHARE = 3 / 4  # of the last cache: outputs that take more are not there any more for whoever reads them
-UNEVEN = 0.95  # of the busiest thread's tiles: a lower micro-kernel has to save more than that leaves
+LOWER = 0.95  # of the busiest thread's tiles: a lower micro-kernel has to save more than that leaves
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ Planner = Callable[[Problem, str], Plan]
 
 
 @dataclass(frozen=True)
-class Size:
+class Counts:
     """What a plan depends on: counts of positions, of tiles (in all, of a sample, of a row), of vectors of channels in
     and out, of numbers along the sum (`terms`) and of threads; bytes of a vector (`line`)."""
 
@@ -70,57 +70,57 @@ class Size:
     threads: int
 
     @staticmethod
-    def of(p: Problem, way: str) -> "Size":
-        """The size of a pass of `p`."""
+    def of(p: Problem, way: str) -> "Counts":
+        """The counts of a pass of `p`."""
         sums, outputs = (p.cout, p.cin) if way == INPUT_GRAD else (p.cin, p.cout)
         grid = Tile.parse(p.tile).grid(p.output_size)
         vectors, results = (p.machine.vectors_of(channels, p.element) for channels in (sums, outputs))
         tiles, line = prod(grid), p.machine.vector_bytes
-        return Size(p.columns, p.batch * tiles, tiles, grid[2], vectors, results, sums, line, p.threads)
+        return Counts(p.columns, p.batch * tiles, tiles, grid[2], vectors, results, sums, line, p.threads)
 
 
 def planned(p: Problem, way: str) -> Plan:
     """The plan of formulas."""
-    size = Size.of(p, way)
+    counts = Counts.of(p, way)
     if way == FORWARD:
         outputs = p.batch * prod(p.output_size) * p.cout * BYTES[p.kind]
         streamed = outputs > STREAMED_SHARE * p.machine.l3
-        return replace(plan(size, p.machine, most=p.most_scratch), streamed=streamed)
+        return replace(plan(counts, p.machine, most=p.most_scratch), streamed=streamed)
     if way == WEIGHT_GRAD:  # panels are rows of dU
-        return by_positions(size, p.machine, gradient_panels(p, size), p.most_scratch)
-    chosen = by_positions(size, p.machine, p.machine.panels(size.vectors_out), p.most_scratch)
+        return by_positions(counts, p.machine, gradient_panels(p, counts), p.most_scratch)
+    chosen = by_positions(counts, p.machine, p.machine.panels(counts.vectors_out), p.most_scratch)
     # Patches of the gradient overlap: they are shared out by samples and channels alone.
-    return replace(chosen, scatter_vectors=min(chosen.scatter_vectors, ceil(size.vectors_out / p.threads)))
+    return replace(chosen, scatter_vectors=min(chosen.scatter_vectors, ceil(counts.vectors_out / p.threads)))
 
 
-def plan(size: Size, machine: Machine, *, most: int = MOST_SCRATCH) -> Plan:
+def plan(counts: Counts, machine: Machine, *, most: int = MOST_SCRATCH) -> Plan:
     """The plan of a forward pass. V and M take `most` bytes, if they can."""
-    panels = machine.panels(size.vectors_out)
-    if not _tiles_win(size, _rows(size.tiles, machine), machine, most):
-        return by_positions(size, machine, panels, most)
-    rows = _balanced_rows(size, machine)
+    panels = machine.panels(counts.vectors_out)
+    if not _tiles_win(counts, _rows(counts.tiles, machine), machine, most):
+        return by_positions(counts, machine, panels, most)
+    rows = _balanced_rows(counts, machine)
     together = ceil(panels / ceil(panels / TURN_PANELS))
-    group = min(size.vectors_out, together * machine.vectors)
-    tiles = _turn_tiles(size, rows, group, machine)
-    return Plan("tiles", tiles, rows, together, min(size.vectors_in, TRANSFORM_VECTORS), group)
+    group = min(counts.vectors_out, together * machine.vectors)
+    tiles = _turn_tiles(counts, rows, group, machine)
+    return Plan("tiles", tiles, rows, together, min(counts.vectors_in, TRANSFORM_VECTORS), group)
 
 
-def by_positions(size: Size, machine: Machine, panels: int, most: int) -> Plan:
+def by_positions(counts: Counts, machine: Machine, panels: int, most: int) -> Plan:
     """The plan by positions, whose products have so many `panels` of weights each."""
-    rows = _rows(size.tiles, machine)
-    items = THREAD_ITEMS * size.threads
-    groups = min(panels, ceil(items / size.positions))
-    row_runs = ceil(size.tiles / size.row_tiles)
+    rows = _rows(counts.tiles, machine)
+    items = THREAD_ITEMS * counts.threads
+    groups = min(panels, ceil(items / counts.positions))
+    row_runs = ceil(counts.tiles / counts.row_tiles)
     gather, scatter = (
         max(1, min(TRANSFORM_VECTORS, vectors // ceil(items / row_runs)))
-        for vectors in (size.vectors_in, size.vectors_out)
+        for vectors in (counts.vectors_in, counts.vectors_out)
     )
-    return Plan("positions", _shared_tiles(size, rows, most), rows, ceil(panels / groups), gather, scatter)
+    return Plan("positions", _shared_tiles(counts, rows, most), rows, ceil(panels / groups), gather, scatter)
 
 
-def gradient_panels(p: Problem, size: Size) -> int:
+def gradient_panels(p: Problem, counts: Counts) -> int:
     """How many panels of rows dU has: as many rows as its micro-kernel is high."""
-    return size.vectors_in * p.machine.lanes(p.element) // weight_grad_micro(p.machine, p.element, 1).rows[0]
+    return counts.vectors_in * p.machine.lanes(p.element) // weight_grad_micro(p.machine, p.element, 1).rows[0]
 
 
 def plane_bytes(tiles: int, rows: int, vectors: int, line: int) -> int:
@@ -135,11 +135,11 @@ def _rows(tiles: int, machine: Machine) -> int:
     return machine.rows if panels > 2 else min(machine.rows, 2 * ceil(tiles / panels / 2))
 
 
-def _balanced_rows(size: Size, machine: Machine) -> int:
+def _balanced_rows(counts: Counts, machine: Machine) -> int:
     """An even height of the upper half that lets threads end together; the full one unless that saves enough."""
     heights = range(machine.rows, machine.rows // 2, -2)
-    best = min(heights, key=lambda rows: _longest(size.tiles, rows, size.threads))
-    saved = _longest(size.tiles, best, size.threads) < UNEVEN * _longest(size.tiles, machine.rows, size.threads)
+    best = min(heights, key=lambda rows: _longest(counts.tiles, rows, counts.threads))
+    saved = _longest(counts.tiles, best, counts.threads) < LOWER * _longest(counts.tiles, machine.rows, counts.threads)
     return best if saved else machine.rows
 
 
@@ -149,25 +149,25 @@ def _longest(tiles: int, rows: int, threads: int) -> int:
     return rounds * rows + (rows if late else tiles % rows)
 
 
-def _tiles_win(size: Size, rows: int, machine: Machine, most: int) -> bool:
-    weights, turns = size.positions * size.terms * size.vectors_out * size.line, ceil(size.tiles / rows)
-    moved = 2 * size.positions * size.tiles * (size.vectors_in + size.vectors_out) * size.line
-    scratch = size.threads * size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
-    if turns < LEAST_TURNS * size.threads or scratch > most:
+def _tiles_win(counts: Counts, rows: int, machine: Machine, most: int) -> bool:
+    weights, turns = counts.positions * counts.terms * counts.vectors_out * counts.line, ceil(counts.tiles / rows)
+    moved = 2 * counts.positions * counts.tiles * (counts.vectors_in + counts.vectors_out) * counts.line
+    scratch = counts.threads * counts.positions * rows * (counts.vectors_in + counts.vectors_out) * counts.line
+    if turns < LEAST_TURNS * counts.threads or scratch > most:
         return False
     return weights <= WEIGHTS_SHARE * machine.l3 and turns * weights <= READ_AGAIN * (moved + weights)
 
 
-def _turn_tiles(size: Size, rows: int, group: int, machine: Machine) -> int:
+def _turn_tiles(counts: Counts, rows: int, group: int, machine: Machine) -> int:
     """Tiles of a turn: whole panels whose V and M fill the second-level cache, or fewer, so that all threads have
     turns."""
-    panel = size.positions * rows * (size.vectors_in + group) * size.line
-    most = ceil(ceil(size.tiles / rows) / (THREAD_TURNS * size.threads))
+    panel = counts.positions * rows * (counts.vectors_in + group) * counts.line
+    most = ceil(ceil(counts.tiles / rows) / (THREAD_TURNS * counts.threads))
     return rows * max(1, min(most, machine.l2 // panel))
 
 
-def _shared_tiles(size: Size, rows: int, most_bytes: int) -> int:
+def _shared_tiles(counts: Counts, rows: int, most_bytes: int) -> int:
     """Tiles at a time on the path by positions: as many each time, and V and M stay below `most_bytes`."""
-    panel = size.positions * rows * (size.vectors_in + size.vectors_out) * size.line
-    panels, most = ceil(size.tiles / rows), max(1, most_bytes // panel)
+    panel = counts.positions * rows * (counts.vectors_in + counts.vectors_out) * counts.line
+    panels, most = ceil(counts.tiles / rows), max(1, most_bytes // panel)
     return ceil(panels / ceil(panels / most)) * rows
