@@ -85,6 +85,12 @@ def _convolution(o: Any, y: Tensor, x: Tensor, *residual: Tensor) -> list[Tensor
     return _sums(_channels(norms * steps**0.5 * float(x.abs().max())), y, residual)
 
 
+def _linear(o: ops.Linear, y: Tensor, x: Tensor, *residual: Tensor) -> list[Tensor]:
+    norms = np.linalg.norm(o.weight.astype(np.float64), axis=1)
+    steps = o.weight.shape[1] + 3  # one sum after the other; lanes' own are shorter
+    return _sums(_channels(norms * steps**0.5 * float(x.abs().max())), y, residual)
+
+
 def _pool(o: ops.Pool, y: Tensor, x: Tensor) -> list[Tensor]:
     if o.kind == "max":
         return []
@@ -147,6 +153,7 @@ def _normalise(o: ops.Normalise, y: Tensor, x: Tensor) -> list[Tensor]:
 ERRORS: dict[type, Callable[..., list[Tensor]]] = {
     ops.Winograd: _winograd,
     ops.Direct: _convolution,
+    ops.Linear: _linear,
     ops.Transposed: _convolution,
     ops.Pool: _pool,
     ops.Resample: _resample,

@@ -15,6 +15,7 @@ from lrw_kernels.network.operators import (
     Copy,
     Direct,
     Gather,
+    Linear,
     Normalise,
     Operator,
     Pointwise,
@@ -143,7 +144,9 @@ def _rows(values: _Values, add: Callable[..., None]) -> None:
     add("functions", Concat(), *FUNCTIONS, "prelu", channels=together)
     add("weighed", Direct(values(1, 1, 1, together, 5), values(5)), "functions", channels=5)
     add("vector", ChannelsFirst(), "wider", channels=6 * 4 * 3 * 3, outer=(2, 1, 1, 1))
-    add("classes", Direct(values(1, 1, 1, 216, 5), values(5)), "vector", channels=5, outer=(2, 1, 1, 1))
+    add("hidden", Linear(values(216, 19).T.copy(), values(19), relu=True), "vector", channels=19, outer=(2, 1, 1, 1))
+    add("beyond", Linear(values(19, 19).T.copy(), relu=True), "hidden", "hidden", channels=19, outer=(2, 1, 1, 1))
+    add("classes", Direct(values(1, 1, 1, 19, 5), values(5)), "beyond", channels=5, outer=(2, 1, 1, 1))
     pixel = ((0,) * 4, (0,) * 5, (0,) * 6)
     add("everywhere", Resample(pixel, pixel, ((0.0,) * 4, (0.0,) * 5, (0.0,) * 6)), "classes", channels=5)
     add("shifted", Binary("add"), "everywhere", "weighed", channels=5)

@@ -112,6 +112,10 @@ def _direct(o: ops.Direct, size: Size, x: Tensor, *residual: Tensor) -> Tensor:
     return _finished(y, o, *residual)
 
 
+def _linear(o: ops.Linear, size: Size, x: Tensor, *residual: Tensor) -> Tensor:
+    return _finished(F.linear(x.flatten(1), _t(o.weight)).view(_outer(size)), o, *residual)
+
+
 def _transposed(o: ops.Transposed, size: Size, x: Tensor) -> Tensor:
     """By its sentence: each input times each tap is added where it belongs."""
     weight = _t(o.weight)  # [kd, kh, kw, Cin / groups, Cout]
@@ -218,6 +222,7 @@ def _softmax(o: ops.Softmax, size: Size, x: Tensor) -> Tensor:
 COMPUTE: dict[type, Callable[..., Tensor]] = {
     ops.Winograd: _winograd,
     ops.Direct: _direct,
+    ops.Linear: _linear,
     ops.Transposed: _transposed,
     ops.Pool: _pool,
     ops.Resample: _resample,

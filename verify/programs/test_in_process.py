@@ -8,6 +8,7 @@ import pytest
 
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import AVX2, AVX512, MACHINES, Machine, host
+from lrw_kernels.network.operators import Linear
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.program import Program
@@ -55,6 +56,17 @@ def test_programs_share_their_weights() -> None:
     y = computed(program, first, x, 1)
     np.testing.assert_array_equal(computed(program, second, 2 * x, 1), computed(program, first, 2 * x, 1))
     np.testing.assert_array_equal(computed(program, second, x, 1), y)
+
+
+def test_weights_of_linear_layers_are_read_in_place_where_that_is_asked_for() -> None:
+    network, x = case("every").network, case("every").x
+    weights = [node.operator.weight for node in network.nodes if isinstance(node.operator, Linear)]
+    copied, held = (assemble(network, host(), THREADS, in_place=asked) for asked in (False, True))
+    assert (len(weights), copied.held) == (2, ())
+    assert all(array is weight for array, weight in zip(held.held, weights, strict=True))
+    assert len(held.weights) <= len(copied.weights) - sum(weight.nbytes for weight in weights)
+    results = [computed(made, Bound(made, placed(made)), x, 1) for made in (copied, held)]
+    np.testing.assert_array_equal(*results)
 
 
 def test_the_seconds_of_all_steps_are_told() -> None:

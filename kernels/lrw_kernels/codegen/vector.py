@@ -215,7 +215,7 @@ class Vectors:
 
     def shuffle(self, a: Any, b: Any, picks: Sequence[int]) -> Any:
         """Lanes picked from a and b, which are counted through."""
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, self.lanes), list(picks)))
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(picks)), list(picks)))
 
     def _to_bfloat16(self, value: Any) -> Any:
         """The upper halves, rounded to nearest even; NaN stays NaN (its low bits cannot carry it to infinity)."""

@@ -75,8 +75,16 @@ class Zeros(NamedTuple):
     size: int
 
 
-Reference = int | Table | Kernel | Zeros | Sequence["Job"]
-"""What a record's address refers to: itself, an array, a kernel, zeros, or jobs that lie one after the other."""
+class Held(NamedTuple):
+    """A contiguous array that is read where it lies while a program runs in the process it was built in; a library has
+    a copy of it among its weights."""
+
+    array: Table
+
+
+Reference = int | Table | Held | Kernel | Zeros | Sequence["Job"]
+"""What a record's address refers to: itself, an array, which is copied or held, a kernel, zeros, or jobs that lie one
+after the other."""
 
 
 class Job(NamedTuple):

@@ -3,11 +3,12 @@
 from typing import Any
 
 from lrw_kernels.network.graph import Node
-from lrw_kernels.network.operators import Affine, Binary, Direct, Normalise, Transposed, Winograd
+from lrw_kernels.network.operators import Affine, Binary, Direct, Linear, Normalise, Transposed, Winograd
 
 
 def described(node: Node) -> dict[str, Any]:
-    """Name, operator, the nodes it reads and the size it gives; of a convolution its geometry and what is fused to it.
+    """Name, operator, the nodes it reads and the size it gives; of a convolution its geometry, and what is fused to one
+    or to a linear layer.
 
     residual: the node whose activations are added before the ReLU, or None. after: the function that follows a norm, a
     sum, a product or an affine map, or None.
@@ -20,9 +21,9 @@ def described(node: Node) -> dict[str, Any]:
         entry |= {"kernel": [*operator.weight.shape[:3]], **geometry, "groups": operator.groups}
     if isinstance(operator, Winograd):
         entry |= {"tile": str(operator.tile), "padding": [*operator.padding]}
-    if isinstance(operator, Winograd | Direct | Transposed):
+    if isinstance(operator, Winograd | Direct | Transposed | Linear):
         entry["residual"] = node.inputs[1] if len(node.inputs) > 1 else None
-    if isinstance(operator, Winograd | Direct | Transposed):
+    if isinstance(operator, Winograd | Direct | Transposed | Linear):
         entry["relu"] = operator.relu
     if isinstance(operator, Binary):
         entry["kind"] = operator.kind

@@ -53,14 +53,23 @@ class _Convolution:
 
 @dataclass(frozen=True, eq=False)
 class Direct(_Convolution):
-    """Convolution; the second input, if there is one, is added before the ReLU. A linear layer is one on
-    [N, 1, 1, 1, C]."""
+    """Convolution; the second input, if there is one, is added before the ReLU."""
 
 
 @dataclass(frozen=True, eq=False)
 class Transposed(_Convolution):
     """Transposed convolution (torch's conv_transpose3d): outputs o = i * stride - padding + k * dilation gather
     x[i] weight[k]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Products of vectors with `weight` [Cout, Cin], then bias [Cout], the second input if there is one, ReLU if asked
+    for. The weight may be another's memory, such as torch's: what is written there, this operator has."""
+
+    weight: Array
+    bias: Array | None = None
+    relu: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,6 +176,7 @@ Operator = (
     Winograd
     | Direct
     | Transposed
+    | Linear
     | Pool
     | Resample
     | Gather

@@ -17,18 +17,25 @@ ENOUGH_SCRATCH = 16 << 20  # for V and M of a layer: weights are read again for 
 
 
 def assemble(
-    network: Network, machine: Machine, threads: int = 1, element: str = "float32", planner: Planner = planned
+    network: Network,
+    machine: Machine,
+    threads: int = 1,
+    element: str = "float32",
+    planner: Planner = planned,
+    *,
+    in_place: bool = False,
 ) -> Program:
     """The program of `network` for up to `threads` threads at a time, with the Winograd domain in `element` and its
     layers as `planner` cuts them up.
 
-    Raises ValueError for numbers of threads below 1, and for weights beyond the range of `element`.
+    `in_place`: for this process, with the weights of linear layers read where `network` has them. Raises ValueError for
+    numbers of threads below 1, and for weights beyond the range of `element`.
     """
     if threads < 1:
         raise ValueError(f"threads: {threads}; accepted are integers from 1")
     storage = Storage(network)
     roots = [root.buffer for root in storage.roots]
-    to, layers = Collector(threads, roots), list[Outcome]()
+    to, layers = Collector(threads, roots, in_place=in_place), list[Outcome]()
     for index, (node, spare) in enumerate(zip(network.nodes, _spare(roots, len(network.nodes)), strict=True)):
         inputs, output = [storage.view(name) for name in node.inputs], storage.view(node.name)
         made = steps.of(node.operator, inputs, output, Means(machine, threads, element, spare, planner))

@@ -39,10 +39,11 @@ class Bound:
 
     def __init__(self, program: Program, weights: Memory, place: Callable[[Kernel], int] = here) -> None:
         data = np.frombuffer(program.image.data, np.uint8)
-        self._weights, self._memory = weights, Memory.of(program.buffers_at)  # the image, and zeros behind it
-        held = self._memory.view(len(data))
-        held[:] = data
-        self._image: Numbers = held.view(np.int64)
+        self._weights, self._held = weights, program.held  # their memory stays
+        self._memory = Memory.of(program.buffers_at)  # the image, and zeros behind it
+        image = self._memory.view(len(data))
+        image[:] = data
+        self._image: Numbers = image.view(np.int64)
         at = np.array(program.image.relocations, np.int64) // 8
         sections, offsets = self._image[at] >> SECTION_BITS, self._image[at] & ((1 << SECTION_BITS) - 1)
         start = self._memory.address
@@ -52,8 +53,12 @@ class Bound:
             (Section.WEIGHTS, weights.address),
         ):
             self._image[at[sections == section]] = base + offsets[sections == section]
-        code = sections == Section.CODE
-        self._image[at[code]] = np.array([place(kernel) for kernel in program.kernels], np.int64)[offsets[code]]
+        for section, addresses in (
+            (Section.CODE, [place(kernel) for kernel in program.kernels]),
+            (Section.HELD, [array.ctypes.data for array in program.held]),
+        ):
+            numbered = sections == section
+            self._image[at[numbered]] = np.array(addresses, np.int64)[offsets[numbered]]
         later = (sections == Section.BUFFERS) | (sections >= Section.OUTSIDE)
         self._at, self._offsets = at[later], offsets[later]
         self._which = np.maximum(sections[later] - Section.OUTSIDE + 1, 0)  # the buffers, then those of the caller

@@ -8,7 +8,7 @@ from lrw_kernels.codegen.kernel import Kernel
 from lrw_kernels.codegen.machine import LINE
 from lrw_kernels.codegen.records import Record, Region
 from lrw_kernels.codegen.references import SECTION_BITS, Section, section_of, symbolic
-from lrw_kernels.cpu.step import Job, Reference, Size, Steps, Table, Zeros
+from lrw_kernels.cpu.step import Held, Job, Reference, Size, Steps, Table, Zeros
 from lrw_kernels.program import memory
 from lrw_kernels.program.image import Image
 from lrw_kernels.program.memory import Buffer
@@ -18,15 +18,16 @@ from lrw_kernels.program.program import Outcome, Program
 class Collector:
     """Gives everything that steps refer to the symbolic address it has in a program for up to `threads` threads.
 
-    `buffers` begins with those of the activations.
+    `buffers` begins with those of the activations. `in_place`: the program runs in this process, where held arrays lie.
     """
 
-    def __init__(self, threads: int, buffers: Sequence[Buffer] = ()) -> None:
-        self._threads, self._buffers = threads, list(buffers)
+    def __init__(self, threads: int, buffers: Sequence[Buffer] = (), *, in_place: bool = False) -> None:
+        self._threads, self._buffers, self._in_place = threads, list(buffers), in_place
         self._regions, self._image = list[Region](), Image()
         self._weights = bytearray()
         self._kernels: dict[str, tuple[int, Kernel]] = {}
-        self._tables: dict[int, tuple[int, Table]] = {}  # by identity; held, so that it stays theirs
+        self._tables: dict[int, tuple[int, Table]] = {}  # by identity; kept, so that it stays theirs
+        self._held: dict[int, tuple[int, Table]] = {}  # by identity
 
     def add(self, index: int, made: Steps) -> dict[str, int]:
         """Add the steps of node `index`, which share scratch because one follows another; returns how many there are
@@ -49,9 +50,8 @@ class Collector:
         places, size = memory.plan(self._buffers)
         kernels = tuple(kernel for _, kernel in self._kernels.values())
         image, count = self._image.freeze(places), len(self._regions)
-        return Program(
-            name, outside, kernels, image, regions_at, count, bytes(self._weights), size, self._threads, layers
-        )
+        weights, held = bytes(self._weights), tuple(array for _, array in self._held.values())
+        return Program(name, outside, kernels, image, regions_at, count, weights, held, size, self._threads, layers)
 
     def _code(self, kernel: Kernel) -> int:
         number, _ = self._kernels.setdefault(kernel.text, (len(self._kernels), kernel))
@@ -76,6 +76,8 @@ class Collector:
             return self._image.add_zeros(to.size)
         if isinstance(to, int):
             return to
+        if isinstance(to, Held):
+            return self._hold(to.array) if self._in_place else self._table(to.array)
         return self._table(to) if isinstance(to, np.ndarray) else self._records(to, shared)
 
     def _table(self, table: Table) -> int:
@@ -84,6 +86,11 @@ class Collector:
             integers = table.dtype.kind == "i"
             self._tables[id(table)] = self._image.add_table(table.tobytes()) if integers else self._number(table), table
         return self._tables[id(table)][0]
+
+    def _hold(self, array: Table) -> int:
+        """The symbolic address of `array`, which the program lists once."""
+        number, _ = self._held.setdefault(id(array), (len(self._held), array))
+        return symbolic(Section.HELD, number)
 
     def _number(self, table: Table) -> int:
         at = len(self._weights)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from lrw_kernels.codegen.kernel import Kernel
 from lrw_kernels.codegen.machine import whole_lines
-from lrw_kernels.cpu.step import Size
+from lrw_kernels.cpu.step import Size, Table
 from lrw_kernels.network.graph import Node
 from lrw_kernels.program.image import Frozen
 
@@ -23,7 +23,8 @@ class Program:
 
     outside: the sizes of the caller's buffers, for a network of its inputs, then its outputs. kernels: in the order of
     their numbers. image: copied to where it runs; `regions_at` is the first record of `step_count`. weights: all
-    numbers kernels read as such. A workspace is image, zeros, then buffers; `layers` says what became of each node.
+    numbers kernels read as such, but for `held` arrays: these are read where they lie, in this process alone. A
+    workspace is image, zeros, then buffers; `layers` says what became of each node.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Program:
     regions_at: int
     step_count: int
     weights: bytes
+    held: tuple[Table, ...]
     buffer_bytes: int
     threads: int
     layers: tuple[Outcome, ...]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.operators import convolution, gather, norm, order, pool, resample, rows, transposed
+from lrw_kernels.cpu.operators import convolution, gather, linear, norm, order, pool, resample, rows, transposed
 from lrw_kernels.cpu.step import Epilogue, Step, Steps, View
 from lrw_kernels.network.operators import (
     Affine,
@@ -15,6 +15,7 @@ from lrw_kernels.network.operators import (
     Copy,
     Direct,
     Gather,
+    Linear,
     Normalise,
     Operator,
     Pointwise,
@@ -36,6 +37,8 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
             return winograd.steps(operator, inputs, y, means)
         case Direct():
             return convolution.convolution(x, y, operator.weight, machine, **_convolution(operator, inputs))
+        case Linear():
+            return linear.linear(x, y, operator.weight, machine, _epilogue(operator, inputs))
         case Transposed():
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():
@@ -72,14 +75,17 @@ def _named(after: Pointwise | None) -> tuple[str, tuple[float, ...]]:
 
 
 def _convolution(operator: Direct | Transposed, inputs: Sequence[View]) -> dict[str, Any]:
-    residual = inputs[1] if len(inputs) > 1 else None
     return {
         "stride": operator.stride,
         "padding": operator.padding,
         "dilation": operator.dilation,
         "groups": operator.groups,
-        "epilogue": Epilogue(operator.bias, residual, operator.relu),
+        "epilogue": _epilogue(operator, inputs),
     }
+
+
+def _epilogue(operator: Direct | Transposed | Linear, inputs: Sequence[View]) -> Epilogue:
+    return Epilogue(operator.bias, inputs[1] if len(inputs) > 1 else None, operator.relu)
 
 
 def _side_by_side(inputs: Sequence[View], output: View, machine: Machine) -> Steps:

@@ -7,11 +7,11 @@ from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.step import View, view
 from lrw_kernels.network.graph import Network, Node, Size
-from lrw_kernels.network.operators import Affine, Binary, Channels, Concat, Direct, Normalise, Pointwise, Winograd
+from lrw_kernels.network.operators import Affine, Binary, Channels, Concat, Direct, Linear, Normalise, Pointwise, Winograd
 from lrw_kernels.program.memory import Buffer
 
 # Operators that read every number of their inputs, from this one on, before they write the one in its place.
-IN_PLACE = {Pointwise: 0, Affine: 0, Binary: 0, Normalise: 0, Winograd: 1, Direct: 1}
+IN_PLACE = {Pointwise: 0, Affine: 0, Binary: 0, Normalise: 0, Winograd: 1, Direct: 1, Linear: 1}
 
 
 @dataclass

@@ -27,6 +27,8 @@ def test_layers_in_the_manifest_say_what_became_of_each(built: Builder) -> None:
     assert by_name["depthwise"].items() >= depthwise.items()
     assert by_name["back"].items() >= {"kernel": [3, 3, 4], "stride": [1, 2, 2], "relu": False}.items()
     assert by_name["grouped"].items() >= {"residual": "first", "relu": True, "padding": [1, 1, 1]}.items()
+    assert by_name["hidden"].items() >= {"residual": None, "relu": True}.items()
+    assert by_name["beyond"].items() >= {"residual": "hidden", "relu": True}.items()
     assert by_name["first"].items() >= {"residual": None, "relu": True}.items()
     grouped = next(entry for entry in layers if entry["name"] == "grouped")
     assert [block["channels"] for block in grouped["blocks"]] == [3, 1, 1]

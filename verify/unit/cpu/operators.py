@@ -76,7 +76,7 @@ class Buffer:
         *outer, channels = size
         pixel = channels + wider
         count = int(np.prod(outer)) * pixel - (wider - first)
-        self._memory = _Fenced(count)
+        self._memory = Fenced(count)
         numbers = self._memory.numbers
         numbers[:] = np.nan
         whole = np.lib.stride_tricks.as_strided(
@@ -97,7 +97,7 @@ class Buffer:
         return values
 
 
-class _Fenced:
+class Fenced:
     """float32 numbers that end where a page without access begins."""
 
     def __init__(self, count: int) -> None:
@@ -114,9 +114,9 @@ class _Fenced:
         self._unmap(ctypes.c_void_p(self.address), ctypes.c_size_t(self._size))
 
 
-def run(made: Steps, threads: int = 1) -> None:
+def run(made: Steps, threads: int = 1, *, in_place: bool = False) -> None:
     """Do the steps in order; scratch starts as NaN."""
-    to = Collector(threads)
+    to = Collector(threads, in_place=in_place)
     to.add(0, made)
     program = to.program("", ())
     scratch = np.full(program.buffer_bytes // 4 + 16, np.nan, np.float32)

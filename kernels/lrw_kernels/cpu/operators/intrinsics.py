@@ -12,12 +12,12 @@ from numba.extending import intrinsic
 from lrw_kernels.codegen.intrinsics import LONG, does, gives, reader
 from lrw_kernels.codegen.machine import NEON
 from lrw_kernels.codegen.vector import Vectors
-from lrw_kernels.cpu.operators import emit_rows, emit_windows, records
+from lrw_kernels.cpu.operators import emit_linear, emit_rows, emit_windows, records
 
-patches_at, depthwise_at, pool_at, resample_at, gather_at, rows_at, statistics_at = map(
+patches_at, depthwise_at, linear_at, pool_at, resample_at, gather_at, rows_at, statistics_at = map(
     reader,
     (
-        *(records.Patches, records.Depthwise, records.Pool, records.Resample, records.Gather, records.Rows),
+        *(records.Patches, records.Depthwise, records.Linear, records.Pool, records.Resample, records.Gather, records.Rows),
         records.Statistics,
     ),
 )
@@ -66,6 +66,15 @@ def depthwise_pixel(
 ):
     """See `emit_windows.emit_depthwise`."""
     return types.void(lanes, *(LONG,) * 16), does(lambda b, a: emit_windows.emit_depthwise(_vectors(b, lanes), a[1:]))
+
+
+@intrinsic(prefer_literal=True)
+def dots(_, lanes, rows, samples, ahead, weights, row_step, row_count, x, sample_step, sample_count, count, total,
+         total_step, more):  # fmt: skip
+    """See `emit_linear.emit_dots`."""
+    sizes = [number.literal_value for number in (rows, samples, ahead)]
+    code = does(lambda b, a: emit_linear.emit_dots(_vectors(b, lanes), *sizes, a[4:]))
+    return types.void(lanes, rows, samples, ahead, *(LONG,) * 10), code
 
 
 @intrinsic(prefer_literal=True)

@@ -39,6 +39,17 @@ class Depthwise(Record):
     addresses = ("x", "y", "residual", "bias", "weights")
 
 
+class Linear(Record):
+    """Dot products of x [batch, terms] with the rows of a weight [channels, terms], `weights_row` bytes apart, along
+    `chunk` of the terms at a time. A work item takes `outputs` of the channels and `block` samples; their sums are in
+    scratch, `total` bytes from sample to sample. Then bias (whole vectors), residual (if not 0) and ReLU."""
+
+    _fields_ = fields(
+        "x x_n y y_n residual residual_n bias relu weights weights_row batch block channels outputs terms chunk total"
+    )
+    addresses = ("x", "y", "residual", "bias", "weights")
+
+
 class Pool(Record):
     """Windows of x: tables of where those of an axis start and end, and of what a mean divides by. A work item is a
     row of output pixels and `split` channels."""
