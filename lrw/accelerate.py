@@ -32,7 +32,8 @@ def accelerate(
     over largest output of the layer) is within `rtol`: with `measure` the fastest of a few that are timed here, once
     for each size of layer and machine, without it and for other forms as formulas say. The copy has the same class,
     keys and hooks on the whole. It follows changes of its weights, buffers, modules and what is set on them, by
-    building the program anew (seconds); not changes inside objects of other kinds that are set on them. While a program
+    building the program anew (seconds), or at once where numbers are written to weights that linear layers alone read:
+    programs have no copies of these; not changes inside objects of other kinds that are set on them. While a program
     is built no other thread may call modules: torch.export, which follows the network, watches those of the whole
     process. NaN and infinity spread as in `winograd_conv3d`. `revert` gives the plain network back. Raises ValueError,
     with nothing changed, for arguments that are not accepted, and for a network that torch.export cannot follow or

@@ -124,6 +124,7 @@ class Engine:
             self._take_back(net, plain)
             changes = [*before.changed(net)]
             if not changes:
+                before.leave(program.lent)
                 return self._keep(call, Built(before, program, None))
             if attempt > 0:  # the first pass may set what it likes
                 apart |= {

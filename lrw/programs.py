@@ -15,6 +15,8 @@ from lrw.backends.layouts import channels_first, channels_last, empty
 from lrw.layers import evaluating
 from lrw.trace.captured import exported
 from lrw.trace.split import Part, Result, split
+from lrw.trace.taken import addresses
+from lrw.unchanged import extent, inside
 from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import Machine, host
@@ -37,7 +39,8 @@ class NetworkProgram:
     """`net` in eval mode, called with arguments of these forms, as programs for this machine with the tiles `choose`
     gives; what there are no kernels for runs in torch between them.
 
-    Any number of Python threads may run it. Raises ValueError for what torch.export cannot follow, for a network that
+    Any number of Python threads may run it. `weights_bytes` are those it holds itself, not those of linear layers that
+    it reads where the network has them. Raises ValueError for what torch.export cannot follow, for a network that
     writes to its buffers or inputs, and for one of which there is nothing that kernels compute.
     """
 
@@ -50,6 +53,7 @@ class NetworkProgram:
                 raise ValueError("net: writes to its input; accepted is a network that leaves it as it was")
             made = split(captured, choose)
         self._structure, self._left, self._whole = captured.structure, made.left, made.whole
+        self.lent = made.lent  # memory of the network's, whose numbers are read where they lie
         self.parts = [PartProgram(part, host(), threads, follows=made.whole) for part in made.parts.values()]
         for name, program in zip(made.parts, self.parts, strict=True):
             setattr(made.module, name, program)
@@ -57,11 +61,10 @@ class NetworkProgram:
         self._module = made.module
         constants = [t for t in captured.constants.values() if t is not None]
         self._read = {t.untyped_storage().data_ptr() for t in constants}
-
-    @property
-    def weights_bytes(self) -> int:
-        """The bytes of all weights as kernels read them."""
-        return sum(part.weights_bytes for part in self.parts)
+        held = [addresses(array) for part in self.parts for array in part.program.held]
+        theirs = [*map(extent, constants)]
+        own = [array for array in held if not any(inside(array, t) for t in theirs)]
+        self.weights_bytes = sum(map(len, own)) + sum(part.weights_bytes for part in self.parts)
 
     @property
     def workspace_bytes(self) -> int:
@@ -106,7 +109,7 @@ class PartProgram(nn.Module):
 
     def __init__(self, part: Part, machine: Machine, threads: int, *, follows: bool) -> None:
         super().__init__()
-        made = assemble(part.network, machine, threads)
+        made = assemble(part.network, machine, threads, in_place=True)
         self._machine, self._results, self._follows = machine, part.results, follows
         self._weights, self.weights_bytes = placed(made), len(made.weights)
         self.program: Program = replace(made, weights=b"")  # they are there once

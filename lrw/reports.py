@@ -91,7 +91,7 @@ class AccelerationReport:
 
     @property
     def weights_bytes(self) -> int:
-        """The bytes of weights as kernels read them."""
+        """The bytes of weights that programs hold: not those of linear layers, which are read where they lie."""
         return self.measured.weights_bytes
 
     @property

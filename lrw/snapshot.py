@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lrw.unchanged import Mark, held_by
+from lrw.unchanged import Mark, extent, held_by, inside
 
 # What a pass in eval mode does not depend on, or what is asked for at each pass.
 ELSEWHERE = ("training", "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs",
@@ -49,10 +49,22 @@ class Snapshot:
             self._values.append((own, type(module), without, _values(module, without, tensors.append)))
         self.tensors = tuple(tensors)
         self._marks = [(t, Mark(t), held_by(t)) for t in tensors]
+        self._places: list[tuple[Tensor, Mark]] = []
+
+    def leave(self, memory: Sequence[range]) -> None:
+        """From now on tensors in `memory`, ranges of addresses, may hold what they like, but must stay where they are.
+
+        For memory that is read where it lies by whoever asks whether the network still fits.
+        """
+        left = [any(inside(extent(t), some) for some in memory) for t, _, _ in self._marks]
+        self._places += [(t, mark) for (t, mark, _), place in zip(self._marks, left, strict=True) if place]
+        self._marks = [watched for watched, place in zip(self._marks, left, strict=True) if not place]
 
     def fits(self, net: nn.Module) -> bool:
         """Whether `net` is the network of this snapshot, with the same modules, attributes and numbers in tensors."""
         if self._net() is not net or any(True for _ in self.changed(net)):
+            return False
+        if not all(mark.lies(t) for t, mark in self._places):
             return False
         return all(mark.fits(t) and mark.still_holds(t, held) for t, mark, held in self._marks)
 

@@ -73,12 +73,16 @@ class Mark:
     given back."""
 
     def __init__(self, tensor: Tensor, gone: Callable[[object], None] | None = None) -> None:
-        self._storage, self._form = ref(tensor.untyped_storage(), gone), version(tensor)
+        self._storage, self._form, self._writes = ref(tensor.untyped_storage(), gone), form(tensor), writes(tensor)
         self._uses = 0  # since it was looked at
+
+    def lies(self, tensor: Tensor) -> bool:
+        """Whether `tensor` lies where this lay, in its form."""
+        return self._form == form(tensor) and self._storage() is tensor.untyped_storage()
 
     def fits(self, tensor: Tensor) -> bool:
         """Whether `tensor` lies where this lay, in its form, and torch has counted no write since."""
-        return self._form == version(tensor) and self._storage() is tensor.untyped_storage()
+        return self._writes == writes(tensor) and self.lies(tensor)
 
     def still_holds(self, tensor: Tensor, held: bytes | None) -> bool:
         """Whether a tensor that fits holds what it `held`."""
@@ -205,10 +209,36 @@ def reach(tensor: Tensor) -> int:
     return 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
+def extent(tensor: Tensor) -> range:
+    """The addresses of the bytes from a tensor's first number to its last; none where that is not in host memory."""
+    if not tensor.is_cpu or tensor.layout is not torch.strided:
+        return range(0)
+    return range(tensor.data_ptr(), tensor.data_ptr() + reach(tensor) * tensor.element_size())
+
+
+def overlap(one: range, other: range) -> bool:
+    """Whether two ranges of addresses have some in common."""
+    return max(one.start, other.start) < min(one.stop, other.stop)
+
+
+def inside(one: range, other: range) -> bool:
+    """Whether the addresses of `one`, of which there are some, are all in `other`."""
+    return other.start <= one.start < one.stop <= other.stop
+
+
 def version(tensor: Tensor) -> Hashable:
-    """Where and how a tensor lies, and the writes torch has counted; of those made in inference mode it counts none."""
-    count = None if tensor.is_inference() else tensor._version
-    return tensor.data_ptr(), count, tensor.shape, tensor.stride(), tensor.dtype
+    """Where and how a tensor lies, and the writes torch has counted."""
+    return form(tensor), writes(tensor)
+
+
+def form(tensor: Tensor) -> Hashable:
+    """Where and how a tensor lies."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype
+
+
+def writes(tensor: Tensor) -> int | None:
+    """The writes torch has counted; of tensors made in inference mode it counts none."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def _view(tensor: Tensor) -> Hashable:

@@ -12,7 +12,7 @@ from lrw.geometry import geometry, grouped_geometry
 from lrw.ops import transform_weight
 from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
 from lrw_kernels.choice.convolution import Convolution
-from lrw_kernels.network.operators import Direct, Transposed, Winograd
+from lrw_kernels.network.operators import Direct, Linear, Transposed, Winograd
 from lrw_kernels.winograd.tile import Triple, triple
 
 UNIT = (1, 1, 1)
@@ -103,20 +103,20 @@ def level(at: Site, t: Tensor, like: Activation) -> Activation:
 
 
 def linear(at: Site, x: Value, weight: Value, bias: Value) -> Activation:
-    """A linear layer on [N, C], weight [Cout, C]: a Direct convolution on [N, 1, 1, 1, C]."""
-    return _product(at, x, constant(weight, "weight").t(), bias)
+    """A linear layer on [N, C], weight [Cout, C]."""
+    return _product(at, x, constant(weight, "weight"), bias)
 
 
 def addmm(at: Site, x: Value, mat1: Value, mat2: Value, beta: float, alpha: float) -> Activation:
     """A linear layer as some write it: bias `x`, input `mat1`, weight `mat2` [C, Cout]."""
     if (beta, alpha) != (1, 1):
         raise Refused(f"beta {beta}, alpha {alpha}; accepted is 1 for both")
-    return _product(at, mat1, constant(mat2, "second matrix"), x)
+    return _product(at, mat1, constant(mat2, "second matrix").movedim(-1, 0), x)
 
 
 def matmul(at: Site, x: Value, other: Value) -> Activation:
     """A linear layer without bias; `other` [C, Cout]."""
-    return _product(at, x, constant(other, "second matrix"), None)
+    return _product(at, x, constant(other, "second matrix").movedim(-1, 0), None)
 
 
 def _product(at: Site, x: Value, weight: Tensor, bias: Value) -> Activation:
@@ -124,6 +124,6 @@ def _product(at: Site, x: Value, weight: Tensor, bias: Value) -> Activation:
     if len(source.shape) != 2 or weight.dim() != 2:
         raise Refused(f"its input is of shape {list(source.shape)}; accepted is [N, C]")
     offset = vector(bias, "bias")
-    if offset is not None and offset.size != weight.shape[1]:
-        raise Refused(f"its bias is of shape {list(offset.shape)}; accepted is [{weight.shape[1]}]")
-    return at.add(Direct(array(weight)[None, None, None], None if offset is None else offset.reshape(-1)), source)
+    if offset is not None and offset.size != weight.shape[0]:
+        raise Refused(f"its bias is of shape {list(offset.shape)}; accepted is [{weight.shape[0]}]")
+    return at.add(Linear(at.in_place(weight), None if offset is None else offset.reshape(-1)), source)

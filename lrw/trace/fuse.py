@@ -1,6 +1,7 @@
 """Fewer nodes for the same function: each pass takes a network and gives one.
 
-What a convolution does is: convolve, add the bias, add a second input if there is one, ReLU if asked for.
+What a convolution does is: convolve, add the bias, add a second input if there is one, ReLU if asked for; so does a
+linear layer, with its products.
 """
 
 from collections import Counter
@@ -14,9 +15,9 @@ from lrw_kernels.network.operators import (
     Affine,
     Array,
     Binary,
-    ChannelsFirst,
     Direct,
     Gather,
+    Linear,
     Normalise,
     Operator,
     Pointwise,
@@ -31,7 +32,7 @@ Merge = Callable[[Node, Node], Operator | None]
 def fused(network: Network) -> Network:
     """The network after all passes, in the order in which one makes way for the next."""
     placed = fold_padding(fold_places(network))
-    return fold_flatten(fold_functions(fold_addition(fold_affine(placed))))
+    return fold_functions(fold_addition(fold_affine(placed)))
 
 
 def needed(nodes: Iterable[Node], outputs: Collection[str]) -> tuple[Node, ...]:
@@ -58,41 +59,23 @@ def fold_padding(network: Network) -> Network:
 
 
 def fold_affine(network: Network) -> Network:
-    """Fold a scale and a shift by channel, such as batch norm's, into the weights of the convolution before them."""
+    """Fold a scale and a shift by channel, such as batch norm's, into the weights of the convolution or linear layer
+    before them."""
     return _merged(network, _scaled)
 
 
 def fold_addition(network: Network) -> Network:
-    """Make an addition the second input of the later of two convolutions, or of the one there is: one of two inputs of
-    the same size."""
+    """Make an addition the second input of the later of two convolutions or linear layers, or of the one there is: of
+    two inputs of the same size."""
     nodes, size = network.nodes, network.size
     whole = {node.name for node in nodes if all(size(name) == node.size for name in node.inputs)}
     return _merged(network, lambda read, node: _with_residual(read, node) if node.name in whole else None)
 
 
 def fold_functions(network: Network) -> Network:
-    """Fold ReLU into convolutions, and any function into the norm, the affine map, the sum or product before it."""
+    """Fold ReLU into convolutions and linear layers, and any function into the norm, the affine map, the sum or product
+    before it."""
     return _merged(network, _followed)
-
-
-def fold_flatten(network: Network) -> Network:
-    """Turn linear layers of a volume in torch's order into convolutions of its size, with their weights permuted."""
-    nodes = network.nodes
-    flat = {node.name: node for node in nodes if isinstance(node.operator, ChannelsFirst)}
-    sizes = {**network.inputs, **{node.name: node.size for node in nodes}}
-    readers: dict[str, list[Node]] = {name: [] for name in flat}
-    for node in nodes:
-        for name in node.inputs:
-            if name in flat:
-                readers[name].append(node)
-    for name, reading in readers.items():
-        linear = all(_is_linear(node) and name not in node.inputs[1:] for node in reading)
-        if not linear or not reading or name in network.outputs:
-            del flat[name]
-    kept = [node for node in nodes if node.name not in flat]
-    return replace(
-        network, nodes=tuple(_on_volume(node, flat, sizes) if node.inputs[0] in flat else node for node in kept)
-    )
 
 
 def _merged(network: Network, merge: Merge) -> Network:
@@ -167,12 +150,15 @@ def _scaled(read: Node, node: Node) -> Operator | None:
     if isinstance(first, Direct | Transposed):
         weight = _product(first.weight, then.scale)
         return replace(first, weight=weight, bias=_sum(first.bias, then))
+    if isinstance(first, Linear):
+        weight = np.ascontiguousarray(_product(first.weight.T, then.scale).T)
+        return replace(first, weight=weight, bias=_sum(first.bias, then))
     return None
 
 
 def _product(weights: Array, scale: Array) -> Array:
-    """Weights [..., Cout] times a scale [Cout], rounded once."""
-    return weights * scale
+    """Weights [..., Cout] times a scale [Cout], rounded once; themselves where the scale is 1 throughout."""
+    return weights if (scale == 1).all() else weights * scale
 
 
 def _sum(bias: Array | None, affine: Affine) -> Array:
@@ -182,7 +168,7 @@ def _sum(bias: Array | None, affine: Affine) -> Array:
 
 def _with_residual(read: Node, node: Node) -> Operator | None:
     first, addition = read.operator, node.operator
-    if addition != Binary("add") or not isinstance(first, Winograd | Direct):
+    if addition != Binary("add") or not isinstance(first, Winograd | Direct | Linear):
         return None
     return None if first.relu or len(read.inputs) > 1 else first
 
@@ -191,25 +177,5 @@ def _followed(read: Node, node: Node) -> Operator | None:
     first, then = read.operator, node.operator
     if isinstance(first, Normalise | Binary | Affine) and isinstance(then, Pointwise):
         return None if first.after else replace(first, after=then)
-    if then != Pointwise("relu") or not isinstance(first, Winograd | Direct | Transposed):
-        return None
-    return replace(first, relu=True)
-
-
-def _is_linear(node: Node) -> bool:
-    """Whether a node multiplies a vector, without padding, stride and dilation, which mean another thing to a filter of
-    the volume."""
-    operator = node.operator
-    if not isinstance(operator, Direct) or operator.weight.shape[:3] != (1, 1, 1) or operator.groups != 1:
-        return False
-    return operator.padding == (0, 0, 0) and operator.stride == operator.dilation == (1, 1, 1)
-
-
-def _on_volume(node: Node, flat: dict[str, Node], sizes: dict[str, Size]) -> Node:
-    (source,), operator = flat[node.inputs[0]].inputs, node.operator
-    assert isinstance(operator, Direct)
-    _, d, h, w, c = sizes[source]
-    weight = operator.weight.reshape(c, d, h, w, -1).transpose(1, 2, 3, 0, 4)
-    return replace(
-        node, operator=replace(operator, weight=np.ascontiguousarray(weight)), inputs=(source, *node.inputs[1:])
-    )
+    rectified = Winograd | Direct | Transposed | Linear
+    return replace(first, relu=True) if then == Pointwise("relu") and isinstance(first, rectified) else None

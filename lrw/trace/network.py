@@ -35,7 +35,8 @@ def trace(
     example_input [N, C, D, H, W] or [N, C], float32 on the CPU like the network; one tensor goes in, one comes out.
     Convolutions that Winograd takes get `tile`, or where that is "auto" the one `choose` gives, by default lrw's own
     choice; Winograd layers keep theirs. Batch norm, additions and ReLU are fused into the convolutions before them.
-    Nodes have the names of the modules they come from. `net` is not changed. Raises ValueError for arguments that are
+    Nodes have the names of the modules they come from. `net` is not changed; what is written to weights of its linear
+    layers later, the Network has too, of all others it has copies. Raises ValueError for arguments that are
     not accepted, for what torch.export refuses (with its reason), and for operators that cannot be exported: all of
     them, each with its place and shape.
     """

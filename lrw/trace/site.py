@@ -1,13 +1,15 @@
 """Where an operator of a torch network is met, and what becomes of it: nodes of the kernels' network."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lrw.trace.taken import Taken
+from lrw.unchanged import PLAIN
 from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.network.graph import Node, Size
 from lrw_kernels.network.operators import Array, Operator
@@ -69,13 +71,14 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Site:
-    """One call of an operator: the `name` its node gets, the `shape` torch gives its result, and what chooses the tiles
-    of convolutions."""
+    """One call of an operator: the `name` its node gets, the `shape` torch gives its result, what chooses the tiles of
+    convolutions, and what keeps account of memory."""
 
     nodes: Nodes
     name: str
     shape: tuple[int, ...]
     choose: Choose
+    taken: Taken = field(default_factory=Taken)
 
     def add(self, operator: Operator, *inputs: Activation) -> Activation:
         """A node that computes `operator` of `inputs`, as this call's result."""
@@ -83,6 +86,15 @@ class Site:
         result = Activation(name, self.shape)
         self.nodes.add(Node(name, operator, tuple(i.name for i in inputs), result.size))
         return result
+
+    def in_place(self, t: Tensor) -> Array:
+        """The numbers of a constant of the call where torch holds them, whatever will be written there; a copy where
+        they do not lie as an array's."""
+        if type(t) not in PLAIN or t.dtype != torch.float32 or not t.is_cpu or not t.is_contiguous() or t.is_neg():
+            return array(t)
+        self.taken.lend(t)
+        numbers: Array = t.detach().numpy()
+        return numbers
 
 
 def size_of(shape: Sequence[int]) -> Size | None:

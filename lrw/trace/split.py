@@ -17,11 +17,11 @@ from lrw.trace.site import Activation
 from lrw.trace.walk import Walk, name_of
 from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.network.graph import Network, Node
-from lrw_kernels.network.operators import Direct, Transposed, Winograd
+from lrw_kernels.network.operators import Direct, Linear, Transposed, Winograd
 
 _PREFIX = "part_"
 _VALUE, _LEFT = "lrw_value", "lrw_left"  # in the meta of nodes: what they are worth in the walk, and why torch's
-_WORTH = (Winograd, Direct, Transposed)  # a part without one of them costs more at its borders than it saves
+_WORTH = (Winograd, Direct, Transposed, Linear)  # a part without one of them costs more at its borders than it saves
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class Part:
 @dataclass(frozen=True, eq=False)
 class Split:
     """`module` takes the tensors and numbers that go in, and gives a tuple of what comes out. It calls modules named in
-    `parts`, which are yet to be put there, and torch's operators; `left` says by their nodes: place, operator, why."""
+    `parts`, which are yet to be put there, and torch's operators; `left` says by their nodes: place, operator, why.
+    What is written to `lent` memory, as ranges of addresses, the parts have, and nothing else is made of it."""
 
     module: fx.GraphModule
     parts: Mapping[str, Part]
     left: Mapping[fx.Node, tuple[str, str, str]]
+    lent: tuple[range, ...]
 
     @property
     def whole(self) -> bool:
@@ -84,7 +86,8 @@ def split(captured: Captured, choose: Choose) -> Split:
         parts[name] = _part(name, call, inner, made[int(name.removeprefix(_PREFIX))])
     module.graph.eliminate_dead_code()
     left = {node: node.meta[_LEFT] for node in module.graph.nodes if _computes(node)}
-    return Split(module, parts, left)
+    lent = walk.taken.only_lent(node for some in parts.values() for node in some.network.nodes)
+    return Split(module, parts, left, lent)
 
 
 def _standing_alone(captured: Captured, walk: Walk) -> fx.GraphModule:

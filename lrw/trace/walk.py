@@ -11,6 +11,8 @@ from torch import Tensor, fx
 from lrw.trace.captured import Captured
 from lrw.trace.site import STAND_IN, Activation, Nodes, Refused, Site, Value, size_of
 from lrw.trace.table import TABLE, Function
+from lrw.trace.taken import Taken
+from lrw.unchanged import extent, overlap
 from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.network.graph import INPUT, Node
 
@@ -22,7 +24,7 @@ class Walk:
 
     What its nodes are worth is in `values`: activations, or constants where they depend on no input. `made` has the
     kernels' nodes of each of torch's that became such, none where it only rearranges. `refused` says why others did
-    not; "" where what they read was refused.
+    not; "" where what they read was refused. `taken`: the memory of constants that nodes have numbers of.
     """
 
     def __init__(self, captured: Captured, choose: Choose) -> None:
@@ -33,6 +35,7 @@ class Walk:
         self.values |= zip(captured.inputs, self.inputs, strict=True)
         self.made: dict[fx.Node, tuple[Node, ...]] = {}
         self.refused: dict[fx.Node, str] = {}
+        self.taken = Taken()
         for node in captured.graph.nodes:
             if node.op == "call_function" and node.users:
                 before = len(self._nodes)
@@ -60,14 +63,23 @@ class Walk:
         arguments: Any = fx.map_arg((node.args, node.kwargs), lambda n: self.values.get(n))  # type: ignore[arg-type, return-value]
         if node.target is operator.getitem:
             return self._part(node, *arguments[0])
+        given = list(leaves(arguments))
+        if isinstance(node.target, torch._ops.OpOverload) and not any(isinstance(v, Activation) for v in given):
+            if torch.Tag.nondeterministic_seeded not in node.target.tags:
+                return self._constant(node.target, *arguments)
+            return self._refuse(node, "draws random numbers (training mode?)")
+        self.taken.note(given)
         if not isinstance(node.target, torch._ops.OpOverload):
             return self._refuse(node, "is none of this version's operators")
-        tensors = list(leaves(arguments))
-        if not any(isinstance(t, Activation) for t in tensors):
-            if torch.Tag.nondeterministic_seeded not in node.target.tags:
-                return node.target(*arguments[0], **arguments[1])
-            return self._refuse(node, "draws random numbers (training mode?)")
         return self._converted(node, node.target, *arguments)
+
+    def _constant(self, target: torch._ops.OpOverload, args: Any, kwargs: Any) -> Value:
+        """What an operator makes of constants: other numbers, or views of them."""
+        result: Value = target(*args, **kwargs)
+        views = [extent(t) for t in leaves(result) if isinstance(t, Tensor)]
+        given = [t for t in leaves((args, kwargs)) if isinstance(t, Tensor)]
+        self.taken.note(t for t in given if not any(overlap(extent(t), view) for view in views))
+        return result
 
     def _part(self, node: fx.Node, whole: Value, index: int) -> Value:
         """One of several results; the stand-in for one that is not there, such as a pool's indices."""
@@ -85,7 +97,7 @@ class Walk:
         if reads:  # what was refused, or an input
             strange = any(v in self.inputs for v in reads)
             return self._refuse(node, "an input is no float32 [N, C, D, H, W] or [N, C]" if strange else "")
-        site = Site(self._nodes, self.place(node), _shape(node), self._choose)
+        site = Site(self._nodes, self.place(node), _shape(node), self._choose, self.taken)
         try:
             _check_dtype(node)
             return function(site, **_known(function, _arguments(target, args, kwargs)))

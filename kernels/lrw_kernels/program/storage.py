@@ -7,7 +7,17 @@ from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.step import View, view
 from lrw_kernels.network.graph import Network, Node, Size
-from lrw_kernels.network.operators import Affine, Binary, Channels, Concat, Direct, Linear, Normalise, Pointwise, Winograd
+from lrw_kernels.network.operators import (
+    Affine,
+    Binary,
+    Channels,
+    Concat,
+    Direct,
+    Linear,
+    Normalise,
+    Pointwise,
+    Winograd,
+)
 from lrw_kernels.program.memory import Buffer
 
 # Operators that read every number of their inputs, from this one on, before they write the one in its place.

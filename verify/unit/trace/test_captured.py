@@ -16,7 +16,7 @@ from lrw.trace.network import network
 from lrw.trace.walk import Walk
 from lrw_kernels.choice.convolution import always, prior
 from lrw_kernels.network.graph import INPUT
-from lrw_kernels.network.operators import Binary, Concat, Direct, Pool, Winograd
+from lrw_kernels.network.operators import Binary, ChannelsFirst, Concat, Direct, Linear, Pool, Winograd
 from lrw_kernels.winograd import Tile
 from verify.programs.interpreter import assert_same
 from verify.unit.trace.nets import settled
@@ -59,7 +59,7 @@ def functional(module: nn.Module) -> Captured:
 def test_a_graph_of_make_fx_is_the_network_of_torch_export() -> None:
     module = net()
     ours, theirs = network(functional(module), choose=always(2)), trace(module, X, tile=2)
-    assert [type(n.operator) for n in ours.nodes] == [Winograd, Winograd, Pool, Winograd, Direct]
+    assert [type(n.operator) for n in ours.nodes] == [*(Winograd, Winograd, Pool, Winograd, ChannelsFirst, Linear)]
     assert [type(n.operator) for n in ours.nodes] == [type(n.operator) for n in theirs.nodes]
     assert [n.name for n in ours.nodes][:2] == ["conv3d", "winograd_blocks_forward"]
     assert ours.nodes[0].inputs == (INPUT,)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from lrw.trace import fuse
-from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.graph import INPUT, Network, Node, Size
 from lrw_kernels.network.operators import (
     Affine,
     Array,
     Binary,
-    ChannelsFirst,
     Direct,
+    Linear,
     Normalise,
     Operator,
     Pointwise,
@@ -23,11 +23,10 @@ from lrw_kernels.network.operators import (
     Winograd,
 )
 from lrw_kernels.winograd import Tile
-from lrw_kernels.winograd.tile import Triple
 from verify.programs.interpreter import computed, rounding
 from verify.tolerances import assert_close
 
-SIZE = (1, 3, 4, 5, 4)
+SIZE, VECTORS = (1, 3, 4, 5, 4), (3, 1, 1, 1, 4)
 RELU = Pointwise("relu")
 RNG = np.random.default_rng(0)
 
@@ -58,8 +57,8 @@ def add() -> Binary:
     return Binary("add")
 
 
-def chain(*steps: tuple[str, Operator, tuple[str, ...]]) -> tuple[Node, ...]:
-    return tuple(Node(name, operator, inputs, SIZE) for name, operator, inputs in steps)
+def chain(*steps: tuple[str, Operator, tuple[str, ...]], size: Size = SIZE) -> tuple[Node, ...]:
+    return tuple(Node(name, operator, inputs, size) for name, operator, inputs in steps)
 
 
 def assert_fused(
@@ -68,15 +67,15 @@ def assert_fused(
     """`step` leaves nodes of these names, which compute the same; the nodes it was given stay as they were. `outputs`
     come out beside the last node."""
     before = [(node.name, node.operator, node.inputs) for node in nodes]
-    made = step(replace(single := Network.single("net", SIZE, nodes), outputs=(*single.outputs, *outputs)))
+    (n, d, h, w, c), long = nodes[0].size, Network.single("net", nodes[0].size, nodes)
+    made = step(replace(long, outputs=(*long.outputs, *outputs)))
     after = made.nodes
     assert [node.name for node in after] == names
     assert [(node.name, node.operator, node.inputs) for node in nodes] == before
-    x = torch.randn(1, 4, 3, 4, 5, generator=torch.Generator().manual_seed(0))
-    long, short = (Network.single("net", SIZE, nodes), made)
+    x = torch.randn(n, c, d, h, w, generator=torch.Generator().manual_seed(0))
     expected = computed(long, x)
     tolerance = max(rounding(long, x, expected), 64 * 2.0**-52 * float(expected.abs().max()))
-    assert_close(computed(short, x).numpy(), expected.numpy(), tolerance, "fused")
+    assert_close(computed(made, x).numpy(), expected.numpy(), tolerance, "fused")
     return after
 
 
@@ -182,36 +181,14 @@ def test_a_function_folds_into_the_norm_it_alone_reads_and_only_one_does() -> No
     assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
 
 
-def linear(inputs: int, outputs: int) -> Direct:
-    return Direct(normal(1, 1, 1, inputs, outputs), normal(outputs))
-
-
-def flattened(*readers: Node) -> tuple[Node, ...]:
-    return (Node("flat", ChannelsFirst(), (INPUT,), (1, 1, 1, 1, 240)), *readers)
-
-
-def test_linear_layers_read_the_volume_itself() -> None:
-    one = Node("a", linear(240, 2), ("flat",), (1, 1, 1, 1, 2))
-    two = Node("b", linear(240, 2), ("flat", "a"), (1, 1, 1, 1, 2))
-    after = assert_fused(fuse.fold_flatten, flattened(one, two), ["a", "b"])
-    assert [node.inputs for node in after] == [(INPUT,), (INPUT, "a")]
-    assert after[0].operator.weight.shape == (3, 4, 5, 4, 2)
-
-
-def test_flattening_stays_where_others_need_it() -> None:
-    assert_fused(fuse.fold_flatten, flattened(), ["flat"])
-    one = Node("a", linear(240, 240), ("flat",), (1, 1, 1, 1, 240))
-    other = Node("b", Binary("add"), ("flat", "a"), (1, 1, 1, 1, 240))
-    assert_fused(fuse.fold_flatten, flattened(one, other), ["flat", "a", "b"])
-    residual = Node("a", linear(240, 240), ("flat", "flat"), (1, 1, 1, 1, 240))
-    assert_fused(fuse.fold_flatten, flattened(residual), ["flat", "a"])
-
-
-@pytest.mark.parametrize("how", [{"padding": (1, 1, 1)}, {"stride": (2, 1, 1)}, {"dilation": (1, 1, 2)}])
-def test_a_convolution_of_a_vector_that_is_no_linear_layer_stays(how: dict[str, Triple]) -> None:
-    size = (1, 3, 3, 3, 2) if "padding" in how else (1, 1, 1, 1, 2)
-    one = Node("a", replace(linear(240, 2), **how), ("flat",), size)
-    assert_fused(fuse.fold_flatten, flattened(one), ["flat", "a"])
+def test_what_follows_a_linear_layer_becomes_part_of_it() -> None:
+    layer = Linear(normal(4, 4), normal(4))
+    own, rest = ("a", layer, (INPUT,)), (("c", Binary("add"), ("b", INPUT)), ("d", RELU, ("c",)))
+    (node,) = assert_fused(fuse.fused, chain(own, ("b", affine(), ("a",)), *rest, size=VECTORS), ["a"])
+    assert (node.inputs, node.operator.relu) == ((INPUT, INPUT), True)
+    shift = ("b", Affine(np.ones(4, np.float32), normal(4)), ("a",))
+    (node,) = assert_fused(fuse.fused, chain(own, shift, *rest, size=VECTORS), ["a"])
+    assert np.shares_memory(node.operator.weight, layer.weight)  # which may be torch's
 
 
 def test_nodes_nobody_needs_are_dropped_and_the_output_comes_last() -> None:

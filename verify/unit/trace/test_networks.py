@@ -24,19 +24,23 @@ def kinds(network: Network) -> Counter[str]:
 
 
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, int]]] = {
-    "C3D": (lambda: C3D(1, 3, (8, 16, 16), 4), (2, 1, 8, 16, 16), {"Winograd": 6, "Direct": 5, "Pool": 4}),
+    "C3D": (lambda: C3D(1, 3, (8, 16, 16), 4), (2, 1, 8, 16, 16), {"Winograd": 6, "Direct": 2, "Pool": 4, "Linear": 3}),
     "C3D without norm": (
         lambda: C3D(2, 3, (5, 9, 12), 4, norm=False),
         (1, 2, 5, 9, 12),
-        {"Winograd": 6, "Direct": 5, "Pool": 4},
+        {"Winograd": 6, "Direct": 2, "Pool": 4, "Linear": 3},
     ),
-    "R3D-18": (lambda: R3D18(1, 3, (8, 9, 9), 4), (1, 1, 8, 9, 9), {"Winograd": 11, "Direct": 10, "Pool": 1}),
+    "R3D-18": (
+        lambda: R3D18(1, 3, (8, 9, 9), 4),
+        (1, 1, 8, 9, 9),
+        {"Winograd": 11, "Direct": 9, "Pool": 1, "Linear": 1},
+    ),
     "R3D-18, large stem": (
         lambda: R3D18(2, 3, (3, 64, 64), 2),
         (1, 2, 3, 64, 64),
-        {"Winograd": 13, "Direct": 8, "Pool": 1},
+        {"Winograd": 13, "Direct": 7, "Pool": 1, "Linear": 1},
     ),
-    "MedMNIST ResNet-18": (MedResNet18, (2, 1, 8, 8, 8), {"Winograd": 11, "Direct": 10, "Pool": 1}),
+    "MedMNIST ResNet-18": (MedResNet18, (2, 1, 8, 8, 8), {"Winograd": 11, "Direct": 9, "Pool": 1, "Linear": 1}),
     "UNet3D": (
         lambda: UNet3D(1, 3, 4, 3),
         (1, 1, 8, 12, 4),

@@ -17,7 +17,7 @@ from lrw.trace.table import TABLE
 from lrw.trace.walk import _arguments
 from lrw_kernels.network.graph import INPUT, Network
 from lrw_kernels.network.operators import FUNCTIONS as NAMES
-from lrw_kernels.network.operators import ChannelsFirst, Direct, Pool, Resample
+from lrw_kernels.network.operators import ChannelsFirst, Linear, Pool, Resample
 from verify.programs.interpreter import FUNCTIONS, assert_same, computed
 from verify.tolerances import assert_close
 
@@ -303,7 +303,7 @@ def test_every_other_operator_in_one_network() -> None:
     network = trace(net, x)
     assert_same(network, net, x)
     kinds = [type(node.operator).__name__ for node in network.nodes]
-    assert kinds == ["Affine", "Normalise", "Normalise", "Pool", "Direct", "Direct", "Softmax"]
+    assert kinds == ["Affine", "Normalise", "Normalise", "Pool", "Linear", "Linear", "Softmax"]
 
 
 class Shortcut(nn.Module):
@@ -336,7 +336,7 @@ def test_a_quotient_without_rounding_is_a_scale() -> None:
 @pytest.mark.parametrize("flat", [nn.Flatten(), nn.Unflatten(1, (3,)), nn.Sequential(nn.Flatten(2), nn.Flatten())])
 def test_flattening(flat: nn.Module) -> None:
     x = torch.randn(2, 3, 1, 1, 1)
-    assert [type(n.operator) for n in trace(nn.Sequential(flat, nn.Flatten(), nn.Linear(3, 2)), x).nodes] == [Direct]
+    assert [type(n.operator) for n in trace(nn.Sequential(flat, nn.Flatten(), nn.Linear(3, 2)), x).nodes] == [Linear]
 
 
 def test_a_flattened_volume_comes_out_in_torch_order() -> None:

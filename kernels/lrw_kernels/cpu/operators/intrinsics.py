@@ -17,7 +17,15 @@ from lrw_kernels.cpu.operators import emit_linear, emit_rows, emit_windows, reco
 patches_at, depthwise_at, linear_at, pool_at, resample_at, gather_at, rows_at, statistics_at = map(
     reader,
     (
-        *(records.Patches, records.Depthwise, records.Linear, records.Pool, records.Resample, records.Gather, records.Rows),
+        *(
+            records.Patches,
+            records.Depthwise,
+            records.Linear,
+            records.Pool,
+            records.Resample,
+            records.Gather,
+            records.Rows,
+        ),
         records.Statistics,
     ),
 )
