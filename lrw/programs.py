@@ -112,7 +112,8 @@ class PartProgram(nn.Module):
         made = assemble(part.network, machine, threads, in_place=True)
         self._machine, self._results, self._follows = machine, part.results, follows
         self._weights, self.weights_bytes = placed(made), len(made.weights)
-        self.program: Program = replace(made, weights=b"")  # they are there once
+        self._layers = [(described(node), details["steps"]) for node, details in made.layers]
+        self.program: Program = replace(made, weights=b"", layers=())  # weights are there once
         inputs = len(part.network.inputs)
         self._sizes = self.program.outside[inputs:]
         self._idle = deque([self._ready()])
@@ -143,10 +144,9 @@ class PartProgram(nn.Module):
             of_steps.append(times := list[float]())
             self.run(given, times)
         best, found = iter([min(column) for column in zip(*of_steps, strict=True)]), []
-        for layer in self.program.layers:
-            entry = described(layer.node)
+        for entry, steps in self._layers:
             operator = " ".join(filter(None, (entry["operator"], entry.get("tile"))))
-            found.append(Took(entry["name"], operator, "", sum(next(best) for _ in range(layer.details["steps"]))))
+            found.append(Took(entry["name"], operator, "", sum(next(best) for _ in range(steps))))
         return found
 
     def _ready(self) -> tuple[Bound, Memory]:

@@ -1,13 +1,16 @@
 """`lrw.accelerate`: the same function, class, keys and hooks; the network's own forward wherever the program cannot."""
 
 import copy
+import gc
 import io
 import pickle
+import tracemalloc
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -352,6 +355,19 @@ class Doubled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(x.mul_(2))
+
+
+def test_weights_are_there_once() -> None:
+    """Beside the network's own and the program's there are no arrays that nobody reads."""
+    tracemalloc.start()
+    try:
+        fast = lrw.accelerate(small(), X, measure=False)
+        gc.collect()
+        arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+        held = sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([arrays]).traces)
+    finally:
+        tracemalloc.stop()
+    assert held < fast.report.weights_bytes / 4
 
 
 def test_weights_the_program_cannot_have_are_the_networks_own() -> None:
