@@ -67,7 +67,7 @@ def assert_fused(
     """`step` leaves nodes of these names, which compute the same; the nodes it was given stay as they were. `outputs`
     come out beside the last node."""
     before = [(node.name, node.operator, node.inputs) for node in nodes]
-    (n, d, h, w, c), long = nodes[0].size, Network.single("net", nodes[0].size, nodes)
+    (n, d, h, w, c), long = nodes[-1].size, Network.single("net", nodes[-1].size, nodes)
     made = step(replace(long, outputs=(*long.outputs, *outputs)))
     after = made.nodes
     assert [node.name for node in after] == names
