@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 EVIDENCE, LATENCY = RESULTS / "evidence.csv", RESULTS / "evidence_latency.csv"
 README = Path(__file__).parents[1] / "README.md"
 DOCS = Path(__file__).parents[1] / "docs"
-PAGES = (README, DOCS / "arm.md", DOCS / "gpu.md")
+PAGES = (README, *(DOCS / f"{name}.md" for name in ("accelerate", "arm", "gpu")))
 
 
 def main() -> int:
