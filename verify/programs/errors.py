@@ -47,13 +47,13 @@ def _perturbed(network: Network, x: Tensor, eps: float, generator: np.random.Gen
     for node in network.nodes:
         inputs = [values[name] for name in node.inputs]
         y = COMPUTE[type(node.operator)](node.operator, node.size, *inputs)
-        for field in _errors(node, y, *inputs):
+        for field in node_errors(node, y, *inputs):
             y = y + eps * field * torch.from_numpy(generator.standard_normal(field.shape))
         values[node.name] = y
     return values[network.output.name]
 
 
-def _errors(node: Node, y: Tensor, *inputs: Tensor) -> list[Tensor]:
+def node_errors(node: Node, y: Tensor, *inputs: Tensor) -> list[Tensor]:
     """Standard deviations of independent errors in y, in eps; what is broadcast errs alike everywhere."""
     kind = type(node.operator)
     if kind in (ops.Concat, ops.Copy, ops.ChannelsFirst, ops.Channels, ops.Gather):
