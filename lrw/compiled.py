@@ -11,6 +11,7 @@ from torch import Tensor, fx, get_num_threads, nn
 
 from lrw import checks
 from lrw.engine import Call, Engine, How
+from lrw.trace.captured import FOLLOWING
 
 _STATIC = "_dynamo_static_input_type"  # what dynamo calls a weight or buffer of the network
 OPTIONS = ("rtol", "measure", "threads")
@@ -30,7 +31,7 @@ def backend(
     threads = given.get("threads") or get_num_threads()
     checks.check_count(threads, "threads")
     how = How(threads, checks.check_rtol(given.get("rtol", 1e-4)), bool(given.get("measure", True)))
-    return _Piece(graph, _weights(graph, example_inputs), how)
+    return _Piece(graph, _weights(graph, example_inputs), _numbers(graph), how)
 
 
 def _weights(graph: fx.GraphModule, examples: Sequence[Any]) -> tuple[int, ...]:
@@ -40,21 +41,40 @@ def _weights(graph: fx.GraphModule, examples: Sequence[Any]) -> tuple[int, ...]:
     return tuple(i for i, held in enumerate(static) if held)
 
 
+def _numbers(graph: fx.GraphModule) -> tuple[int, ...]:
+    """Which of the graph's arguments are numbers that come as tensors, where sizes are dynamic; from now on it takes
+    them as they are."""
+    found = []
+    for i, node in enumerate(graph.graph.find_nodes(op="placeholder")):
+        if node.users and all(user.op == "call_method" and user.target == "item" for user in node.users):
+            found.append(i)
+            for user in [*node.users]:
+                user.replace_all_uses_with(node)
+                graph.graph.erase_node(user)
+    if found:
+        graph.recompile()
+    return tuple(found)
+
+
 class _Piece:
     """A piece of a network that dynamo followed, called with all its arguments; those numbered in `weights` are held
-    fast as a network's until others come."""
+    fast as a network's until others come, those in `numbers` are numbers."""
 
-    def __init__(self, graph: fx.GraphModule, weights: tuple[int, ...], how: How) -> None:
-        self._graph, self._weights, self._how = graph, weights, how
+    def __init__(self, graph: fx.GraphModule, weights: tuple[int, ...], numbers: tuple[int, ...], how: How) -> None:
+        self._graph, self._weights, self._numbers, self._how = graph, weights, numbers, how
         self._net: tuple[_Held, Engine] | None = None  # set as one: threads may call at once
 
     def __call__(self, *args: Any) -> Any:
         """What the graph gives for `args`."""
+        args = tuple(x.item() if i in self._numbers else x for i, x in enumerate(args))
         call = Call.of(tuple(x for i, x in enumerate(args) if i not in self._weights), {})
         held, engine = self._holding([args[i] for i in self._weights], call)
         refused = engine.refusal(held, call)
         program = engine.program(held, call) if refused is None else refused
-        return self._graph(*args) if isinstance(program, str) else program.run(call.leaves)
+        if not isinstance(program, str):
+            return program.run(call.leaves)
+        with FOLLOWING.passing():
+            return self._graph(*args)
 
     def _holding(self, weights: list[Tensor], example: Call) -> "tuple[_Held, Engine]":
         net = self._net

@@ -86,7 +86,10 @@ class Engine:
         modules = list(net.modules())
         if any(m.training for m in modules):
             return "a module is in training mode"
-        wanted = any(x.requires_grad for x in tensors) or any(p.requires_grad for p in net.parameters())
+        parameters = list(net.parameters())
+        if any(type(p) is Tensor for p in parameters):
+            return "tensors stand for parameters, as torch.func.functional_call puts them there"
+        wanted = any(x.requires_grad for x in (*tensors, *parameters))
         if torch.is_grad_enabled() and wanted:
             return "gradients are wanted; torch.no_grad() or torch.inference_mode() say that they are not"
         if torch.is_autocast_enabled("cpu"):

@@ -1,5 +1,6 @@
 """Finding and replacing layers inside a network, and the sizes they see."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
@@ -8,7 +9,7 @@ from types import CellType, FunctionType, MethodType
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lrw import checks
 from lrw.nn import WinogradLayer
@@ -42,7 +43,9 @@ def copied(net: nn.Module) -> nn.Module:
     renewed = [t for m in modules for t in vars(m).values() if isinstance(t, Tensor) and not t.is_leaf]
     memo: dict[int, Any] = {id(t): t.detach().clone() for t in renewed}
     try:
-        copy = deepcopy(net, memo)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch's own, of what torch.export gives
+            copy = deepcopy(net, memo)
     except Exception as error:  # of any class: networks hold what they like
         reason = str(error).partition("\n")[0]
         raise ValueError(f"net: cannot be copied ({reason}); accepted is one that copy.deepcopy takes") from error
@@ -163,11 +166,19 @@ class evaluating:
         self._net = net
 
     def __enter__(self) -> nn.Module:
-        return self._net.eval()
+        set_single_mode(self._net)
+        return self._net.eval() if any(module.training for module, _ in self._modes) else self._net
 
     def __exit__(self, *_: object) -> None:
         for module, mode in self._modes:
             module.training = mode
+
+
+def set_single_mode(net: nn.Module) -> None:
+    """Set what torch.export gave in `net` to eval mode: it computes the same in all modes, and refuses `eval`."""
+    for exported in [m for m in net.modules() if isinstance(m, fx.GraphModule) and "eval" in vars(m)]:
+        for module in exported.modules():
+            module.training = False
 
 
 def _modes(net: nn.Module) -> Iterator[tuple[nn.Module, bool]]:

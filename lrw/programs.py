@@ -1,9 +1,11 @@
 """A network's programs in torch's terms: built from the network, run on its inputs."""
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from time import perf_counter
+from types import MethodType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -58,7 +60,7 @@ class NetworkProgram:
         for name, program in zip(made.parts, self.parts, strict=True):
             setattr(made.module, name, program)
         made.module.recompile()
-        self._module = made.module
+        self._module, self._compute = made.module, _alone(made.module)
         constants = [t for t in captured.constants.values() if t is not None]
         self._read = {t.untyped_storage().data_ptr() for t in constants}
         held = [addresses(array) for part in self.parts for array in part.program.held]
@@ -79,7 +81,7 @@ class NetworkProgram:
     def run(self, leaves: Sequence[Any]) -> Any:
         """What the network gives for tensors and numbers `leaves` in the order of its arguments. A network that is one
         part gives tensors contiguous where its inputs are, else channels last; others as torch gives them."""
-        come = self._module(*self._inputs(leaves))
+        come = self._compute(*self._inputs(leaves))
         return pytree.tree_unflatten(come, self._structure) if self._structure is not None else come
 
     def took(self, leaves: Sequence[Any], rounds: int) -> list[Took]:
@@ -163,6 +165,20 @@ class PartProgram(nn.Module):
         if first if self._follows else not result.channels_last:
             return channels_first(y, self._machine, threads)
         return y.permute(0, 4, 1, 2, 3)
+
+
+def _alone(module: fx.GraphModule) -> Callable[..., Any]:
+    """What `module` computes, without a call of a module: those mean something else while another thread has
+    torch.export follow a network."""
+    reads = SimpleNamespace()
+    for node in (node for node in module.graph.nodes if node.op in ("get_attr", "call_module")):
+        *path, last = str(node.target).split(".")
+        at = reads
+        for name in path:
+            at = vars(at).setdefault(name, SimpleNamespace())
+        value = attrgetter(str(node.target))(module)
+        vars(at)[last] = value.forward if isinstance(value, PartProgram) else value
+    return MethodType(type(module).forward, reads)
 
 
 class _Clock(fx.Interpreter):

@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from lrw.engine import Engine
 from lrw.layers import evaluating
 from lrw.timing import interleaved
+from lrw.trace.captured import FOLLOWING
 
 _ROUNDS = 5  # of the times in a report
 
@@ -127,7 +128,7 @@ def measured(fast: nn.Module, net: nn.Module, engine: Engine) -> Measured:
     Raises ValueError where there is no program for that call any more.
     """
     call = engine.example
-    with torch.inference_mode(), evaluating(net):
+    with FOLLOWING, torch.inference_mode(), evaluating(net):
         program = engine.program(fast, call)
         if isinstance(program, str):
             raise ValueError(f"report: there is no program now: {program}")

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -17,17 +16,11 @@ from torch.utils import _pytree as pytree
 
 from lrw.layers import named_layers
 from lrw.nn import WinogradLayer
+from lrw.trace.turns import Turns
 
-FOLLOWING = threading.RLock()  # torch.export follows one network at a time, and what it prints is kept back meanwhile
-
-
-def _renew_lock() -> None:
-    global FOLLOWING
-    FOLLOWING = threading.RLock()  # in a forked child: another thread may have held the parent's
-
-
+FOLLOWING = Turns()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=FOLLOWING.renew)
 
 
 @dataclass(frozen=True, eq=False)

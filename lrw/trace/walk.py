@@ -97,6 +97,9 @@ class Walk:
         if reads:  # what was refused, or an input
             strange = any(v in self.inputs for v in reads)
             return self._refuse(node, "an input is no float32 [N, C, D, H, W] or [N, C]" if strange else "")
+        away = {str(v.device) for v in leaves((args, kwargs)) if isinstance(v, Tensor)} - {"cpu"}
+        if away:
+            return self._refuse(node, f"a constant on {', '.join(away)}; accepted are constants on the CPU")
         site = Site(self._nodes, self.place(node), _shape(node), self._choose, self.taken)
         try:
             _check_dtype(node)
