@@ -26,6 +26,7 @@ from lrw_kernels.network.described import described
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.program import Program
+from lrw_kernels.winograd import Tile
 
 
 class Took(NamedTuple):
@@ -147,7 +148,8 @@ class PartProgram(nn.Module):
             self.run(given, times)
         best, found = iter([min(column) for column in zip(*of_steps, strict=True)]), []
         for entry, steps in self._layers:
-            operator = " ".join(filter(None, (entry["operator"], entry.get("tile"))))
+            tile = f" {Tile.parse(entry['tile']).name}" if "tile" in entry else ""
+            operator = f"{entry['operator']}{tile}"
             found.append(Took(entry["name"], operator, "", sum(next(best) for _ in range(steps))))
         return found
 

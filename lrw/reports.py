@@ -1,15 +1,18 @@
 """What is said of an accelerated network: its parts, what each takes, and how far it is from the original."""
 
 import json
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from lrw import chart
 from lrw.engine import Engine
 from lrw.layers import evaluating
 from lrw.timing import interleaved
@@ -114,12 +117,25 @@ class AccelerationReport:
         """The report as a JSON object: all that is measured, parts as objects, the speed-up, and `last`."""
         return json.dumps({**asdict(self.measured), "speedup": self.speedup, "last": self.last}, indent=2)
 
+    def figure(self, path: str | os.PathLike[str]) -> Path:
+        """Draw what each part takes as bars, the longest first, into the file `path` (.png, .pdf or .svg); returns it.
+
+        Raises ValueError for files of other formats, ImportError where matplotlib is not installed (the extra `plot`),
+        and OSError where the file cannot be written.
+        """
+        bars = [chart.Bar(p.name, p.ms, p.operator, "torch's own" if p.why else "programs") for p in self.parts]
+        return chart.draw(Path(path), self._total, bars)
+
+    @property
+    def _total(self) -> str:
+        times = f"{self.before_ms:.2f} ms before, {self.after_ms:.2f} ms after: {self.speedup:.2f} times as fast"
+        return f"{times} on {self.threads} thread{'s' * (self.threads > 1)}"
+
     def __str__(self) -> str:
         name, operator = (max(len(getattr(part, what)) for part in self.parts) for what in ("name", "operator"))
         lines = [f"{p.name:{name}}  {p.operator:{operator}}  {p.ms:9.3f} ms  {p.why}".rstrip() for p in self.parts]
-        total = f"{self.before_ms:.2f} ms before, {self.after_ms:.2f} ms after: {self.speedup:.2f} times as fast"
         memory = f"{self.weights_bytes / 1e6:.0f} MB of weights, {self.workspace_bytes / 1e6:.0f} MB of workspace"
-        return "\n".join([*lines, f"{total} on {self.threads} threads; error {self.error:.1e}; {memory}"])
+        return "\n".join([*lines, f"{self._total}; error {self.error:.1e}; {memory}"])
 
 
 def measured(fast: nn.Module, net: nn.Module, engine: Engine) -> Measured:
