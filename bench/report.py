@@ -1,5 +1,7 @@
-"""Tables for README.md and docs/, and docs/evidence.md, out of committed results: `python -m bench.report`."""
+"""Tables for README.md and docs/, and docs/evidence.md, out of committed results and docstrings: `python -m
+bench.report`."""
 
+import ast
 import re
 import sys
 from collections.abc import Callable
@@ -20,6 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 EVIDENCE, LATENCY = RESULTS / "evidence.csv", RESULTS / "evidence_latency.csv"
 README = Path(__file__).parents[1] / "README.md"
 DOCS = Path(__file__).parents[1] / "docs"
+CITIZENS = Path(__file__).parents[1] / "verify" / "unit" / "lrw" / "test_citizens.py"
 PAGES = (README, *(DOCS / f"{name}.md" for name in ("accelerate", "arm", "gpu")))
 
 
@@ -66,6 +69,14 @@ def operators_table() -> list[str]:
     return page.table(("torch's operator", "what is taken"), lines)
 
 
+def citizens_table() -> list[str]:
+    """What accelerated networks are used with, in the words of the tests that use them so."""
+    tests = [node for node in ast.parse(CITIZENS.read_text()).body if isinstance(node, ast.FunctionDef)]
+    said = {test.name: ast.get_docstring(test) or "" for test in tests if test.name.startswith("test_")}
+    lines = [(*text.rstrip(".").rpartition(": ")[::2], f"`{name}`") for name, text in said.items()]
+    return page.table(("with", "what happens", "test"), lines)
+
+
 TABLES: dict[str, Callable[[], list[str]]] = {
     "cpu": lambda: _certified(inference, "cpu"),
     "cpu_training": lambda: _certified(training, "cpu_training"),
@@ -75,6 +86,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "gpu": lambda: gpu.table(read(gpu.Row, RESULTS / "gpu.csv")),
     "gpu_floors": lambda: gpu.floors(read(gpu.Row, RESULTS / "gpu.csv")),
     "operators": operators_table,
+    "citizens": citizens_table,
 }
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ class Snapshot:
             return False
         if not all(mark.lies(t) for t, mark in self._places):
             return False
-        return all(mark.fits(t) and mark.still_holds(t, held) for t, mark, held in self._marks)
+        return all(mark.holds(t, held) for t, mark, held in self._marks)
 
     def changed(self, net: nn.Module) -> Iterator[Change]:
         """What is set differently now on modules of `net`, which this was made of; not what tensors hold."""

@@ -93,6 +93,18 @@ class Mark:
         self._uses = 0
         return tensor.is_cpu and held == digest_of(tensor)
 
+    def holds(self, tensor: Tensor, held: bytes | None) -> bool:
+        """Whether `tensor` lies where this lay, in its form, and holds what it `held`, written anew or not."""
+        if not self.lies(tensor):
+            return False
+        count = writes(tensor)
+        if count == self._writes:
+            return self.still_holds(tensor, held)
+        if held is None or held != digest_of(tensor):
+            return False
+        self._writes = count
+        return True
+
 
 class _Seen(Mark):
     """A mark and the values derived from what it marks, by (owner, key): what it held when the value was made of it

@@ -1,5 +1,6 @@
 """The tables of the pages are made of the committed results, all of them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from lrw.trace.table import TABLE
 def test_the_tables_of_the_pages_are_those_of_the_committed_results() -> None:
     texts = [path.read_text() for path in report.PAGES]
     assert [report.updated(text) for text in texts] == texts
-    assert sum(text.count("<!-- results:") for text in texts) == len(report.TABLES)
+    assert set(re.findall("<!-- results: (.*?) -->", "".join(texts))) == report.TABLES.keys()
 
 
 def test_results_of_a_second_machine_are_read_too() -> None:
@@ -26,6 +27,12 @@ def test_every_operator_that_can_be_exported_is_in_the_documents_with_a_word_on_
     named = [name for names, _ in rows for name in names.removeprefix("| ").split(", ")]
     assert sorted(named) == sorted(f"`{name.replace('::', '.')}`" for name in TABLE)
     assert all(len(text) > 10 for _, text in rows)
+
+
+def test_every_citizen_is_said_to_be_with_something_that_happens() -> None:
+    rows = [line.strip("| ").split(" | ") for line in report.citizens_table()[2:]]
+    assert len(rows) > 20
+    assert all(len(row) == 3 and min(map(len, row)) > 5 for row in rows)
 
 
 def test_pages_and_the_gpu_s_command_need_no_triton_to_be_imported() -> None:

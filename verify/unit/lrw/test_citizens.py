@@ -1,6 +1,6 @@
 """What of torch people use accelerated networks with: each gets the right numbers, and the program where it can.
 
-The first line of each docstring is a row of docs/accelerate.md: what it is, and what happens.
+Each docstring is a row of docs/accelerate.md: what it is, and behind its last colon what happens.
 """
 
 import copy
@@ -79,7 +79,7 @@ def same(fast: nn.Module, net: nn.Module, x: Tensor = X) -> str:
 @pytest.mark.usefixtures("fresh")
 @pytest.mark.parametrize("holds", [False, True])
 def test_torch_compile(fast: nn.Module, net: nn.Module, holds: bool) -> None:
-    """`torch.compile(fullgraph=True)`, of it or of what holds it: compiled whole, as the plain network is."""
+    """`torch.compile(fullgraph=True)` of it, or of what holds it: compiled whole, as the plain network is."""
     over = nn.Sequential(fast, nn.ReLU()).eval() if holds else fast
     made = torch.compile(over, fullgraph=True, backend="aot_eager")
     with torch.no_grad():
@@ -115,7 +115,7 @@ def test_torch_export(fast: nn.Module, net: nn.Module) -> None:
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")  # torch's, of its own copies
 @pytest.mark.parametrize("traced", [True, False])
 def test_graph_modules(net: nn.Module, traced: bool) -> None:
-    """What `torch.fx` and `torch.export` give, accelerated: the program; copies, `recompile` and `revert` work."""
+    """Networks of `torch.fx` and `torch.export`, their copies, `recompile`: the program, of the graph as it is."""
     graph: Any = fx.symbolic_trace(net) if traced else torch.export.export(net, (X,)).module()
     fast = accelerated(graph)
     copied = copy.deepcopy(fast)
@@ -207,6 +207,20 @@ def test_changed_weights(change: str, fast: nn.Module) -> None:
     assert not torch.allclose(mine(X), before)
 
 
+def test_weights_loaded_again(fast: nn.Module, net: nn.Module) -> None:
+    """`load_state_dict` of the numbers that are there, as nnU-Net's predictor does for each case: nothing is built."""
+    mine = copy.deepcopy(fast)
+    assert same(mine, net) == PROGRAM
+    built = dict(mine.__dict__["_lrw"].built)
+    for _ in range(2):
+        mine.load_state_dict(net.state_dict())
+        assert same(mine, net) == PROGRAM
+    assert mine.__dict__["_lrw"].built == built
+    mine[0].weight.data.mul_(2)
+    assert same(mine, copy.deepcopy(mine)) == PROGRAM
+    assert mine.__dict__["_lrw"].built != built
+
+
 def test_averaged_models(fast: nn.Module, net: nn.Module) -> None:
     """`torch.optim.swa_utils.AveragedModel` of it: the program, with the averages."""
     averaged = AveragedModel(fast)
@@ -233,7 +247,7 @@ def test_inputs(how: str, fast: nn.Module, net: nn.Module) -> None:
 
 
 def test_hooks(fast: nn.Module, net: nn.Module) -> None:
-    """Forward hooks on the whole run around the program; with hooks inside the network's own forward runs."""
+    """Forward hooks: those on the whole run around the program; with hooks inside the network's own forward runs."""
     mine, theirs = copy.deepcopy(fast), plain()
     for one in (mine, theirs):
         one.register_forward_hook(lambda module, args, y: y * 2)
@@ -261,7 +275,7 @@ def alone(tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("alone")
 def test_distributed_data_parallel(fast: nn.Module) -> None:
-    """`DistributedDataParallel`: trains as the plain network does; in eval mode without gradients the program."""
+    """`DistributedDataParallel` of it: trains as the plain network does; the program without gradients in eval mode."""
     mine, theirs = copy.deepcopy(fast).train(), plain().train()
     parallel = DistributedDataParallel(mine)
     for one in (parallel, theirs):
@@ -294,7 +308,7 @@ def test_wanted_gradients(fast: nn.Module, net: nn.Module) -> None:
 
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_checkpointing(reentrant: bool, fast: nn.Module) -> None:
-    """`torch.utils.checkpoint` around it in training: the network's own forward, with its gradients."""
+    """`torch.utils.checkpoint` around it in training: the network's own forward and gradients."""
     mine, theirs = copy.deepcopy(fast).train(), plain().train()
     for one in (mine, theirs):
         checkpoint(one, X.clone().requires_grad_(), use_reentrant=reentrant).square().sum().backward()
@@ -303,7 +317,7 @@ def test_checkpointing(reentrant: bool, fast: nn.Module) -> None:
 
 
 def test_functional_transforms(fast: nn.Module, net: nn.Module) -> None:
-    """`torch.func`: `vmap`, `grad`, `functional_call`, ensembles: the network's own forward, nothing is built."""
+    """`torch.func` (`vmap`, `grad`, `functional_call`, ensembles): the network's own forward, nothing is built."""
     many, weights = torch.randn(3, *X.shape), dict(net.named_parameters())
     with torch.no_grad():
         assert_alike(vmap(fast)(many), vmap(net)(many))
@@ -327,7 +341,7 @@ def test_functional_transforms(fast: nn.Module, net: nn.Module) -> None:
 
 
 def test_meta_and_fake_tensors(fast: nn.Module, net: nn.Module) -> None:
-    """`to("meta")` and `FakeTensorMode`: shapes by the network's own forward; on meta nothing can be accelerated."""
+    """`to("meta")`, `FakeTensorMode`: shapes, by the network's own forward; `accelerate` refuses weights on meta."""
     assert copy.deepcopy(fast).to("meta")(X.to("meta")).shape == net(X).shape
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode, torch.no_grad():
@@ -340,7 +354,7 @@ def test_meta_and_fake_tensors(fast: nn.Module, net: nn.Module) -> None:
 
 
 def test_modes_that_watch(fast: nn.Module, net: nn.Module) -> None:
-    """Modes that watch operators (`FlopCounterMode`), the profiler: a mode sees the network's own operators."""
+    """Modes that watch operators (`FlopCounterMode`): they see the network's own; the profiler sees the program."""
     counts = []
     for one in (fast, net):
         with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -370,7 +384,7 @@ WEIGHTS: dict[str, Callable[[nn.Module], object]] = {
 
 @pytest.mark.parametrize("of", WEIGHTS)
 def test_computed_weights(of: str, fast: nn.Module) -> None:
-    """`torch.nn.utils.parametrizations`: the program, weights followed; `prune`: the network's own forward (hooks)."""
+    """`torch.nn.utils.parametrizations` and `prune` inside: the program, followed; `prune` has hooks, so its own."""
     mine, theirs = copy.deepcopy(fast), plain()
     for one in (mine, theirs):
         torch.manual_seed(1)
@@ -385,7 +399,7 @@ def test_computed_weights(of: str, fast: nn.Module) -> None:
 
 
 def test_parametrized_wholes() -> None:
-    """A network that is one layer, parametrised after: its own forward; `revert` refuses its new class."""
+    """Parametrizations put on the whole (a network of one layer): its own forward; `revert` refuses the new class."""
     layer = nn.Conv3d(2, 4, 3).eval()
     fast = parametrizations.weight_norm(accelerated(layer)).eval()
     assert "torch.export cannot follow it" in same(fast, layer)
@@ -396,7 +410,7 @@ def test_parametrized_wholes() -> None:
 
 
 def test_networks_inside(fast: nn.Module, net: nn.Module) -> None:
-    """As a part of another network, accelerated or not, in eval mode or with a plain part that trains."""
+    """A part of another network, which may train or be accelerated itself: the program."""
     holder = nn.Sequential(copy.deepcopy(fast), nn.Conv3d(4, 2, 1)).train()
     holder[0].eval()
     theirs = nn.Sequential(plain(), copy.deepcopy(holder[1]))
@@ -407,7 +421,7 @@ def test_networks_inside(fast: nn.Module, net: nn.Module) -> None:
 
 
 def test_thread_counts(fast: nn.Module, net: nn.Module) -> None:
-    """`torch.set_num_threads` between calls: as many threads as it says, at most those it was built for."""
+    """`torch.set_num_threads` between calls: as many threads as it says, at most those accelerated for."""
     count = torch.get_num_threads()
     try:
         for threads in (2, 1, 4):
@@ -418,7 +432,7 @@ def test_thread_counts(fast: nn.Module, net: nn.Module) -> None:
 
 
 def test_python_threads(net: nn.Module) -> None:
-    """Eight Python threads, forms new and known, with gradients and without: one builds, the others wait for it."""
+    """Eight Python threads, with forms new and known, gradients and none: one builds, the others wait."""
     fast, inputs = accelerated(net), [torch.randn(1 + i % 4, *X.shape[1:]) for i in range(32)]
     holder = accelerated(nn.Sequential(fast, nn.ReLU()).eval())
 
@@ -461,7 +475,7 @@ print(fast.report.last)
 
 
 def test_processes(tmp_path: Path) -> None:
-    """Three processes at once, whose cache is one empty folder: each compiles or reads what is whole there."""
+    """Several processes at once with one empty cache: each compiles, or reads what is whole there."""
     (tmp_path / "cache").mkdir(mode=0o700)
     environment = {**os.environ, "LRW_CACHE_DIR": str(tmp_path / "cache")}
     command = [sys.executable, "-c", ONE_OF_SEVERAL]
