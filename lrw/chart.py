@@ -24,16 +24,12 @@ class Bar(NamedTuple):
 def draw(path: Path, title: str, bars: Sequence[Bar]) -> Path:
     """Write the chart to `path`, whole or not at all; bars beyond MOST_BARS are one, their sum.
 
-    Raises ValueError for a file of another format than FORMATS, ImportError where matplotlib is not installed, and
-    OSError naming the file where it cannot be written.
+    Raises what `check` does, and OSError naming the file where it cannot be written.
     """
-    if path.suffix not in FORMATS:
-        raise ValueError(f"path: {str(path)!r}; accepted are files of {', '.join(FORMATS)}")
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("the figure needs matplotlib, which is not installed: pip install 'lrw[plot]'") from error
+    check(path)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     colours = dict(zip(dict.fromkeys(bar.kind for bar in bars), _COLOURS, strict=False))
     shown = shortened(bars)
     figure = Figure(figsize=(10, 1.3 + 0.24 * len(shown)), layout="constrained")
@@ -43,6 +39,16 @@ def draw(path: Path, title: str, bars: Sequence[Bar]) -> Path:
     with files.whole(path) as partial:
         figure.savefig(partial, dpi=120, format=path.suffix[1:])
     return path
+
+
+def check(path: Path) -> None:
+    """Raises ValueError for a file of another format than FORMATS, ImportError where matplotlib is not installed."""
+    if path.suffix not in FORMATS:
+        raise ValueError(f"path: {str(path)!r}; accepted are files of {', '.join(FORMATS)}")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError("the figure needs matplotlib, which is not installed: pip install 'lrw[plot]'") from error
 
 
 def shortened(bars: Sequence[Bar]) -> list[Bar]:

@@ -123,6 +123,7 @@ class AccelerationReport:
         Raises ValueError for files of other formats, ImportError where matplotlib is not installed (the extra `plot`),
         and OSError where the file cannot be written.
         """
+        chart.check(Path(path))  # before anything is measured
         bars = [chart.Bar(p.name, p.ms, p.operator, "torch's own" if p.why else "programs") for p in self.parts]
         return chart.draw(Path(path), self._total, bars)
 

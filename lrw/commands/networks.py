@@ -17,6 +17,7 @@ from lrw.job import trained
 from lrw.job.folder import COMPRESSED, REPORT
 from lrw.layers import named_layers
 from lrw.nets import UNet3D
+from lrw.trace.captured import silence
 
 Size = tuple[int, int, int]
 NAMES = (*nets.NAMES, "unet3d")
@@ -116,6 +117,30 @@ def _check_described(source: Source, report: Path, weights: Path) -> None:
     stored = {name: (form.in_channels, form.out_channels) for name, form in header.layers.items()}
     if sizes != found or any(channels.get(name) != size for name, size in stored.items()):
         raise ValueError(f"weights: {report} does not describe the network in {weights}; they are not of one run")
+
+
+def named(net: str) -> nn.Module:
+    """The network of MODULE:FUNCTION, or of FILE.pt2, which torch.export.save wrote.
+
+    Raises ValueError naming the option where there is none, and OSError where the file cannot be read.
+    """
+    if net.endswith(".pt2"):
+        return _loaded(net)
+    if ":" not in net:
+        raise ValueError(f"--net: {net!r}; accepted are PACKAGE.MODULE:FUNCTION and FILE.pt2")
+    return _called(net)
+
+
+def _loaded(path: str) -> nn.Module:
+    with open(path, "rb"):
+        pass  # torch has no class for a file that is not there
+    try:
+        with silence():
+            return torch.export.load(path).module()
+    except Exception as error:  # of many classes
+        reason = (str(error).splitlines() or [""])[0]
+        said = f"{type(error).__name__}: {reason}"
+        raise ValueError(f"--net: {path} is no file of torch.export.save this torch can read ({said})") from error
 
 
 def _called(place: str) -> nn.Module:

@@ -24,6 +24,14 @@ def size(text: str) -> tuple[int, int, int]:
     return numbers[0], numbers[1], numbers[2]
 
 
+def shape(text: str) -> tuple[int, ...]:
+    """NxCxDxHxW or any other number of sizes, each from 1."""
+    numbers = _numbers(text)
+    if not numbers or min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NxCxDxHxW such as 1x1x64x64x64")
+    return tuple(numbers)
+
+
 def _numbers(text: str) -> list[int]:
     parts = text.split("x")
     return [int(part) for part in parts] if all(part.isdecimal() for part in parts) else []

@@ -57,7 +57,7 @@ def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
     named = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(memory_format=torch.contiguous_format), kwargs)
     for layer in named_layers(net, WinogradLayer).values():
         layer.follow()  # a mask that was written to; while a graph is captured nobody looks
-    with FOLLOWING, _silence():
+    with FOLLOWING, silence():
         try:
             program = torch.export.export(net, taken, named, strict=False).run_decompositions({})
         except Exception as error:  # of many classes, some private, or whatever the network raises
@@ -86,7 +86,7 @@ def _captured(program: torch.export.ExportedProgram, net: nn.Module) -> Captured
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """A block in which torch says nothing of its own doings: no warnings, no lines of loggers, no graphs on stderr."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
