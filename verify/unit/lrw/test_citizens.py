@@ -447,14 +447,16 @@ def test_python_threads(net: nn.Module) -> None:
 
 
 def test_forks(fast: nn.Module) -> None:
-    """`os.fork`, as in DataLoader's workers: the child runs the program, and builds its own for other forms."""
+    """`os.fork`, on one thread in the child, as in DataLoader's workers: it runs the program, and builds its own."""
     reader, writer = os.pipe()
     with torch.no_grad():
         expected = fast(X)
         child = os.fork()
         if not child:
             try:
-                alike = torch.equal(fast(X), expected) and fast(torch.cat([X, X, X])).shape[0] == 3
+                torch.set_num_threads(1)  # the parent's threads are not there: torch's own parallel regions hang
+                own = fast(torch.cat([X, X, X]))
+                alike = torch.allclose(fast(X), expected, rtol=1e-4, atol=1e-5) and own.shape[0] == 3
                 os.write(writer, f"{alike} {fast.report.last}".encode())
             finally:
                 os._exit(0)
