@@ -68,9 +68,9 @@ def square(at: Site, x: Value) -> Activation:
     return mul(at, x, x)
 
 
-def power(at: Site, x: Value, exponent: float) -> Activation:
+def power(at: Site, x: Value, exponent: Value | float) -> Activation:
     """The square, the square root, or the same again."""
-    if exponent not in (2, 0.5, 1):
+    if not isinstance(exponent, int | float) or exponent not in (2, 0.5, 1):
         raise Refused(f"exponent {exponent}; accepted are 0.5, 1 and 2")
     return activation(x) if exponent == 1 else square(at, x) if exponent == 2 else functions.sqrt(at, x)
 

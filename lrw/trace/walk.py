@@ -3,7 +3,7 @@
 import inspect
 import operator
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, fx
@@ -82,12 +82,11 @@ class Walk:
         return result
 
     def _part(self, node: fx.Node, whole: Value, index: int) -> Value:
-        """One of several results; the stand-in for one that is not there, such as a pool's indices."""
+        """One of several results."""
         (given,) = node.all_input_nodes
-        part = whole[index] if isinstance(whole, tuple | list) else whole
-        if part is None:
-            self._refuse(given, f"its output {index} is used; accepted is output 0 alone")
-        return self._refuse(node, "") if given in self.refused else part
+        if given in self.refused:
+            return self._refuse(node, "")
+        return whole[index] if isinstance(whole, tuple | list) else whole
 
     def _converted(self, node: fx.Node, target: torch._ops.OpOverload, args: Any, kwargs: Any) -> Value:
         function = TABLE.get(target._schema.name)
@@ -103,7 +102,9 @@ class Walk:
         site = Site(self._nodes, self.place(node), _shape(node), self._choose, self.taken)
         try:
             _check_dtype(node)
-            return function(site, **_known(function, _arguments(target, args, kwargs)))
+            made = function(site, **_known(function, _arguments(target, args, kwargs)))
+            _check_used(node, made)
+            return made
         except Refused as reason:
             return self._refuse(node, str(reason))
 
@@ -115,9 +116,7 @@ class Walk:
         return each if isinstance(value, tuple | list) else each[0]
 
     def _unknown(self, name: str, value: object) -> Activation:
-        if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.device.type != "cpu":
-            return STAND_IN
-        return Activation(self._nodes.name(name), tuple(value.shape))
+        return Activation(self._nodes.name(name), tuple(value.shape)) if _is_ours(value) else STAND_IN
 
     def place(self, node: fx.Node) -> str:
         """The path of the module that calls `node`, and the operator's name where that module has others in it."""
@@ -137,9 +136,15 @@ def _inputs(captured: Captured) -> tuple[Activation, ...]:
 
 
 def _given(name: str, value: object) -> Activation:
-    """An input; of no shape that networks have where it is no float32 tensor on the CPU."""
-    ours = isinstance(value, Tensor) and value.dtype == torch.float32 and value.device.type == "cpu"
-    return Activation(name, tuple(value.shape) if isinstance(value, Tensor) and ours else ())
+    """An input; of no shape that networks have where it is none that kernels read."""
+    return Activation(name, tuple(value.shape) if _is_ours(value) else ())
+
+
+def _is_ours(value: object) -> TypeGuard[Tensor]:
+    """Whether `value` is a float32 tensor on the CPU, of sizes that do not depend on numbers in others."""
+    if not isinstance(value, Tensor) or value.dtype != torch.float32 or value.device.type != "cpu":
+        return False
+    return all(isinstance(size, int) for size in value.shape)
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -190,6 +195,14 @@ def _first(node: fx.Node) -> Tensor | None:
 def _shape(node: fx.Node) -> tuple[int, ...]:
     first = _first(node)
     return () if first is None else tuple(first.shape)
+
+
+def _check_used(node: fx.Node, made: Value) -> None:
+    """Raise Refused where one of several results is used that is not there, such as a pool's indices."""
+    taken = [user.args[1] for user in node.users if user.target is operator.getitem]
+    missing = [index for index in taken if isinstance(made, tuple | list) and made[index] is None]  # type: ignore[index]
+    if missing:
+        raise Refused(f"its output {missing[0]} is used; accepted is output 0 alone")
 
 
 def _check_dtype(node: fx.Node) -> None:

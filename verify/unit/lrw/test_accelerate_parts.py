@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
@@ -115,6 +116,9 @@ BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
     "channels of both": lambda x: torch.cat([x[:, :3], x[:, 2:7].cos()], 1),
     "a gate": lambda x: x * x[:, :1].sigmoid() * x.cos(),
     "sorted": lambda x: x.sort(1)[0],
+    "both of a pool": lambda x: torch.lt(*F.max_pool3d(x, 3, 1, 1, return_indices=True)).float(),
+    "of unknown size": lambda x: x[:, torch.tensor([True] * 8)],
+    "a power by channel": lambda x: x.abs() ** torch.linspace(0.5, 2, 8).view(1, 8, 1, 1, 1),
     "both of a sort": lambda x: torch.add(*x.topk(8, 1)),
     "padded in place": lambda x: x.add(0).mul_(2).cos_(),
 }

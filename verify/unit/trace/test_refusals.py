@@ -95,6 +95,10 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         "aten.sub at 'sub' [2, 4, 4, 4, 4]: alpha 2",
     ),
     "cube": (Fn(lambda m, x: x**3), "aten.pow at 'pow' [2, 4, 4, 4, 4]: exponent 3; accepted are 0.5, 1 and 2"),
+    "powers by channel": (
+        Fn(lambda m, x: x ** torch.ones(1, 4, 1, 1, 1)),
+        "aten.pow at 'pow' [2, 4, 4, 4, 4]: exponent tensor",
+    ),
     "maximum with a constant": (
         Fn(lambda m, x: torch.maximum(x, torch.ones(4))),
         "aten.maximum at 'maximum' [2, 4, 4, 4, 4]: a constant where activations are accepted",
