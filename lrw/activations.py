@@ -20,6 +20,11 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False) if autocasts(device) else nullcontext()
 
 
+def autocast(dtype: torch.dtype | None) -> AbstractContextManager[object]:
+    """A block with autocast to `dtype` on the CPU, or without."""
+    return torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None)
+
+
 def autocasts(device: torch.device) -> bool:
     """Whether autocast is on for tensors on `device`; meta has none.
 

@@ -12,6 +12,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils import _pytree as pytree
 from torch.utils._device import DeviceContext
 
+from lrw.activations import autocast
 from lrw.layers import evaluating
 from lrw.snapshot import ELSEWHERE, Snapshot
 from lrw.trace import captured
@@ -33,19 +34,21 @@ class How(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What a network is called with: the arguments, the tensors and numbers in them in order, and their form, which
-    all calls have that one program serves."""
+    """What a network is called with: the arguments, the tensors and numbers in them in order, what autocast casts to on
+    the CPU where it is on, and the form of it all, which all calls have that one program serves."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     leaves: list[Any]
+    cast: torch.dtype | None
     form: Hashable
 
     @staticmethod
     def of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> "Call":
         """The call with these arguments."""
         leaves, structure = pytree.tree_flatten((args, kwargs))
-        return Call(args, kwargs, leaves, (structure, tuple(map(_kind, leaves))))
+        cast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+        return Call(args, kwargs, leaves, cast, (structure, tuple(map(_kind, leaves)), cast))
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -92,8 +95,6 @@ class Engine:
         wanted = any(x.requires_grad for x in (*tensors, *parameters))
         if torch.is_grad_enabled() and wanted:
             return "gradients are wanted; torch.no_grad() or torch.inference_mode() say that they are not"
-        if torch.is_autocast_enabled("cpu"):
-            return "autocast is on"
         if any(type(mode) is not DeviceContext for mode in _get_current_function_mode_stack()):
             return "a mode watches torch's functions"
         if hooks._global_forward_hooks or hooks._global_forward_pre_hooks:
@@ -123,7 +124,9 @@ class Engine:
         for attempt in range(3):
             before, program = Snapshot(net, self._private, apart), build(plain, call, how)
             with torch.inference_mode(False), torch.no_grad(), evaluating(plain):
-                plain(*deepcopy(call.args), **deepcopy(call.kwargs))
+                come = plain(*deepcopy(call.args), **deepcopy(call.kwargs))
+            if call.cast:
+                program.cast(come)
             self._take_back(net, plain)
             changes = [*before.changed(net)]
             if not changes:
@@ -150,22 +153,25 @@ class Engine:
 
     def __getstate__(self) -> dict[str, Any]:
         """The state of a copy or pickle, without the programs: it builds its own when it is first asked."""
-        example = Call(*self.example[:3], None)  # its form is no thing to copy
+        example = Call(*self.example[:4], None)  # its form is no thing to copy
         return {**vars(self), "example": example, "built": {}, "measured": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         example: Call = state["example"]
-        self.__dict__.update({**state, "example": Call.of(example.args, example.kwargs)})
+        with autocast(example.cast):
+            self.__dict__.update({**state, "example": Call.of(example.args, example.kwargs)})
 
 
 def build(net: nn.Module, call: Call, how: How) -> "NetworkProgram":
     """The program of `net` for calls of this form. Raises ValueError as `NetworkProgram` does."""
-    from lrw.programs import NetworkProgram  # these bring LLVM along
+    from lrw.programs import NetworkProgram, widened  # these bring LLVM along
     from lrw_kernels.choice.convolution import prior
     from lrw_kernels.choice.measured import Measured
 
     choose = Measured(how.threads, how.rtol) if how.measure else prior(how.rtol)
-    return NetworkProgram(net, call.args, call.kwargs, how.threads, choose)
+    args, kwargs = widened((call.args, call.kwargs)) if call.cast else (call.args, call.kwargs)
+    with autocast(None):
+        return NetworkProgram(net, args, kwargs, how.threads, choose)
 
 
 def _kind(leaf: Any) -> Hashable:

@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 
+from lrw.activations import autocast
 from lrw.backends.layouts import channels_first, channels_last, empty
 from lrw.layers import evaluating
 from lrw.trace.captured import exported
@@ -27,6 +28,8 @@ from lrw_kernels.program.assemble import assemble
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.program import Program
 from lrw_kernels.winograd import Tile
+
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class Took(NamedTuple):
@@ -55,6 +58,7 @@ class NetworkProgram:
             if captured.writes:
                 raise ValueError("net: writes to its input; accepted is a network that leaves it as it was")
             made = split(captured, choose)
+        self._dtypes: list[torch.dtype | None] | None = None
         self._structure, self._left, self._whole = captured.structure, made.left, made.whole
         self.lent = made.lent  # memory of the network's, whose numbers are read where they lie
         self.parts = [PartProgram(part, host(), threads, follows=made.whole) for part in made.parts.values()]
@@ -82,13 +86,24 @@ class NetworkProgram:
     def run(self, leaves: Sequence[Any]) -> Any:
         """What the network gives for tensors and numbers `leaves` in the order of its arguments. A network that is one
         part gives tensors contiguous where its inputs are, else channels last; others as torch gives them."""
-        come = self._compute(*self._inputs(leaves))
+        if self._dtypes is None:
+            come = self._compute(*self._inputs(leaves))
+        else:
+            with autocast(None):
+                come = self._compute(*self._inputs(leaves))
+            come = [_cast(leaf, dtype) for leaf, dtype in zip(come, self._dtypes, strict=True)]
         return pytree.tree_unflatten(come, self._structure) if self._structure is not None else come
+
+    def cast(self, like: Any) -> None:
+        """From now on give tensors of the dtypes that those have of `like`, which the network gave under autocast, and
+        take such, too; between them all is float32."""
+        self._dtypes = [leaf.dtype if isinstance(leaf, Tensor) else None for leaf in pytree.tree_leaves(like)]
 
     def took(self, leaves: Sequence[Any], rounds: int) -> list[Took]:
         """What each operator took in the fastest of `rounds` runs, in their order."""
         clock = _Clock(self._module, rounds)
-        clock.run(*self._inputs(leaves))
+        with autocast(None):
+            clock.run(*self._inputs(leaves))
         found = []
         for node in self._module.graph.nodes:
             if node.op == "call_module":
@@ -100,7 +115,17 @@ class NetworkProgram:
 
     def _inputs(self, leaves: Sequence[Any]) -> Sequence[Any]:
         """Between parts torch's operators expect tensors to lie as they did when they were followed."""
+        leaves = leaves if self._dtypes is None else widened(leaves)
         return leaves if self._whole else [t.contiguous() if isinstance(t, Tensor) else t for t in leaves]
+
+
+def widened(values: Any) -> Any:
+    """`values` with those of its tensors in float32 that are in half precision."""
+    return pytree.tree_map_only(Tensor, lambda t: t.float() if t.dtype in _HALF else t, values)
+
+
+def _cast(value: Any, dtype: torch.dtype | None) -> Any:
+    return value if dtype is None else value.to(dtype)
 
 
 class PartProgram(nn.Module):

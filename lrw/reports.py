@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lrw import chart
+from lrw.activations import autocast
 from lrw.engine import Engine
 from lrw.layers import evaluating
 from lrw.timing import interleaved
@@ -145,7 +146,7 @@ def measured(fast: nn.Module, net: nn.Module, engine: Engine) -> Measured:
     Raises ValueError where there is no program for that call any more.
     """
     call = engine.example
-    with FOLLOWING, torch.inference_mode(), evaluating(net):
+    with FOLLOWING, torch.inference_mode(), evaluating(net), autocast(call.cast):
         program = engine.program(fast, call)
         if isinstance(program, str):
             raise ValueError(f"report: there is no program now: {program}")
@@ -165,7 +166,8 @@ def measured(fast: nn.Module, net: nn.Module, engine: Engine) -> Measured:
 
 def _difference(expected: list[Any], found: list[Any]) -> float:
     """The largest difference of floating-point numbers over the largest number, of all tensors that come out."""
-    pairs = [(e, f) for e, f in zip(expected, found, strict=True) if isinstance(e, Tensor) and e.is_floating_point()]
+    both = zip(expected, found, strict=True)
+    pairs = [(e.double(), f) for e, f in both if isinstance(e, Tensor) and e.is_floating_point()]
     if not pairs:
         return 0.0
     return max(float((f - e).abs().max() / e.abs().max().clamp_min(1e-30)) for e, f in pairs)

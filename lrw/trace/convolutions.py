@@ -12,7 +12,7 @@ from lrw.geometry import geometry, grouped_geometry
 from lrw.ops import transform_weight
 from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
 from lrw_kernels.choice.convolution import Convolution
-from lrw_kernels.network.operators import Direct, Linear, Transposed, Winograd
+from lrw_kernels.network.operators import Direct, Linear, Pointwise, Transposed, Winograd
 from lrw_kernels.winograd.tile import Triple, triple
 
 UNIT = (1, 1, 1)
@@ -71,7 +71,9 @@ def winograd_forward(
     layer = geometry(tile, three(padding), None if kept is None else tuple(kept), fixed)
     weights = array(constant(u, "weight"))
     blocks = ((weights.shape[2], layer.positions),)
-    operator = Winograd(layer.tile, layer.padding, blocks, (weights,), vector(bias, "bias"), relu)
+    operator = Winograd(
+        layer.tile, layer.padding, blocks, (weights,), vector(bias, "bias"), Pointwise("relu") if relu else None
+    )
     return at.add(operator, source, *([] if residual is None else [activation(residual)]))
 
 

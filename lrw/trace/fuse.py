@@ -1,7 +1,7 @@
 """Fewer nodes for the same function: each pass takes a network and gives one.
 
-What a convolution does is: convolve, add the bias, add a second input if there is one, ReLU if asked for; so does a
-linear layer, with its products.
+What a convolution does is: convolve, add the bias, add a second input if there is one, apply a function if there is
+one; so does a linear layer, with its products.
 """
 
 from collections import Counter
@@ -16,9 +16,9 @@ from lrw_kernels.network.operators import (
     Array,
     Binary,
     Direct,
+    Followed,
     Gather,
     Linear,
-    Normalise,
     Operator,
     Pointwise,
     Transposed,
@@ -73,8 +73,7 @@ def fold_addition(network: Network) -> Network:
 
 
 def fold_functions(network: Network) -> Network:
-    """Fold ReLU into convolutions and linear layers, and any function into the norm, the affine map, the sum or product
-    before it."""
+    """Fold a function into the convolution, linear layer, norm, affine map, sum or product before it."""
     return _merged(network, _followed)
 
 
@@ -140,20 +139,17 @@ def _scaled(read: Node, node: Node) -> Operator | None:
         return None
     if isinstance(first, Affine) and first.after is None:
         return Affine(_product(first.scale, then.scale), _sum(first.shift, then), then.after)
-    if then.after is not None or getattr(first, "relu", True):
+    if not isinstance(first, Winograd | Direct | Transposed | Linear) or first.after is not None:
         return None
+    first = replace(first, bias=_sum(first.bias, then), after=then.after)
     if isinstance(first, Winograd):
         ends = np.cumsum([channels for channels, _ in first.blocks])[:-1]
         scales = np.split(then.scale, ends)
         weights = tuple(_product(u, scale) for u, scale in zip(first.weights, scales, strict=True))
-        return replace(first, weights=weights, bias=_sum(first.bias, then))
-    if isinstance(first, Direct | Transposed):
-        weight = _product(first.weight, then.scale)
-        return replace(first, weight=weight, bias=_sum(first.bias, then))
+        return replace(first, weights=weights)
     if isinstance(first, Linear):
-        weight = np.ascontiguousarray(_product(first.weight.T, then.scale).T)
-        return replace(first, weight=weight, bias=_sum(first.bias, then))
-    return None
+        return replace(first, weight=np.ascontiguousarray(_product(first.weight.T, then.scale).T))
+    return replace(first, weight=_product(first.weight, then.scale))
 
 
 def _product(weights: Array, scale: Array) -> Array:
@@ -170,12 +166,11 @@ def _with_residual(read: Node, node: Node) -> Operator | None:
     first, addition = read.operator, node.operator
     if addition != Binary("add") or not isinstance(first, Winograd | Direct | Linear):
         return None
-    return None if first.relu or len(read.inputs) > 1 else first
+    return None if first.after or len(read.inputs) > 1 else first
 
 
 def _followed(read: Node, node: Node) -> Operator | None:
     first, then = read.operator, node.operator
-    if isinstance(first, Normalise | Binary | Affine) and isinstance(then, Pointwise):
-        return None if first.after else replace(first, after=then)
-    rectified = Winograd | Direct | Transposed | Linear
-    return replace(first, relu=True) if then == Pointwise("relu") and isinstance(first, rectified) else None
+    if not isinstance(first, Followed) or not isinstance(then, Pointwise) or first.after is not None:
+        return None
+    return replace(first, after=then)

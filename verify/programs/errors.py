@@ -19,7 +19,7 @@ from verify.strategies import Array
 
 EPS = float(np.finfo(np.float32).eps)
 DRAWS = 8
-UNITS = {  # of the result, in eps, as `test_operators_functions` has them
+UNITS = {  # of the result, in eps, as `test_functions` has them
     **dict.fromkeys(("relu", "threshold", "clamp", "abs"), 0), **dict.fromkeys(("leaky_relu", "prelu", "sqrt"), 0.5),
     **dict.fromkeys(("sigmoid", "tanh", "exp", "hardsigmoid"), 2), **dict.fromkeys(("silu", "hardswish"), 3),
     **dict.fromkeys(("gelu", "gelu_tanh", "elu", "softplus", "mish"), 4),
@@ -133,7 +133,8 @@ def _followed(plain: Callable[..., list[Tensor]]) -> Callable[..., list[Tensor]]
     def errors(o: Any, y: Tensor, *inputs: Tensor) -> list[Tensor]:
         if o.after is None:
             return plain(o, y, *inputs)
-        before = COMPUTE[type(o)](alone := replace(o, after=None), (), *inputs)
+        n, c, *outer = y.shape
+        before = COMPUTE[type(o)](alone := replace(o, after=None), (n, *outer, c), *inputs)
         return [*(_steepest(o.after) * e for e in plain(alone, before, *inputs)), *_pointwise(o.after, y, before)]
 
     return errors
@@ -151,10 +152,10 @@ def _normalise(o: ops.Normalise, y: Tensor, x: Tensor) -> list[Tensor]:
 
 
 ERRORS: dict[type, Callable[..., list[Tensor]]] = {
-    ops.Winograd: _winograd,
-    ops.Direct: _convolution,
-    ops.Linear: _linear,
-    ops.Transposed: _convolution,
+    ops.Winograd: _followed(_winograd),
+    ops.Direct: _followed(_convolution),
+    ops.Linear: _followed(_linear),
+    ops.Transposed: _followed(_convolution),
     ops.Pool: _pool,
     ops.Resample: _resample,
     ops.Pointwise: _pointwise,

@@ -39,6 +39,11 @@ SLOPES = (0.3, -0.2, 0.1, 1.5, 0.25, -0.5, 0.75, 0.05)
 NEVER: tuple[int, ...] = ()
 
 
+def slopes(count: int) -> Pointwise:
+    """Leaky ReLU of so many channels."""
+    return Pointwise("prelu", SLOPES[:count])
+
+
 def some_columns(count: int, tile: Tile) -> tuple[int, ...]:
     """`count` random positions of `tile`, sorted."""
     return tuple(sorted(np.random.default_rng(count).choice(tile.positions, count, replace=False).tolist()))
@@ -70,22 +75,23 @@ def every_operator() -> Network:
 
 def _convolutions(values: _Values, add: Callable[..., None]) -> None:
     same, skew = Tile.of(2), Tile.of((1, 2, 4), (3, 3, 3), origin=(0, 1, 3))
-    whole = Winograd(same, (1, 1, 1), ((5, tuple(range(64))),), (values(64, 3, 5),), values(5), relu=True)
+    whole = Winograd(same, (1, 1, 1), ((5, tuple(range(64))),), (values(64, 3, 5),), values(5), Pointwise("gelu"))
     add("first", whole, INPUT, channels=5)
     add("beside", Concat(), INPUT, "first", channels=8)
     kept = some_columns(20, skew)
     weights = (values(20, 8, 3), values(0, 8, 1), values(1, 8, 1))
     blocks = ((3, kept), (1, NEVER), (1, (7,)))
-    add("grouped", Winograd(skew, (1, 1, 1), blocks, weights, values(5), True), "beside", "first", channels=5)
-    stem = Direct(values(3, 7, 7, 5, 4), values(4), (1, 2, 2), (1, 3, 3), relu=True)
+    grouped = Winograd(skew, (1, 1, 1), blocks, weights, values(5), slopes(5))
+    add("grouped", grouped, "beside", "first", channels=5)
+    stem = Direct(values(3, 7, 7, 5, 4), values(4), (1, 2, 2), (1, 3, 3), after=Pointwise("elu", (1.5, 1.25, 0.75)))
     add("stem", stem, "grouped", channels=4, outer=STRIDED)
-    depthwise = Direct(values(3, 3, 3, 1, 4), None, (1, 1, 1), (2, 2, 2), (2, 2, 2), groups=4, relu=True)
+    depthwise = Direct(values(3, 3, 3, 1, 4), None, (1, 1, 1), (2, 2, 2), (2, 2, 2), groups=4, after=slopes(4))
     add("depthwise", depthwise, "stem", "stem", channels=4, outer=STRIDED)
     add("wider", Direct(values(1, 1, 1, 2, 6), values(6), groups=2), "depthwise", channels=6, outer=STRIDED)
     back = Transposed(values(3, 3, 4, 6, 5), values(5), (1, 2, 2), (1, 1, 1))
     add("back", back, "wider", channels=5)
-    add("back in groups", Transposed(values(1, 3, 4, 2, 3), None, (1, 2, 2), (0, 1, 1), groups=3, relu=True), "wider",
-        channels=3)  # fmt: skip
+    groups = Transposed(values(1, 3, 4, 2, 3), None, (1, 2, 2), (0, 1, 1), groups=3, after=slopes(3))
+    add("back in groups", groups, "wider", channels=3)
 
 
 def _windows(values: _Values, add: Callable[..., None]) -> None:
@@ -144,8 +150,9 @@ def _rows(values: _Values, add: Callable[..., None]) -> None:
     add("functions", Concat(), *FUNCTIONS, "prelu", channels=together)
     add("weighed", Direct(values(1, 1, 1, together, 5), values(5)), "functions", channels=5)
     add("vector", ChannelsFirst(), "wider", channels=6 * 4 * 3 * 3, outer=(2, 1, 1, 1))
-    add("hidden", Linear(values(216, 19).T.copy(), values(19), relu=True), "vector", channels=19, outer=(2, 1, 1, 1))
-    add("beyond", Linear(values(19, 19).T.copy(), relu=True), "hidden", "hidden", channels=19, outer=(2, 1, 1, 1))
+    hidden, beyond = values(216, 19).T.copy(), values(19, 19).T.copy()
+    add("hidden", Linear(hidden, values(19), Pointwise("silu")), "vector", channels=19, outer=(2, 1, 1, 1))
+    add("beyond", Linear(beyond, after=Pointwise("relu")), "hidden", "hidden", channels=19, outer=(2, 1, 1, 1))
     add("classes", Direct(values(1, 1, 1, 19, 5), values(5)), "beyond", channels=5, outer=(2, 1, 1, 1))
     pixel = ((0,) * 4, (0,) * 5, (0,) * 6)
     add("everywhere", Resample(pixel, pixel, ((0.0,) * 4, (0.0,) * 5, (0.0,) * 6)), "classes", channels=5)

@@ -91,7 +91,7 @@ def _channels(a: Any) -> Tensor:
 def _finished(y: Tensor, operator: Any, *residual: Tensor) -> Tensor:
     y = y if operator.bias is None else y + _channels(operator.bias)
     y = sum(residual, start=y)
-    return y.clamp_min(0) if operator.relu else y
+    return _followed(y, operator.after)
 
 
 def _winograd(o: ops.Winograd, size: Size, x: Tensor, *residual: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from lrw_kernels.codegen.kernel import Kernel
 from lrw_kernels.codegen.machine import BYTES, FLOAT, Machine
 from lrw_kernels.codegen.records import Record
+from lrw_kernels.network.operators import BY_CHANNEL, Pointwise
 
 Size = tuple[int, int, int, int, int]
 Strides = tuple[int, int, int, int]
@@ -116,12 +117,32 @@ class Step(NamedTuple):
 
 
 class Epilogue(NamedTuple):
-    """What is done to outputs at last: a bias added, a residual, then ReLU. The bias is [Cout], or the address of one
-    in whole vectors."""
+    """What is done to outputs at last: a bias added, a residual, then a function, if there is one. The bias is
+    [Cout], or the address of one in whole vectors."""
 
     bias: Reference | None = None
     residual: View | None = None
-    relu: bool = False
+    after: Pointwise | None = None
+
+    @property
+    def function(self) -> str:
+        """The function kernels have code for, applied where records say so: ReLU where there is none, so that layers
+        with and without one share kernels."""
+        return "relu" if self.after is None else self.after.function
+
+    def some(self, first: int, count: int, element: str = "float32") -> "Epilogue":
+        """The same for `count` channels from the `first` on."""
+        bias = None if self.bias is None else self.bias_from(first, count, element)
+        after = self.after
+        if after is not None and after.function == BY_CHANNEL:
+            after = Pointwise(BY_CHANNEL, after.parameters[first : first + count])
+        return Epilogue(bias, self.residual and self.residual.some(first, count), after)
+
+    def fields(self, channels: int, element: str = "float32") -> dict[str, Reference]:
+        """What all records have of it, in whole vectors of `channels` in all."""
+        count = channels if self.function == BY_CHANNEL else 1
+        bias, parameters = self.bias_from(0, channels, element), parameters_of(self.after, count)
+        return {"bias": bias, "after": self.after is not None, "parameters": parameters}
 
     def bias_from(self, first: int, count: int, element: str = "float32") -> Reference:
         """`count` numbers of the bias from the `first` on, zeros beyond its end or where there is none."""
@@ -135,6 +156,12 @@ class Epilogue(NamedTuple):
 
 
 PLAIN = Epilogue()
+
+
+def parameters_of(after: Pointwise | None, count: int = 1) -> Table:
+    """A function's parameters as a table of `count` at least, so that it has an address even where there are none."""
+    table = np.array(after.parameters if after else (), np.float32)
+    return np.pad(table, (0, max(0, count - table.size)))
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,14 @@
 from typing import Any
 
 from lrw_kernels.network.graph import Node
-from lrw_kernels.network.operators import Affine, Binary, Direct, Linear, Normalise, Transposed, Winograd
+from lrw_kernels.network.operators import Binary, Direct, Followed, Linear, Transposed, Winograd
 
 
 def described(node: Node) -> dict[str, Any]:
-    """Name, operator, the nodes it reads and the size it gives; of a convolution its geometry, and what is fused to one
-    or to a linear layer.
+    """Name, operator, the nodes it reads and the size it gives; of a convolution its geometry, and what is fused to
+    it.
 
-    residual: the node whose activations are added before the ReLU, or None. after: the function that follows a norm, a
-    sum, a product or an affine map, or None.
+    residual: the node whose activations are added, or None. after: the function that follows, or None.
     """
     operator = node.operator
     entry: dict[str, Any] = {"name": node.name, "operator": type(operator).__name__}
@@ -23,10 +22,8 @@ def described(node: Node) -> dict[str, Any]:
         entry |= {"tile": str(operator.tile), "padding": [*operator.padding]}
     if isinstance(operator, Winograd | Direct | Transposed | Linear):
         entry["residual"] = node.inputs[1] if len(node.inputs) > 1 else None
-    if isinstance(operator, Winograd | Direct | Transposed | Linear):
-        entry["relu"] = operator.relu
     if isinstance(operator, Binary):
         entry["kind"] = operator.kind
-    if isinstance(operator, Normalise | Binary | Affine):
+    if isinstance(operator, Followed):
         entry["after"] = None if operator.after is None else operator.after.function
     return entry

@@ -21,11 +21,22 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {
     "clamp": ("low", "high"),
 }
 """Functions of one number, with the names of their parameters."""
+BY_CHANNEL = "prelu"
+"""The function that has a parameter for each channel: leaky ReLU, with slopes."""
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """The function called `function` of every number: one of FUNCTIONS, with its `parameters`, or BY_CHANNEL,
+    with as many as there are channels."""
+
+    function: str
+    parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Winograd:
-    """Winograd convolution, then bias [Cout], the second input if there is one, ReLU if asked for.
+    """Winograd convolution, then bias [Cout], the second input if there is one, a function if there is one.
 
     Each of `blocks` (channels, kept positions) of output channels has its U in `weights`: [K, Cin, channels].
     """
@@ -35,12 +46,12 @@ class Winograd:
     blocks: tuple[Block, ...]
     weights: tuple[Array, ...]
     bias: Array | None = None
-    relu: bool = False
+    after: Pointwise | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Convolution:
-    """Products with `weight` [kd, kh, kw, Cin / groups, Cout], then bias [Cout], and ReLU if asked for."""
+    """Products with `weight` [kd, kh, kw, Cin / groups, Cout], then bias [Cout], and a function if there is one."""
 
     weight: Array
     bias: Array | None = None
@@ -48,12 +59,12 @@ class _Convolution:
     padding: Triple = (0, 0, 0)
     dilation: Triple = (1, 1, 1)
     groups: int = 1
-    relu: bool = False
+    after: Pointwise | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Direct(_Convolution):
-    """Convolution; the second input, if there is one, is added before the ReLU."""
+    """Convolution; the second input, if there is one, is added before the function."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,12 +75,12 @@ class Transposed(_Convolution):
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """Products of vectors with `weight` [Cout, Cin], then bias [Cout], the second input if there is one, ReLU if asked
-    for. The weight may be another's memory, such as torch's: what is written there, this operator has."""
+    """Products of vectors with `weight` [Cout, Cin], then bias [Cout], the second input if there is one, a function if
+    there is one. The weight may be another's memory, such as torch's: what is written there, this operator has."""
 
     weight: Array
     bias: Array | None = None
-    relu: bool = False
+    after: Pointwise | None = None
 
 
 @dataclass(frozen=True)
@@ -108,15 +119,6 @@ class Channels:
 
     first: int
     count: int
-
-
-@dataclass(frozen=True)
-class Pointwise:
-    """The function called `function` of every number: one of FUNCTIONS, with its `parameters`, or "prelu", which is
-    leaky ReLU with one slope for each channel in `parameters`."""
-
-    function: str
-    parameters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ class Copy:
     """The input again, in memory of its own."""
 
 
+Followed = Winograd | Direct | Transposed | Linear | Binary | Affine | Normalise
+"""Operators that a function may follow before their results are written."""
 Operator = (
     Winograd
     | Direct

@@ -14,6 +14,7 @@ from lrw_kernels.cpu.step import Epilogue, Size, Steps, Strides, View, dense_str
 from lrw_kernels.cpu.winograd import conv
 from lrw_kernels.cpu.winograd.plan import Plan
 from lrw_kernels.cpu.winograd.problem import INPUT_GRAD, WEIGHT_GRAD, Problem
+from lrw_kernels.network.operators import Pointwise
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.collect import Collector
 
@@ -94,7 +95,9 @@ def steps(p: Problem, form: Form) -> Steps:
     bias = _outside(_BIAS) if form.bias else None
     residual = View(_outside(_RESIDUAL), form.second, sizes[1]) if form.residual else None
     weights: Sequence[int] = [_outside(_WEIGHTS + i) for i in range(len(p.parts))]
-    return conv.forward(p, first, second, weights, Epilogue(bias, residual, form.relu), form.plan)
+    return conv.forward(
+        p, first, second, weights, Epilogue(bias, residual, Pointwise("relu") if form.relu else None), form.plan
+    )
 
 
 def _sizes(p: Problem, way: str) -> tuple[Size, Size]:

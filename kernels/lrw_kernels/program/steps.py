@@ -43,7 +43,7 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():
             weights = operator.scale, operator.shift
-            return norm.normalise(x, y, operator.groups, operator.epsilon, *weights, machine, *_named(operator.after))
+            return norm.normalise(x, y, operator.groups, operator.epsilon, *weights, machine, operator.after)
         case Concat():
             return _side_by_side(inputs, y, machine)
         case Channels():
@@ -56,22 +56,17 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Resample():
             return resample.resample(x, y, machine, low=operator.low, high=operator.high, share=operator.share)
         case Pointwise():
-            return rows.pointwise(x, y, machine, operator.function, operator.parameters)
+            return rows.pointwise(x, y, machine, operator)
         case Binary():
-            return rows.binary(operator.kind, x, inputs[1], y, machine, *_named(operator.after))
+            return rows.binary(operator.kind, x, inputs[1], y, machine, operator.after)
         case Affine():
-            return rows.affine(x, y, operator.scale, operator.shift, machine, *_named(operator.after))
+            return rows.affine(x, y, operator.scale, operator.shift, machine, operator.after)
         case Softmax():
             return rows.softmax(x, y, machine)
         case ChannelsFirst():
             return order.channels_first(x, y, machine)
         case Copy():
             return rows.copy(x, y, machine)
-
-
-def _named(after: Pointwise | None) -> tuple[str, tuple[float, ...]]:
-    """The name and parameters of a function; none is the empty name."""
-    return ("", ()) if after is None else (after.function, after.parameters)
 
 
 def _convolution(operator: Direct | Transposed, inputs: Sequence[View]) -> dict[str, Any]:
@@ -85,7 +80,7 @@ def _convolution(operator: Direct | Transposed, inputs: Sequence[View]) -> dict[
 
 
 def _epilogue(operator: Direct | Transposed | Linear, inputs: Sequence[View]) -> Epilogue:
-    return Epilogue(operator.bias, inputs[1] if len(inputs) > 1 else None, operator.relu)
+    return Epilogue(operator.bias, inputs[1] if len(inputs) > 1 else None, operator.after)
 
 
 def _side_by_side(inputs: Sequence[View], output: View, machine: Machine) -> Steps:

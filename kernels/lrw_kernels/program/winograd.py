@@ -22,10 +22,9 @@ def steps(operator: Winograd, inputs: Sequence[View], y: View, means: Means) -> 
     # Kernels find a residual as they find the output; one that lies otherwise is added behind them.
     alike = len(inputs) > 1 and inputs[1].strides == y.strides
     late = inputs[1:] if not alike else ()
-    epilogue = Epilogue(operator.bias, inputs[1] if alike else None, operator.relu and not late)
+    epilogue = Epilogue(operator.bias, inputs[1] if alike else None, None if late else operator.after)
     made = conv.forward(p, inputs[0], y, weights, epilogue, means.planner(p, FORWARD))
-    after = "relu" if operator.relu else ""
-    added = [step for z in late for step in rows.binary("add", y, z, y, means.machine, after).steps]
+    added = [step for z in late for step in rows.binary("add", y, z, y, means.machine, operator.after).steps]
     kept = [{"channels": channels, "kept": list(kept)} for channels, kept in operator.blocks]
     return Steps((*made.steps, *added), made.shared, {"blocks": kept, **made.details})
 

@@ -22,14 +22,14 @@ def test_layers_in_the_manifest_say_what_became_of_each(built: Builder) -> None:
     ]
     by_name = {entry["name"]: entry for entry in layers}
     stem = {"kernel": [3, 7, 7], "stride": [1, 2, 2], "padding": [1, 3, 3], "dilation": [1, 1, 1], "groups": 1}
-    assert by_name["stem"].items() >= (stem | {"residual": None, "relu": True}).items()
-    depthwise = {"dilation": [2, 2, 2], "groups": 4, "residual": "stem", "relu": True}
+    assert by_name["stem"].items() >= (stem | {"residual": None, "after": "elu"}).items()
+    depthwise = {"dilation": [2, 2, 2], "groups": 4, "residual": "stem", "after": "prelu"}
     assert by_name["depthwise"].items() >= depthwise.items()
-    assert by_name["back"].items() >= {"kernel": [3, 3, 4], "stride": [1, 2, 2], "relu": False}.items()
-    assert by_name["grouped"].items() >= {"residual": "first", "relu": True, "padding": [1, 1, 1]}.items()
-    assert by_name["hidden"].items() >= {"residual": None, "relu": True}.items()
-    assert by_name["beyond"].items() >= {"residual": "hidden", "relu": True}.items()
-    assert by_name["first"].items() >= {"residual": None, "relu": True}.items()
+    assert by_name["back"].items() >= {"kernel": [3, 3, 4], "stride": [1, 2, 2], "after": None}.items()
+    assert by_name["grouped"].items() >= {"residual": "first", "after": "prelu", "padding": [1, 1, 1]}.items()
+    assert by_name["hidden"].items() >= {"residual": None, "after": "silu"}.items()
+    assert by_name["beyond"].items() >= {"residual": "hidden", "after": "relu"}.items()
+    assert by_name["first"].items() >= {"residual": None, "after": "gelu"}.items()
     grouped = next(entry for entry in layers if entry["name"] == "grouped")
     assert [block["channels"] for block in grouped["blocks"]] == [3, 1, 1]
     assert [len(block["kept"]) for block in grouped["blocks"]] == [20, 0, 1]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lrw_kernels.codegen.machine import NEON, host
 from lrw_kernels.cpu.step import Size, Steps, View, view
+from lrw_kernels.network.operators import Pointwise
 from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.collect import Collector
 from verify.strategies import Array
@@ -134,3 +135,14 @@ def assert_lowers(made: Iterable[Steps]) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["lowered"] * len(kernels)
+
+
+functions = st.sampled_from(["", "relu", "leaky_relu", "prelu"])  # that may follow
+
+
+def followed(function: str, channels: int) -> tuple[Pointwise | None, Array]:
+    """One of `functions`, and its slopes below 0, of all channels or of every one."""
+    drawn = np.random.default_rng(2).standard_normal(channels).astype(np.float32)
+    slopes = {"": np.ones(1, np.float32), "relu": np.zeros(1, np.float32), "leaky_relu": drawn[:1], "prelu": drawn}
+    parameters = () if function == "relu" else tuple(slopes[function].tolist())
+    return Pointwise(function, parameters) if function else None, slopes[function]

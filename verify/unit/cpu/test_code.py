@@ -54,9 +54,9 @@ def test_transforms_take_no_more_operations_than_the_cost_model_says(text: str) 
     model = winograd_cost(tile, 1, 1, one)
     gather, scatter = whole(text, "gather", "B"), whole(text, "scatter", "A")
     columns, lines = emitted(emit_columns, 9, gather), emitted(emit_lines, 5, gather)
-    back = emitted(emit_scatter, 12, scatter)
+    back = emitted(emit_scatter, 13, scatter)
     stages = flops(columns) * gather.patch[2] + flops(lines)
-    column_flops = flops(emitted(emit_scatter, 12, whole(text, "scatter", "A", (0,))))
+    column_flops = flops(emitted(emit_scatter, 13, whole(text, "scatter", "A", (0,))))
     assert stages + flops(back) <= model.flops - 2 * model.products + 2 * prod(one) + column_flops * tile.outputs[2]
     assert columns["load"] == gather.inputs[0] * gather.inputs[1], "each activation is loaded once"
     assert lines["store"] == tile.positions, "each position is stored once"
@@ -69,7 +69,7 @@ def test_pruned_positions_are_neither_stored_nor_loaded(text: str) -> None:
     full, pruned = (emitted(emit_lines, 5, whole(text, "gather", "B", some)) for some in (None, kept))
     assert pruned["store"] == len(kept)
     assert flops(pruned) < flops(full)
-    back = emitted(emit_scatter, 12, whole(text, "scatter", "A", kept))
+    back = emitted(emit_scatter, 13, whole(text, "scatter", "A", kept))
     lines = {position // tile.inputs[2] for position in kept}  # of which one column is read back
     outputs = tile.outputs[0] * tile.outputs[1]
     assert back["load"] == len(kept) + len(lines) + 1 + outputs, "positions, lines, bias, residual"

@@ -21,7 +21,9 @@ from verify.unit.cpu.operators import (
     Triple,
     assert_lowers,
     every_machine,
+    followed,
     from_torch,
+    functions,
     run,
     to_torch,
     triples,
@@ -45,7 +47,7 @@ class Layer:
     wider: tuple[int, int, int]
     bias: bool
     residual: bool
-    relu: bool
+    after: str
     threads: int
     seed: int
 
@@ -84,7 +86,7 @@ def layers(draw: st.DrawFn) -> Layer:
         draw(st.tuples(*[st.sampled_from([0, 0, 1, 5])] * 3)),
         draw(st.booleans()),
         draw(st.booleans()),
-        draw(st.booleans()),
+        draw(functions),
         draw(st.sampled_from([1, 2])),
         draw(st.integers(0, 2**32 - 1)),
     )
@@ -92,13 +94,13 @@ def layers(draw: st.DrawFn) -> Layer:
 
 def linear(cin: int, cout: int) -> Layer:
     ones = (1, 1, 1)
-    return Layer(1, ones, (cin, cout), 1, ones, ones, (0, 0, 0), ones, (0, 0, 0), True, False, True, 2, 0)
+    return Layer(1, ones, (cin, cout), 1, ones, ones, (0, 0, 0), ones, (0, 0, 0), True, False, "relu", 2, 0)
 
 
 def stem(beside: int) -> Layer:
     """A first layer: few channels in, long sums, items of many pixels."""
     ones, wider = (1, 1, 1), (0, beside, 0)
-    return Layer(2, (13, 14, 15), (3, 20), 1, (7, 6, 5), (1, 1, 2), (3, 2, 1), ones, wider, True, True, True, 2, 0)
+    return Layer(2, (13, 14, 15), (3, 20), 1, (7, 6, 5), (1, 1, 2), (3, 2, 1), ones, wider, True, True, "prelu", 2, 0)
 
 
 def assert_computes(layer: Layer, machine: Machine, transpose: bool) -> None:
@@ -112,14 +114,15 @@ def assert_computes(layer: Layer, machine: Machine, transpose: bool) -> None:
     residual = Buffer(expected.shape, beside, beside, layer.numbers(3, *expected.shape))
     if layer.residual:
         expected = expected + residual.numbers
-    expected = np.maximum(expected, 0) if layer.relu else expected
-    epilogue = Epilogue(bias if layer.bias else None, residual.view if layer.residual else None, layer.relu)
+    after, slopes = followed(layer.after, cout)
+    expected = np.where(expected > 0, expected, expected * slopes)
+    epilogue = Epilogue(bias if layer.bias else None, residual.view if layer.residual else None, after)
     build = transposed if transpose else convolution
     steps = build(source.view, target.view, layer.weight, machine, epilogue=epilogue, **layer.options)
     run(steps, layer.threads)
     terms = layer.channels[0] * int(np.prod(layer.kernel))
     largest = float(np.abs(x).max() * np.abs(layer.weight).max())
-    assert_close(target.check(), expected, EPS * (6 * largest * terms + 10), str(layer))
+    assert_close(target.check(), expected, EPS * max(1, np.abs(slopes).max()) * (6 * largest * terms + 10), str(layer))
 
 
 def reference(x: Array, weight: Array, bias: Array, layer: Layer, transpose: bool) -> Array:

@@ -13,7 +13,7 @@ from lrw_kernels.cpu.operators.linear import CHUNK, linear
 from lrw_kernels.cpu.step import Steps
 from verify.strategies import Array
 from verify.tolerances import assert_close
-from verify.unit.cpu.operators import EPS, Buffer, Fenced, assert_lowers, every_machine, run
+from verify.unit.cpu.operators import EPS, Buffer, Fenced, assert_lowers, every_machine, followed, functions, run
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Layer:
     wider: tuple[int, int, int] = (0, 0, 0)
     bias: bool = True
     residual: bool = False
-    relu: bool = False
+    after: str = ""
     threads: int = 1
     seed: int = 0
 
@@ -41,7 +41,7 @@ layers = st.builds(
     st.tuples(*[st.sampled_from([0, 0, 1, 5])] * 3),
     st.booleans(),
     st.booleans(),
-    st.booleans(),
+    functions,
     st.integers(1, 2),
     st.integers(0, 2**32 - 1),
 )
@@ -51,7 +51,7 @@ layers = st.builds(
 @settings(max_examples=30)
 @given(layers, st.booleans())
 @example(Layer(1, (700, 333), threads=2), True)
-@example(Layer(5, (CHUNK + 9, 40), (1, 2, 3), residual=True, relu=True), True)
+@example(Layer(5, (CHUNK + 9, 40), (1, 2, 3), residual=True, after="prelu"), True)
 def test_linear(machine: Machine, layer: Layer, in_place: bool) -> None:
     """Steps against NumPy in float64; behind the weight lies a page that nobody may read."""
     cin, cout = layer.channels
@@ -65,11 +65,12 @@ def test_linear(machine: Machine, layer: Layer, in_place: bool) -> None:
     source, target = Buffer(x.shape, before, before + after, x), Buffer(expected.shape, after, after + beside)
     residual = Buffer(expected.shape, beside, beside, layer.numbers(3, *expected.shape))
     expected = expected + residual.numbers if layer.residual else expected
-    expected = np.maximum(expected, 0) if layer.relu else expected
-    epilogue = Epilogue(bias, residual.view if layer.residual else None, layer.relu)
+    after, slopes = followed(layer.after, cout)
+    expected = np.where(expected > 0, expected, expected * slopes)
+    epilogue = Epilogue(bias, residual.view if layer.residual else None, after)
     run(linear(source.view, target.view, matrix, machine, epilogue), layer.threads, in_place=in_place)
     largest = float(np.abs(x).max() * np.abs(matrix).max())
-    assert_close(target.check(), expected, EPS * (6 * largest * cin + 10), str(layer))
+    assert_close(target.check(), expected, EPS * max(1, np.abs(slopes).max()) * (6 * largest * cin + 10), str(layer))
 
 
 def steps(batch: int, cin: int, cout: int, machine: Machine = NEON) -> Steps:

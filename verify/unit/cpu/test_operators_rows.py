@@ -13,20 +13,24 @@ from lrw_kernels.cpu.operators.norm import normalise
 from lrw_kernels.cpu.operators.order import channels_first
 from lrw_kernels.cpu.operators.rows import affine, binary, copy, pointwise, softmax
 from lrw_kernels.cpu.step import View
+from lrw_kernels.network.operators import Pointwise
 from verify.strategies import Array
 from verify.tolerances import assert_close
-from verify.unit.cpu.operators import EPS, Buffer, Input, assert_lowers, every_machine, inputs, run, to_torch
+from verify.unit.cpu.operators import (
+    EPS,
+    Buffer,
+    Input,
+    assert_lowers,
+    every_machine,
+    followed,
+    functions,
+    inputs,
+    run,
+    to_torch,
+)
 
 SETTINGS = settings(max_examples=30)
-
-
-functions = st.sampled_from(["", "leaky_relu", "prelu"])  # that may follow
-
-
-def below(function: str, channels: int) -> Array:
-    """The slopes of a function below 0, of every channel or of all of them."""
-    drawn = np.random.default_rng(2).standard_normal(channels).astype(np.float32)
-    return {"": np.ones(1, np.float32), "leaky_relu": drawn[:1], "prelu": drawn}[function]
+RELU, SLOPES = Pointwise("relu"), Pointwise("prelu", (1.0, 1.0, 1.0))
 
 
 def by_channel(values: Array) -> torch.Tensor:
@@ -69,8 +73,8 @@ def test_two_inputs_of_any_sizes(kind: str, machine: Machine, case: Input, after
     source, other = Buffer(x.shape, *case.wider, x), Buffer(z.shape, 0, 1, z)
     in_place = [buffer for buffer in (source, other) if buffer.numbers.shape == expected.shape]
     target = in_place[-1] if in_place and case.seed % 2 else Buffer(expected.shape, *case.wider)
-    slopes = below(after, expected.shape[4])
-    run(binary(kind, source.view, other.view, target.view, machine, after, slopes), case.threads)
+    function, slopes = followed(after, expected.shape[4])
+    run(binary(kind, source.view, other.view, target.view, machine, function), case.threads)
     np.testing.assert_array_equal(target.check(), np.where(expected > 0, expected, expected * slopes))
 
 
@@ -88,8 +92,8 @@ def test_larger_and_smaller_of_what_is_no_number() -> None:
 def test_affine(machine: Machine, case: Input, after: str) -> None:
     source, target = buffers(case)
     scale, shift = np.random.default_rng(1).standard_normal((2, case.size[4])).astype(np.float32)
-    slopes = below(after, case.size[4])
-    run(affine(source.view, target.view, scale, shift, machine, after, slopes), case.threads)
+    function, slopes = followed(after, case.size[4])
+    run(affine(source.view, target.view, scale, shift, machine, function), case.threads)
     expected = case.x.astype(np.float64) * scale + shift
     expected = np.where(expected > 0, expected, expected * slopes)
     assert_close(target.check(), expected, 2 * EPS * (np.abs(expected) + np.finfo(np.float32).tiny), str(case))
@@ -100,7 +104,7 @@ def test_affine(machine: Machine, case: Input, after: str) -> None:
 @given(inputs)
 def test_functions_of_channels_of_wider_activations(machine: Machine, case: Input) -> None:
     source, target = buffers(case)
-    run(pointwise(source.view, target.view, machine, "tanh"), case.threads)
+    run(pointwise(source.view, target.view, machine, Pointwise("tanh")), case.threads)
     assert_close(target.check(), np.tanh(case.x.astype(np.float64)), 2 * EPS, str(case))
 
 
@@ -111,7 +115,7 @@ def test_leaky_relu_with_a_slope_for_each_channel(machine: Machine, case: Input,
     source, target = buffers(case)
     slopes = np.random.default_rng(1).standard_normal(case.size[4]).astype(np.float32)
     to = source if in_place else target
-    run(pointwise(source.view, to.view, machine, "prelu", slopes.tolist()), case.threads)
+    run(pointwise(source.view, to.view, machine, Pointwise("prelu", tuple(slopes.tolist()))), case.threads)
     np.testing.assert_array_equal(to.check(), np.where(case.x > 0, case.x, case.x * slopes))
 
 
@@ -156,13 +160,12 @@ def test_normalise(machine: Machine, case: Input, data: st.DataObject, mean: flo
     wide = [torch.from_numpy(vector).double() for vector in (gain, offset)]
     expected = torch.group_norm(to_torch(source.numbers), groups, *wide, 1e-3)
     to = source if in_place else target
-    slopes = np.random.default_rng(2).standard_normal(channels).astype(np.float32)
-    after = ("prelu", slopes.tolist()) if case.seed % 2 else ()
-    run(normalise(source.view, to.view, groups, 1e-3, gain, offset, machine, *after), case.threads)
-    expected = torch.where(expected > 0, expected, expected * by_channel(slopes)) if after else expected
+    after, slopes = followed("prelu" if case.seed % 2 else "", channels)
+    run(normalise(source.view, to.view, groups, 1e-3, gain, offset, machine, after), case.threads)
+    expected = torch.where(expected > 0, expected, expected * by_channel(slopes))
     y = expected.permute(0, 2, 3, 4, 1).numpy()
     # Numbers, their mean and 1 / deviation are each rounded a few times, not: multiplied by mean / deviation.
-    steepest = max(1, float(np.abs(slopes).max())) if after else 1
+    steepest = max(1, float(np.abs(slopes).max()))
     assert_close(to.check(), y, 16 * EPS * steepest * (1 + np.abs(y) + np.abs(offset)), f"{case} {groups}")
 
 
@@ -194,12 +197,12 @@ def test_kernels_lower_to_another_machine() -> None:
     x, vector = Buffer((1, 2, 2, 2, 3), 0, 0).view, np.ones(3, np.float32)
     made = [
         copy(x, x, NEON),
-        binary("add", x, x, x, NEON, "relu"),
+        binary("add", x, x, x, NEON, RELU),
         binary("minimum", x, x.some(0, 1), x, NEON),
-        affine(x, x, vector, vector, NEON, "relu"),
-        pointwise(x, x, NEON, "prelu", vector),
+        affine(x, x, vector, vector, NEON, RELU),
+        pointwise(x, x, NEON, SLOPES),
         softmax(x, x, NEON),
-        normalise(x, x, 1, 1e-5, vector, vector, NEON, "prelu", vector),
+        normalise(x, x, 1, 1e-5, vector, vector, NEON, SLOPES),
         channels_first(x, x, NEON),
     ]
     assert_lowers(made)

@@ -135,12 +135,16 @@ def test_graph_modules(net: nn.Module, traced: bool) -> None:
 
 
 def test_autocast(fast: nn.Module, net: nn.Module) -> None:
-    """`torch.autocast` in bfloat16: the network's own forward, its numbers to the bit."""
+    """`torch.autocast` in bfloat16: the program, in float32 inside, with the dtypes that autocast gives."""
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        y, expected = fast(X), net(X)
-    assert y.dtype == torch.bfloat16
-    assert torch.equal(y, expected)
-    assert fast.report.last == "autocast is on"
+        for x in (X, X.bfloat16()):
+            y, expected = fast(x), net(x)
+            assert fast.report.last == PROGRAM
+            assert y.dtype == expected.dtype == torch.bfloat16
+            with torch.autocast("cpu", enabled=False):
+                exact = net(x.float())
+            torch.testing.assert_close(y.float(), exact, rtol=2**-8, atol=1e-5 * float(exact.abs().max()))
+    assert same(fast, net) == PROGRAM
 
 
 def test_half_precision(fast: nn.Module, net: nn.Module) -> None:

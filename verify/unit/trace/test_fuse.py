@@ -35,14 +35,14 @@ def normal(*shape: int) -> Array:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def winograd(relu: bool = False) -> Winograd:
+def winograd() -> Winograd:
     blocks = ((1, (0, 5, 7)), (2, ()), (1, (1, 63)))
     weights = tuple(normal(len(kept), 4, channels) for channels, kept in blocks)
-    return Winograd(Tile.of(2), (1, 1, 1), blocks, weights, relu=relu)
+    return Winograd(Tile.of(2), (1, 1, 1), blocks, weights)
 
 
-def direct(relu: bool = False) -> Direct:
-    return Direct(normal(3, 1, 1, 4, 4), normal(4), padding=(1, 0, 0), relu=relu)
+def direct(after: Pointwise | None = None) -> Direct:
+    return Direct(normal(3, 1, 1, 4, 4), normal(4), padding=(1, 0, 0), after=after)
 
 
 def transposed() -> Transposed:
@@ -89,7 +89,7 @@ def test_an_affine_map_folds_into_what_it_alone_reads(make: Callable[[], Operato
 def test_an_affine_map_stays_where_another_reads_or_something_lies_between() -> None:
     shared = chain(("a", direct(), (INPUT,)), ("b", affine(), ("a",)), ("c", Binary("add"), ("a", "b")))
     assert_fused(fuse.fold_affine, shared, ["a", "b", "c"])
-    assert_fused(fuse.fold_affine, chain(("a", direct(relu=True), (INPUT,)), ("b", affine(), ("a",))), ["a", "b"])
+    assert_fused(fuse.fold_affine, chain(("a", direct(RELU), (INPUT,)), ("b", affine(), ("a",))), ["a", "b"])
     residual = chain(("a", direct(), (INPUT, INPUT)), ("b", affine(), ("a",)))
     assert_fused(fuse.fold_affine, residual, ["a", "b"])
     assert_fused(fuse.fold_affine, chain(("a", RELU, (INPUT,)), ("b", affine(), ("a",))), ["a", "b"])
@@ -122,11 +122,9 @@ def test_an_addition_goes_to_the_convolution_there_is() -> None:
 def test_an_addition_stays_where_no_convolution_can_take_it() -> None:
     twice = chain(("a", direct(), (INPUT,)), ("b", Binary("add"), ("a", "a")))
     assert_fused(fuse.fold_addition, twice, ["a", "b"])
-    after_relu = chain(
-        ("a", direct(relu=True), (INPUT,)), ("b", transposed(), ("a",)), ("c", Binary("add"), ("a", "b"))
-    )
+    after_relu = chain(("a", direct(RELU), (INPUT,)), ("b", transposed(), ("a",)), ("c", Binary("add"), ("a", "b")))
     assert_fused(fuse.fold_addition, after_relu, ["a", "b", "c"])
-    rectified = chain(("a", direct(relu=True), (INPUT,)), ("b", Binary("add"), ("a", INPUT)))
+    rectified = chain(("a", direct(RELU), (INPUT,)), ("b", Binary("add"), ("a", INPUT)))
     assert_fused(fuse.fold_addition, rectified, ["a", "b"])
     three = chain(("a", direct(), (INPUT,)), ("b", Binary("add"), ("a", INPUT)), ("c", Binary("add"), ("b", INPUT)))
     assert_fused(fuse.fold_addition, three, ["a", "c"])
@@ -144,28 +142,20 @@ def test_only_a_sum_of_one_size_goes_to_a_convolution() -> None:
     assert_fused(fuse.fold_addition, product, ["a", "b"])
 
 
-@pytest.mark.parametrize("make", [winograd, direct, transposed])
-def test_relu_folds_into_what_it_alone_reads(make: Callable[[], Operator]) -> None:
-    (node,) = assert_fused(fuse.fold_functions, chain(("a", make(), (INPUT,)), ("b", RELU, ("a",))), ["a"])
-    assert node.operator.relu
-
-
-@pytest.mark.parametrize("make", [affine, add, lambda: Binary("multiply")])
+@pytest.mark.parametrize("make", [winograd, direct, transposed, affine, add, lambda: Binary("multiply")])
 @pytest.mark.parametrize("function", [RELU, Pointwise("silu"), Pointwise("prelu", (0.1, -0.2, 0.3, 1.5))])
-def test_any_function_folds_into_sums_products_and_affine_maps(
-    make: Callable[[], Operator], function: Pointwise
-) -> None:
-    inputs = (INPUT,) if make is affine else (INPUT, INPUT)
+def test_any_function_folds_into_what_it_alone_reads(make: Callable[[], Operator], function: Pointwise) -> None:
+    inputs = (INPUT,) if make in (winograd, direct, transposed, affine) else (INPUT, INPUT)
     nodes = chain(("a", make(), inputs), ("b", function, ("a",)), ("c", RELU, ("b",)))
     first, _ = assert_fused(fuse.fold_functions, nodes, ["a", "c"])
     assert first.operator.after == function
 
 
-def test_relu_stays_elsewhere() -> None:
+def test_functions_stay_elsewhere() -> None:
     shared = chain(("a", direct(), (INPUT,)), ("b", RELU, ("a",)), ("c", Binary("add"), ("a", "b")))
     assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
     assert_fused(fuse.fold_functions, chain(("a", Pointwise("tanh"), (INPUT,)), ("b", RELU, ("a",))), ["a", "b"])
-    assert_fused(fuse.fold_functions, chain(("a", direct(), (INPUT,)), ("b", Pointwise("silu"), ("a",))), ["a", "b"])
+    assert_fused(fuse.fold_functions, chain(("a", direct(RELU), (INPUT,)), ("b", RELU, ("a",))), ["a", "b"])
 
 
 def test_a_function_folds_into_the_norm_it_alone_reads_and_only_one_does() -> None:
@@ -185,7 +175,7 @@ def test_what_follows_a_linear_layer_becomes_part_of_it() -> None:
     layer = Linear(normal(4, 4), normal(4))
     own, rest = ("a", layer, (INPUT,)), (("c", Binary("add"), ("b", INPUT)), ("d", RELU, ("c",)))
     (node,) = assert_fused(fuse.fused, chain(own, ("b", affine(), ("a",)), *rest, size=VECTORS), ["a"])
-    assert (node.inputs, node.operator.relu) == ((INPUT, INPUT), True)
+    assert (node.inputs, node.operator.after) == ((INPUT, INPUT), RELU)
     shift = ("b", Affine(np.ones(4, np.float32), normal(4)), ("a",))
     (node,) = assert_fused(fuse.fused, chain(own, shift, *rest, size=VECTORS), ["a"])
     assert np.shares_memory(node.operator.weight, layer.weight)  # which may be torch's
@@ -203,4 +193,4 @@ def test_all_passes_make_one_node_of_a_residual_branch() -> None:
         ("a", winograd(), (INPUT,)), ("norm", affine(), ("a",)), ("sum", add(), ("norm", INPUT)), ("r", RELU, ("sum",))
     )  # fmt: skip
     (node,) = assert_fused(fuse.fused, nodes, ["a"])
-    assert (node.inputs, node.operator.relu, len(node.operator.blocks)) == ((INPUT, INPUT), True, 3)
+    assert (node.inputs, node.operator.after, len(node.operator.blocks)) == ((INPUT, INPUT), RELU, 3)

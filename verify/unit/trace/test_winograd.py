@@ -11,7 +11,7 @@ from lrw.geometry import Geometry
 from lrw.ops import winograd_conv3d
 from lrw.pruning.granularity import Granularity
 from lrw.trace import trace
-from lrw_kernels.network.operators import Winograd
+from lrw_kernels.network.operators import Pointwise, Winograd
 from lrw_kernels.winograd import Tile
 from verify.programs.interpreter import assert_same
 from verify.unit.trace.nets import settled, volume
@@ -62,7 +62,7 @@ def test_winograd_layers_come_out_as_one_node_each_with_batch_norm_folded(name: 
     assert [node.name for node in network.nodes] == ["0", "3", "6"]
     operators = [node.operator for node in network.nodes if isinstance(node.operator, Winograd)]
     assert [len(o.blocks) for o in operators] == blocks
-    assert [o.relu for o in operators] == [True, True, False]
+    assert [o.after for o in operators] == [Pointwise("relu"), Pointwise("relu"), None]
     layers = {name: layer for name, layer in net.named_modules() if isinstance(layer, lrw.nn.WinogradLayer)}
     for node, operator in zip(network.nodes, operators, strict=True):
         if node.name in layers:
@@ -143,5 +143,5 @@ def test_the_functions_of_lrw_are_traced_like_the_modules() -> None:
 
     net, x = Functional(), volume(1, 2, 5, 5, 5)
     network = trace(net, x)
-    assert [(node.operator.relu, len(node.inputs)) for node in network.nodes] == [(True, 1), (False, 2)]
+    assert [(node.operator.after, len(node.inputs)) for node in network.nodes] == [(Pointwise("relu"), 1), (None, 2)]
     assert_same(network, net, x)

@@ -43,10 +43,7 @@ def on_grid(
         return (depthwise_step(x, y, weight, grid, epilogue, machine),)
     size, steps = cout // groups, []
     for group in range(groups):
-        here = slice(group * size, (group + 1) * size)
-        residual = epilogue.residual and epilogue.residual.some(group * size, size)
-        bias = None if epilogue.bias is None else epilogue.bias_from(group * size, size)
-        part = Epilogue(bias, residual, epilogue.relu)
+        here, part = slice(group * size, (group + 1) * size), epilogue.some(group * size, size)
         source, target = x.some(group * cin, cin), y.some(group * size, size)
         steps.append(patches_step(source, target, weight[..., here], grid, part, machine))
     return tuple(steps)
@@ -80,7 +77,7 @@ def patches_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue
     )
     made, items, scratch = _shared_out(made, machine)
     wide, narrow = (patch_micro(machine, count).text for count in (machine.vectors, 1))
-    kernel = Kernel("cpu.operators.convolution_kernels.patches_item", (wide, narrow), ITEM)
+    kernel = Kernel("cpu.operators.convolution_kernels.patches_item", (wide, narrow, epilogue.function), ITEM)
     return Step(kernel, made, items, scratch)
 
 

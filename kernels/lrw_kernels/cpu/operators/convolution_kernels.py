@@ -8,6 +8,7 @@ from lrw_kernels.cpu.kernels import first_vector, panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
 from lrw_kernels.cpu.operators.intrinsics import finish_pixel, gather_run, patches_at
 from lrw_kernels.cpu.operators.records import PIECE_FIELDS, PLACE_FIELDS
+from lrw_kernels.network.operators import BY_CHANNEL
 
 PIECE = PIECE_FIELDS * ADDRESS
 PLACE = PLACE_FIELDS * ADDRESS
@@ -88,13 +89,14 @@ def _multiply(wide_text: str, narrow_text: str) -> Function:
     return products
 
 
-def patches_item(wide_text: str, narrow_text: str) -> Function:
+def patches_item(wide_text: str, narrow_text: str, function: str) -> Function:
     """Items are shares of output pixels x groups of panels of weights, groups fastest: `records.Patches`.
 
     Chunk by chunk of the sum the patches are gathered, then every panel of weights, once from memory, meets all pixels.
     """
     wide = Micro.parse(wide_text)
     lanes, rows, line, a_row = wide.lanes, wide.rows[0], wide.c_row, wide.a_row
+    by_channel = function == BY_CHANNEL
     gather, products = _gather(lanes, a_row), _multiply(wide_text, narrow_text)
 
     def patches(job, item, scratch):
@@ -115,6 +117,7 @@ def patches_item(wide_text: str, narrow_text: str) -> Function:
             source, place = m + (i // rows) * k.m_panel + (i % rows) * line, places + i * PLACE
             target, residual = get(place + 4 * ADDRESS) + shift, get(place + 5 * ADDRESS)
             residual += shift if residual != 0 else 0
-            finish_pixel(lanes, source, rows * line, k.bias + shift, residual, target, k.relu, count)
+            finish_pixel(function, lanes, source, rows * line, k.bias + shift, residual, target, k.after,
+                         k.parameters + shift * by_channel, count)  # fmt: skip
 
     return patches

@@ -36,5 +36,5 @@ def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilog
         channels=y.channels,
         split=split,
     )
-    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_item", (lanes,), ITEM)
+    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_item", (lanes, epilogue.function), ITEM)
     return Step(kernel, made, rows * ceil(y.channels / split))

@@ -4,6 +4,7 @@ from lrw_kernels.codegen.kernel import Function
 from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.operators.intrinsics import depthwise_at, depthwise_pixel
+from lrw_kernels.network.operators import BY_CHANNEL
 
 
 @helper
@@ -14,8 +15,10 @@ def taps_inside(start, by, taps, size):
     return first, max(first, last)
 
 
-def depthwise_item(lanes: int) -> Function:
+def depthwise_item(lanes: int, function: str) -> Function:
     """Items are rows of output pixels x groups of channels, groups fastest: `records.Depthwise`."""
+
+    by_channel = function == BY_CHANNEL
 
     def depthwise(job, item, scratch):
         k = depthwise_at(job)
@@ -38,6 +41,7 @@ def depthwise_item(lanes: int) -> Function:
             w0, w1 = taps_inside(at_w, k.by_w, k.taps_w, k.size_w)
             added = residual + w * k.residual_w if k.residual != 0 else 0
             depthwise_pixel(
+                function,
                 lanes,
                 x + (at_w + w0 * k.by_w) * k.x_w,
                 weights + w0 * w_w,
@@ -53,7 +57,8 @@ def depthwise_item(lanes: int) -> Function:
                 k.bias + shift,
                 added,
                 y + w * k.y_w,
-                k.relu,
+                k.after,
+                k.parameters + shift * by_channel,
                 count,
             )
 

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrw_kernels.codegen.loops import each_vector, loop
-from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.vector import I32, Vectors
-from lrw_kernels.cpu.operators.functions import BINARY, POINTWISE, exp, leaky_relu
-from lrw_kernels.network.operators import FUNCTIONS
+from lrw_kernels.cpu.functions import BINARY, POINTWISE, exp, leaky_relu, loaded
+from lrw_kernels.network.operators import BY_CHANNEL
 
 NONE = float("-inf")
 
@@ -15,15 +14,15 @@ NONE = float("-inf")
 def emit_apply(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
     """`count` numbers of y = f(x): `function` is a chain of names, applied from left to right: "copy", those of BINARY
     (of x and z; behind "single" z is one number), "affine" (x scale + shift), "normal" ((x - centre) scale + shift),
-    "prelu" (x, or below 0 its parameter times x), and those of POINTWISE, whose parameters are numbers one after the
-    other.
+    BY_CHANNEL (x, or below 0 its parameter times x), and those of POINTWISE, whose parameters are numbers one after
+    the other.
 
     arguments (i64): x, z, y; scale, shift, centre, parameters (addresses); count.
     """
     x, z, y, scale, shift, centre, parameters, count = arguments
     b, names = v.builder, function.split()
     single = v.splat(v.load_scalar(z)) if "single" in names else None
-    given = {name: _numbers(v, parameters, len(FUNCTIONS[name])) for name in names if name in POINTWISE}
+    given = {name: loaded(v, name, parameters) for name in names if name in POINTWISE}
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
         def other(address: Any) -> Any:
@@ -33,7 +32,7 @@ def emit_apply(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
         for name in names:
             if name in POINTWISE:
                 value = POINTWISE[name](v, value, *given[name])
-            elif name == "prelu":
+            elif name == BY_CHANNEL:
                 value = leaky_relu(v, value, other(parameters))
             elif name in BINARY:
                 value = BINARY[name](v, value, other(z) if single is None else single)
@@ -45,11 +44,6 @@ def emit_apply(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
         return []
 
     each_vector(v, count, [], vector)
-
-
-def _numbers(v: Vectors, address: Any, count: int) -> list[Any]:
-    """So many numbers from an address on, each as a vector of its own."""
-    return [v.splat(v.load_scalar(address, i * FLOAT)) for i in range(count)]
 
 
 def emit_softmax(v: Vectors, arguments: Sequence[Any]) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 from lrw_kernels.codegen.loops import each_vector, loop, merge
 from lrw_kernels.codegen.vector import FLOATS, I64, Vectors
+from lrw_kernels.cpu.functions import followed
+from lrw_kernels.network.operators import BY_CHANNEL
 
 
 def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:
@@ -30,33 +32,36 @@ def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:
             loop(b, vectors, [], lambda i, _: vector(i, masked=True))
 
 
-def emit_finish(v: Vectors, arguments: Sequence[Any]) -> None:
+def emit_finish(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
     """`count` channels of a pixel: source, whose vectors lie `pitch` apart, plus bias, plus residual if its address is
-    not 0, then ReLU if asked for.
+    not 0, then `function` where `after` is not 0.
 
-    arguments (i64): source, pitch; bias (whole vectors), residual, target; relu; count.
+    arguments (i64): source, pitch; bias (whole vectors), residual, target; after, parameters (BY_CHANNEL's in whole
+    vectors); count.
     """
-    source, pitch, bias, residual, target, relu, count = arguments
+    source, pitch, bias, residual, target, after, parameters, count = arguments
     b = v.builder
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
         at = b.add(source, b.mul(b.udiv(offset, I64(v.bytes)), pitch))
         total = v.add(v.load(at), v.load(b.add(bias, offset)))
-        finish(v, total, b.add(target, offset), (residual, offset), relu, mask)
+        finish(v, function, total, offset, mask, (residual, target, after, parameters))
         return []
 
     each_vector(v, count, [], vector)
 
 
-def finish(v: Vectors, total: Any, target: Any, residual: tuple[Any, Any], relu: Any, mask: Any) -> None:
-    """Store total, plus a residual (address, offset) if that is not 0, after ReLU if asked for."""
-    b, (address, offset), before = v.builder, residual, v.builder.block
-    with b.if_then(b.icmp_signed("!=", address, I64(0))):
-        added = v.add(total, v.load_lanes(b.add(address, offset), mask))
+def finish(v: Vectors, function: str, total: Any, offset: Any, mask: Any, arguments: Sequence[Any]) -> None:
+    """Store total, the vector at `offset` of a pixel's, plus the residual if its address is not 0, after `function`
+    where `after` is not 0. arguments (i64): residual, target, after, parameters, of the pixel's first channel."""
+    residual, target, after, parameters = arguments
+    b, before = v.builder, v.builder.block
+    with b.if_then(b.icmp_signed("!=", residual, I64(0))):
+        added = v.add(total, v.load_lanes(b.add(residual, offset), mask))
         adding = b.block
     total = merge(b, [([total], before), ([added], adding)])[0]
-    positive = b.icmp_signed("!=", relu, I64(0))
-    v.store_lanes(b.select(positive, v.at_least(total, v.constant(0.0)), total), target, mask)
+    own = b.add(parameters, offset) if function == BY_CHANNEL else parameters
+    v.store_lanes(followed(v, function, [total], after, own)[0], b.add(target, offset), mask)
 
 
 def over_window(
@@ -89,15 +94,15 @@ def over_window(
     return loop(b, counts[0], [start], turn)[0]
 
 
-def emit_depthwise(v: Vectors, arguments: Sequence[Any]) -> None:
+def emit_depthwise(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
     """`count` channels of a pixel of a depthwise convolution, then as `emit_finish`.
 
     arguments (i64): x and weights, the first tap's; taps_d, taps_h, taps_w; from tap to tap along d, h, w in x, then in
-    the weights (whole vectors); bias, residual, target; relu; count.
+    the weights (whole vectors); bias, residual, target; after, parameters; count.
     """
     x, weights = arguments[:2]
     taps, x_pitches, weight_pitches = arguments[2:5], arguments[5:8], arguments[8:11]
-    bias, residual, target, relu, count = arguments[11:]
+    bias, *epilogue, count = arguments[11:]
     b = v.builder
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
@@ -108,7 +113,7 @@ def emit_depthwise(v: Vectors, arguments: Sequence[Any]) -> None:
         zero = v.constant(0.0)
         total = over_window(b, taps, (x_pitches, weight_pitches), start, zero, tap, v.add)
         total = v.add(total, v.load(b.add(bias, offset)))
-        finish(v, total, b.add(target, offset), (residual, offset), relu, mask)
+        finish(v, function, total, offset, mask, epilogue)
         return []
 
     each_vector(v, count, [], vector)

@@ -26,4 +26,4 @@ def grid_fields(x: View, y: View, grid: Grid) -> dict[str, int]:
 def finish_fields(epilogue: Epilogue, channels: int, lanes: int) -> dict[str, Reference]:
     """The epilogue as fields of a record."""
     residual = strides("residual", epilogue.residual) if epilogue.residual else {}
-    return {"bias": epilogue.bias_from(0, ceil(channels / lanes) * lanes), "relu": epilogue.relu, **residual}
+    return {**epilogue.fields(ceil(channels / lanes) * lanes), **residual}

@@ -43,9 +43,11 @@ def gather_run(_, lanes, source, target, begin, end, count):
 
 
 @intrinsic(prefer_literal=True)
-def finish_pixel(_, lanes, source, pitch, bias, residual, target, relu, count):
+def finish_pixel(_, function, lanes, source, pitch, bias, residual, target, after, parameters, count):
     """See `emit_windows.emit_finish`."""
-    return types.void(lanes, *(LONG,) * 7), does(lambda b, a: emit_windows.emit_finish(_vectors(b, lanes), a[1:]))
+    name = function.literal_value
+    emit = does(lambda b, a: emit_windows.emit_finish(_vectors(b, lanes), name, a[2:]))
+    return types.void(function, lanes, *(LONG,) * 8), emit
 
 
 @intrinsic
@@ -69,11 +71,12 @@ def store_float(_, address, value):
 
 
 @intrinsic(prefer_literal=True)
-def depthwise_pixel(
-    _, lanes, x, weights, n_d, n_h, n_w, x_d, x_h, x_w, w_d, w_h, w_w, bias, residual, target, relu, count
-):
+def depthwise_pixel(_, function, lanes, x, weights, n_d, n_h, n_w, x_d, x_h, x_w, w_d, w_h, w_w, bias, residual, target,
+                    after, parameters, count):  # fmt: skip
     """See `emit_windows.emit_depthwise`."""
-    return types.void(lanes, *(LONG,) * 16), does(lambda b, a: emit_windows.emit_depthwise(_vectors(b, lanes), a[1:]))
+    name = function.literal_value
+    emit = does(lambda b, a: emit_windows.emit_depthwise(_vectors(b, lanes), name, a[2:]))
+    return types.void(function, lanes, *(LONG,) * 17), emit
 
 
 @intrinsic(prefer_literal=True)

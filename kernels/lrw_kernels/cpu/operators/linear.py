@@ -33,8 +33,7 @@ def linear(x: View, y: View, weight: Array, machine: Machine, epilogue: Epilogue
         y_n=y.strides[0],
         residual=residual.address if residual else 0,
         residual_n=residual.strides[0] if residual else 0,
-        bias=epilogue.bias_from(0, ceil(y.channels / lanes) * lanes),
-        relu=epilogue.relu,
+        **epilogue.fields(ceil(y.channels / lanes) * lanes),
         weights=Held(np.ascontiguousarray(weight, np.float32)),
         weights_row=x.channels * FLOAT,
         batch=batch,
@@ -46,6 +45,6 @@ def linear(x: View, y: View, weight: Array, machine: Machine, epilogue: Epilogue
         total=outputs * FLOAT,
     )
     ahead = CHUNK * FLOAT if machine.prefetch else 0  # the next chunk, if there are several
-    kernel = Kernel("cpu.operators.linear_kernels.linear_item", (lanes, rows, samples, ahead), ITEM)
+    kernel = Kernel("cpu.operators.linear_kernels.linear_item", (lanes, rows, samples, ahead, epilogue.function), ITEM)
     items = ceil(y.channels / outputs) * ceil(batch / block)
     return Steps.of(Step(kernel, made, items, whole_lines(groups * samples * outputs * FLOAT)))

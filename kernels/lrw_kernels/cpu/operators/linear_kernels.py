@@ -3,13 +3,16 @@
 from lrw_kernels.codegen.kernel import Function
 from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.cpu.operators.intrinsics import dots, finish_pixel, linear_at
+from lrw_kernels.network.operators import BY_CHANNEL
 
 
-def linear_item(lanes: int, rows: int, samples: int, ahead: int) -> Function:
+def linear_item(lanes: int, rows: int, samples: int, ahead: int, function: str) -> Function:
     """Items are blocks of outputs x blocks of samples, which are fastest: `records.Linear`.
 
     Chunk by chunk of the sum `rows` of the weight, once from memory, meet `samples` after `samples`.
     """
+
+    by_channel = function == BY_CHANNEL
 
     def linear(job, item, scratch):
         k = linear_at(job)
@@ -28,6 +31,7 @@ def linear_item(lanes: int, rows: int, samples: int, ahead: int) -> Function:
         for i in range(batch):
             source, target = scratch + i * k.total, k.y + (sample + i) * k.y_n + shift
             residual = k.residual + (sample + i) * k.residual_n + shift if k.residual != 0 else 0
-            finish_pixel(lanes, source, lanes * FLOAT, k.bias + shift, residual, target, k.relu, outputs)
+            finish_pixel(function, lanes, source, lanes * FLOAT, k.bias + shift, residual, target, k.after,
+                         k.parameters + shift * by_channel, outputs)  # fmt: skip
 
     return linear

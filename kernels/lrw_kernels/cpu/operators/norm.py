@@ -1,6 +1,5 @@
 """Builders of normalisation: group and instance norm."""
 
-from collections.abc import Sequence
 from math import ceil, prod
 
 import numpy as np
@@ -9,19 +8,20 @@ from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import FLOAT, Machine, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators import records
-from lrw_kernels.cpu.operators.rows import by_pixel, numbers
+from lrw_kernels.cpu.operators.rows import by_pixel, chained
 from lrw_kernels.cpu.operators.taps import Array
-from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
+from lrw_kernels.cpu.step import Step, Steps, View, axes, job, parameters_of, strides
+from lrw_kernels.network.operators import Pointwise
 
 PIXELS = 1024  # of a work item; short sums in float32, put together in float64
 
 
 def normalise(
     x: View, y: View, groups: int, epsilon: float, gain: Array, offset: Array, machine: Machine,
-    function: str = "", parameters: Sequence[float] = (),
+    after: Pointwise | None = None,
 ) -> Steps:  # fmt: skip
     """Each sample's `groups` of channels to mean 0 and variance 1 (plus epsilon), times gain [C], plus offset [C]; then
-    one of `functions.POINTWISE` or "prelu", if any. y may be x. The first steps write what the last one reads to the
+    a function, if there is one. y may be x. The first steps write what the last one reads to the
     memory they share."""
     line, lanes = whole_lines(x.channels * FLOAT), machine.lanes("float32")
     samples, count = x.size[0], _count(x)
@@ -45,12 +45,12 @@ def normalise(
     )
     first = Kernel("cpu.operators.norm_kernels.parts_item", (lanes,), ITEM)
     statistics = Kernel("cpu.operators.norm_kernels.statistics_item", (), ITEM)
-    last = by_pixel(f"normal {function}".strip(), x, x, y, machine)
+    last = by_pixel(chained("normal", after), x, x, y, machine)
     by_sample = {"centre": results, "scale": results + line, "shift": results + 2 * line, "scale_n": 3 * line}
     made = (
         Step(first, of_parts, samples * count),
         Step(statistics, of_parts, samples * groups),
-        last._replace(job=last.job.but(**by_sample, parameters=numbers(parameters))),
+        last._replace(job=last.job.but(**by_sample, parameters=parameters_of(after))),
     )
     return Steps(made, shared=(count + 1) * samples * 3 * line)
 

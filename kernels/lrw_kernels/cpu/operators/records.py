@@ -14,40 +14,43 @@ class Patches(Record):
     `terms`, are pieces[chunk_table[i]] up to pieces[chunk_table[i + 1]]. A work item takes `share` of the output's
     `pixels` and `split` of the weights' `panels`; panel_vectors and vectors of channels as in Products. In scratch come
     the pixels' places, from `a_at` on the patches, from `m_at` on the products, `m_panel` from panel to panel of
-    pixels. Then bias, residual (if not 0) and ReLU.
+    pixels. Then bias, residual (if not 0) and, where `after` is not 0, a function of `parameters`.
     """
 
     _fields_ = fields(
         "x x_n x_d x_h x_w size_d size_h size_w start_d start_h start_w step_d step_h step_w row_floats pixel_floats "
-        "y y_n y_d y_h y_w out_d out_h out_w residual residual_n residual_d residual_h residual_w bias relu "
-        "chunk_table pieces chunks terms weights weights_panel panels split vectors panel_vectors channels "
+        "y y_n y_d y_h y_w out_d out_h out_w residual residual_n residual_d residual_h residual_w bias after "
+        "parameters chunk_table pieces chunks terms weights weights_panel panels split vectors panel_vectors channels "
         "pixels share a_at m_at m_panel"
     )
-    addresses = ("x", "y", "residual", "bias", "chunk_table", "pieces", "weights")
+    addresses = ("x", "y", "residual", "bias", "parameters", "chunk_table", "pieces", "weights")
 
 
 class Depthwise(Record):
     """A convolution of every channel by itself: taps [taps_d, taps_h, taps_w], `by` apart in x, the first one of
     output pixel (d, h, w) at start + step * (d, h, w); weights [taps, C padded], `weights_pixel` bytes a tap. A work
-    item is a row of output pixels and `split` channels. Then bias, residual (if not 0) and ReLU."""
+    item is a row of output pixels and `split` channels. Then bias, residual (if not 0) and, where `after` is not 0, a
+    function of `parameters`."""
 
     _fields_ = fields(
         "x x_n x_d x_h x_w size_d size_h size_w start_d start_h start_w step_d step_h step_w by_d by_h by_w "
         "taps_d taps_h taps_w y y_n y_d y_h y_w out_d out_h out_w residual residual_n residual_d residual_h residual_w "
-        "bias relu weights weights_pixel channels split"
+        "bias after parameters weights weights_pixel channels split"
     )
-    addresses = ("x", "y", "residual", "bias", "weights")
+    addresses = ("x", "y", "residual", "bias", "parameters", "weights")
 
 
 class Linear(Record):
     """Dot products of x [batch, terms] with the rows of a weight [channels, terms], `weights_row` bytes apart, along
     `chunk` of the terms at a time. A work item takes `outputs` of the channels and `block` samples; their sums are in
-    scratch, `total` bytes from sample to sample. Then bias (whole vectors), residual (if not 0) and ReLU."""
+    scratch, `total` bytes from sample to sample. Then bias (whole vectors), residual (if not 0) and, where `after` is
+    not 0, a function of `parameters`."""
 
     _fields_ = fields(
-        "x x_n y y_n residual residual_n bias relu weights weights_row batch block channels outputs terms chunk total"
+        "x x_n y y_n residual residual_n bias after parameters weights weights_row batch block channels outputs terms "
+        "chunk total"
     )
-    addresses = ("x", "y", "residual", "bias", "weights")
+    addresses = ("x", "y", "residual", "bias", "parameters", "weights")
 
 
 class Pool(Record):

@@ -1,6 +1,5 @@
 """Builders of what is done to every pixel alike."""
 
-from collections.abc import Sequence
 from math import ceil, prod
 
 import numpy as np
@@ -9,11 +8,11 @@ from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import FLOAT, Machine
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.taps import Array
-from lrw_kernels.cpu.step import Step, Steps, View, axes, job, strides
+from lrw_kernels.cpu.step import Step, Steps, View, axes, job, parameters_of, strides
+from lrw_kernels.network.operators import BY_CHANNEL, Pointwise
 
 PIECE = 8192  # numbers of a work item where activations are one piece of memory
 SWAPPED = {"subtract": "subtract_from", "divide": "divide_into"}  # kinds for which the order matters
-BY_CHANNEL = "prelu"  # the function that has a parameter for each channel
 TOGETHER = 2048  # numbers of pixels that are computed as one: vectors [C] as often stay in the first-level cache
 
 
@@ -22,50 +21,46 @@ def copy(x: View, y: View, machine: Machine) -> Steps:
     return Steps.of(_everywhere("copy", x, x, y, machine))
 
 
-def binary(
-    kind: str, x: View, z: View, y: View, machine: Machine, function: str = "", parameters: Sequence[float] = ()
-) -> Steps:
-    """x and z put together by `kind`, one of `functions.BINARY` such as "add"; then a function as in `pointwise`, if
-    any. Sizes of 1 of either stand for all of y's. y may be the one of its own size."""
+def binary(kind: str, x: View, z: View, y: View, machine: Machine, after: Pointwise | None = None) -> Steps:
+    """x and z put together by `kind`, one of `functions.BINARY` such as "add"; then a function, if there
+    is one. Sizes of 1 of either stand for all of y's. y may be the one of its own size."""
     if x.channels < y.channels:
         x, z, kind = z, x, SWAPPED.get(kind, kind)
-    words, x, z = f"{kind} {function}".strip(), _stretched(x, y), _stretched(z, y)
+    words, x, z = chained(kind, after), _stretched(x, y), _stretched(z, y)
     if z.channels < y.channels:
         step = by_pixel(f"single {words}", x, z, y, machine)
     else:
-        step = (by_pixel if function == BY_CHANNEL else _everywhere)(words, x, z, y, machine)
-    return Steps.of(step._replace(job=step.job.but(parameters=numbers(parameters))))
+        step = (by_pixel if BY_CHANNEL in words else _everywhere)(words, x, z, y, machine)
+    return Steps.of(step._replace(job=step.job.but(parameters=parameters_of(after))))
 
 
-def pointwise(x: View, y: View, machine: Machine, function: str, parameters: Sequence[float] = ()) -> Steps:
-    """A function of every number, by its name in `functions.POINTWISE`; or "prelu", with a parameter for each channel.
-    y may be x."""
-    if function == BY_CHANNEL:
-        return Steps.of(_with_vectors(function, x, y, machine, parameters=numbers(parameters)))
-    step = _everywhere(function, x, x, y, machine)
-    return Steps.of(step._replace(job=step.job.but(parameters=numbers(parameters))))
+def pointwise(x: View, y: View, machine: Machine, of: Pointwise) -> Steps:
+    """A function of every number. y may be x."""
+    if of.function == BY_CHANNEL:
+        return Steps.of(_with_vectors(of.function, x, y, machine, parameters=parameters_of(of)))
+    step = _everywhere(of.function, x, x, y, machine)
+    return Steps.of(step._replace(job=step.job.but(parameters=parameters_of(of))))
 
 
-def affine(
-    x: View, y: View, scale: Array, shift: Array, machine: Machine, function: str = "", parameters: Sequence[float] = ()
-) -> Steps:
-    """x scale + shift, by channel [C]; then a function as in `pointwise`, if any. y may be x."""
-    vectors, given = {"scale": scale, "shift": shift}, {"parameters": numbers(parameters)}
-    if function == BY_CHANNEL:
+def affine(x: View, y: View, scale: Array, shift: Array, machine: Machine, after: Pointwise | None = None) -> Steps:
+    """x scale + shift, by channel [C]; then a function, if there is one. y may be x."""
+    vectors, given = {"scale": scale, "shift": shift}, {"parameters": parameters_of(after)}
+    words = chained("affine", after)
+    if BY_CHANNEL in words:
         vectors, given = vectors | given, {}
-    step = _with_vectors(f"affine {function}".strip(), x, y, machine, **vectors)
+    step = _with_vectors(words, x, y, machine, **vectors)
     return Steps.of(step._replace(job=step.job.but(**given)))
-
-
-def numbers(parameters: Sequence[float]) -> Array:
-    """A function's parameters as a table, which has an address even where there are none."""
-    return np.array(parameters if len(parameters) else [0.0], np.float32)
 
 
 def softmax(x: View, y: View, machine: Machine) -> Steps:
     """exp(x) over its sum along the channels. y may be x."""
     kernel = Kernel("cpu.operators.rows_kernels.softmax_item", (machine.lanes("float32"),), ITEM)
     return Steps.of(by_pixel("", x, x, y, machine)._replace(kernel=kernel))
+
+
+def chained(name: str, after: Pointwise | None) -> str:
+    """The chain of functions of `emit_rows.emit_apply` that `name` is, then what comes after it."""
+    return name if after is None else f"{name} {after.function}"
 
 
 def by_pixel(function: str, x: View, z: View, y: View, machine: Machine) -> Step:

@@ -60,7 +60,7 @@ class _Pass:
         if self.by_tiles and way != FORWARD:
             raise ValueError(f'plan: by "tiles"; accepted by {way} is "positions"')
         self.parts = p.parts if way == FORWARD else (p,)
-        self.source, self.targets = _sides(self)
+        self.source, self.targets = _sides(self, epilogue.function)
         self.v_bytes, self.m_bytes = (whole_lines(max(side.bytes for side in s)) for s in ([self.source], self.targets))
         each = whole_lines(max(side.scratch for side in (self.source, *self.targets)))
         domain = self.v_bytes + self.m_bytes
@@ -137,9 +137,8 @@ class _Pass:
         count = record.vectors * self.problem.machine.lanes(self.problem.element)
         return {
             **_data(self.second._replace(address=self.second.address + at)),
-            "bias": epilogue.bias_from(part.first, count, side.recipe.result),
+            **epilogue.some(part.first, part.cout, side.recipe.result).fields(count, side.recipe.result),
             "residual": epilogue.residual.address + at if epilogue.residual else 0,
-            "relu": epilogue.relu,
         }
 
 
@@ -148,7 +147,7 @@ def _data(view: View) -> dict[str, int]:
     return dict(zip(names, (view.address, *view.strides), strict=True))
 
 
-def _sides(of: _Pass) -> tuple[Side, list[Side]]:
+def _sides(of: _Pass, function: str) -> tuple[Side, list[Side]]:
     p, plan, vectors_in, vectors_out = of.problem, of.plan, of.counts.vectors_in, of.counts.vectors_out
     tables, pixel, second = (
         ("A", "B") if of.way == INPUT_GRAD else ("B", "A"),
@@ -164,7 +163,8 @@ def _sides(of: _Pass) -> tuple[Side, list[Side]]:
         vectors_out = max(p.machine.vectors_of(part.cout, p.element) for part in of.parts)
     if of.by_tiles:
         vectors_out = min(vectors_out, plan.panels * p.machine.vectors)
-    options = {"pixel": second, "accumulate": backward, "streamed": plan.streamed and whole}
+    options: dict[str, Any] = {"pixel": second, "accumulate": backward, "function": function}
+    options |= {"streamed": plan.streamed and whole}
     split = vectors_out if of.by_tiles else plan.scatter_vectors
     return first, [Side(q, "scatter", tables[1], plan, vectors_out, split, **options) for q in of.parts]
 

@@ -32,10 +32,11 @@ def gather_lines(_, text, start, domain, table, scratch, constants):
 
 
 @intrinsic(prefer_literal=True)
-def scatter_tile(_, text, domain, table, rows, pitch, at, first, last, bias, residual, relu, scratch, constants):
+def scatter_tile(_, text, domain, table, rows, pitch, at, first, last, bias, residual, after, parameters, scratch,
+                 constants):  # fmt: skip
     """See `patch.emit_scatter`; `text` is a Recipe's."""
     p = Recipe.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 12), does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 13), does(lambda b, arguments: emit_scatter(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)

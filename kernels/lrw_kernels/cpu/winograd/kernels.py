@@ -9,7 +9,7 @@ from typing import Any
 
 from lrw_kernels.codegen.intrinsics import copy_number, get, put
 from lrw_kernels.codegen.kernel import Function
-from lrw_kernels.codegen.machine import ADDRESS, BYTES
+from lrw_kernels.codegen.machine import ADDRESS, BYTES, FLOAT
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.kernels import clear, panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
@@ -22,6 +22,7 @@ from lrw_kernels.cpu.winograd.intrinsics import (
     transform_at,
 )
 from lrw_kernels.cpu.winograd.recipe import Recipe
+from lrw_kernels.network.operators import BY_CHANNEL
 
 
 @helper
@@ -144,6 +145,7 @@ def scatter_kernel(text: str) -> Function:
     rows_at, pad_rows_at, residual_at = recipe.rows_at, recipe.pad_rows_at, recipe.residual_at
     lines_at, outside_at = recipe.lines_at, recipe.scratch_bytes(1)
     bias_line = lanes * BYTES[recipe.result]
+    slopes_line = lanes * FLOAT if recipe.function == BY_CHANNEL else 0
     exchange = _exchange(recipe)
 
     def scatter(side, tile, slot, count, first, last, domain, scratch):
@@ -176,9 +178,11 @@ def scatter_kernel(text: str) -> Function:
                         exchange(pad, residual, s.stride_w, here, few, column, begin + column, end + column, False)
                         added = pad_rows
                 if begin < end:
+                    parameters = s.parameters + vector * slopes_line
                     scatter_tile(
-                        text, from_slot, s.table, to, pitch, at, begin, end, bias, added, s.relu, lines, s.constants
-                    )
+                        text, from_slot, s.table, to, pitch, at, begin, end, bias, added, s.after, parameters, lines,
+                        s.constants
+                    )  # fmt: skip
                 if vector == whole:
                     exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
 

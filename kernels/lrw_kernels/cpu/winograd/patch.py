@@ -11,6 +11,7 @@ from typing import Any
 from lrw_kernels.codegen.loops import counted_loop, merge
 from lrw_kernels.codegen.machine import ADDRESS
 from lrw_kernels.codegen.vector import I64, Vectors
+from lrw_kernels.cpu.functions import followed
 from lrw_kernels.cpu.winograd.line import apply
 from lrw_kernels.cpu.winograd.recipe import REACH, Recipe
 
@@ -109,13 +110,13 @@ def _place(v: Vectors, p: Recipe, domain: Any, table: Any) -> Callable[[Any, int
 
 
 def emit_scatter(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
-    """Both stages of a scatter: patch = (M_d x M_h x M_w) positions, plus bias and residual; then ReLU if asked for.
+    """Both stages of a scatter: patch = (M_d x M_h x M_w) positions, plus bias and residual; then a function.
 
     arguments (i64): domain; table; rows, pitch, at, first, last as for `emit_columns`, of the patch written; bias, the
-    address of a vector; residual, the address of row addresses like `rows`, or 0; relu, 0 or 1; scratch;
-    constants.
+    address of a vector; residual, the address of row addresses like `rows`, or 0; after and parameters as in
+    `functions.followed`; scratch; constants.
     """
-    domain, table, rows, pitch, at, first, last, bias, residual, relu, scratch, constants = arguments
+    domain, table, rows, pitch, at, first, last, bias, residual, after, parameters, scratch, constants = arguments
     b, m_w = v.builder, p.outputs[2]
     v.read_constants(p.constants, constants)
     if p.looped:
@@ -139,7 +140,7 @@ def emit_scatter(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
             ahead = b.mul(pitch, I64(p.step))
             for to in addresses:
                 v.prefetch(b.add(to, ahead))
-        _finish(v, p, values, addresses, shift, added, residual, relu)
+        _finish(v, p, values, addresses, shift, added, residual, (after, parameters))
         return []
 
     counted_loop(b, b.sub(last, first), [], column)
@@ -177,15 +178,16 @@ def _scatter_column(v: Vectors, p: Recipe, start: Any) -> list[Any]:
 
 
 def _finish(
-    v: Vectors, p: Recipe, values: list[Any], addresses: list[Any], shift: Any, bias: Any, residual: Any, relu: Any
-) -> None:
+    v: Vectors, p: Recipe, values: list[Any], addresses: list[Any], shift: Any, bias: Any, residual: Any,
+    function: tuple[Any, Any],
+) -> None:  # fmt: skip
     if p.accumulate:
         values = [v.add(v.load(to, 0, p.kind), value) for to, value in zip(addresses, values, strict=True)]
     else:
         v, values = v.widened(p.kind, values)
         values = [v.add(value, bias) for value in values]
         values = _add_residual(v, p, values, residual, shift)
-        values = _rectify(v, values, relu)
+        values = followed(v, p.function, values, *function)
     for to, value in zip(addresses, values, strict=True):
         v.store(value, to, 0, p.kind, streamed=p.streamed)
 
@@ -198,15 +200,6 @@ def _add_residual(v: Vectors, p: Recipe, values: list[Any], residual: Any, shift
         sums = [v.add(value, v.load(at, 0, p.kind)) for at, value in zip(addresses, values, strict=True)]
         adding = b.block
     return merge(b, [(values, before), (sums, adding)])
-
-
-def _rectify(v: Vectors, values: list[Any], relu: Any) -> list[Any]:
-    b = v.builder
-    before = b.block
-    with b.if_then(b.icmp_signed("!=", relu, I64(0))):
-        floors = [v.at_least(value, v.constant(0.0)) for value in values]
-        rectifying = b.block
-    return merge(b, [(values, before), (floors, rectifying)])
 
 
 def _or_zero(v: Vectors, value: Any) -> Any:

@@ -10,16 +10,16 @@ class Transform(Record):
     `vectors` of channels. In the domain, [positions][panels][vectors][rows] vectors: `panel` bytes from panel to panel
     of `rows` tiles, `table` the offsets of the positions. `zeros` is a row of zeros for rows outside, `constants`
     the recipe's; `kernel` the transform. A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart
-    in the domain; `base` is the first of the turn's `tiles`. bias, residual and relu are the epilogue of an output
-    transform.
+    in the domain; `base` is the first of the turn's `tiles`. bias, residual, and where
+    `after` is not 0 a function of `parameters`, are the epilogue of an output transform.
     """
 
     _fields_ = fields(
         "data stride_n stride_d stride_h stride_w size_d size_h size_w grid_d grid_h grid_w start_d start_h start_w "
         "step_d step_h step_w channels vectors split shift run base tiles rows panel table domain zeros constants "
-        "kernel bias residual relu"
+        "kernel bias residual after parameters"
     )
-    addresses = ("data", "table", "domain", "zeros", "constants", "kernel", "bias", "residual")
+    addresses = ("data", "table", "domain", "zeros", "constants", "kernel", "bias", "residual", "parameters")
 
 
 class Products(Record):

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lrw_kernels.codegen.vector import Vectors
-from lrw_kernels.cpu.operators.polynomials import (
+from lrw_kernels.codegen.loops import merge
+from lrw_kernels.codegen.machine import FLOAT
+from lrw_kernels.codegen.vector import I64, Vectors
+from lrw_kernels.cpu.polynomials import (
     FAR,
     SHRINK,
     TANH_SMALL,
@@ -17,6 +19,7 @@ from lrw_kernels.cpu.operators.polynomials import (
     tail_polynomial,
     tanh_polynomial,
 )
+from lrw_kernels.network.operators import BY_CHANNEL, FUNCTIONS
 
 # float32: 1.5 * 2^23 added leaves the nearest integer in the low bits; exponents start at bit 23, with 127 for 2^0
 ROUND = 1.5 * 2**23
@@ -208,3 +211,24 @@ POINTWISE: dict[str, Callable[..., Any]] = {
     },
 }
 """Functions by name: (vectors, x, parameters as `network.operators.FUNCTIONS` has them) -> the function's values."""
+
+
+def followed(v: Vectors, function: str, values: Sequence[Any], after: Any, parameters: Any) -> list[Any]:
+    """The `function` of each of `values`, which are some channels of pixels, where `after` (i64) is not 0; else they.
+    `parameters` is the address of its numbers; of BY_CHANNEL's, of those of these channels."""
+    b = v.builder
+    before = b.block
+    with b.if_then(b.icmp_signed("!=", after, I64(0))):
+        if function == BY_CHANNEL:
+            slopes = v.load(parameters)
+            results = [leaky_relu(v, value, slopes) for value in values]
+        else:
+            given = loaded(v, function, parameters)
+            results = [POINTWISE[function](v, value, *given) for value in values]
+        applied = b.block
+    return merge(b, [(values, before), (results, applied)])
+
+
+def loaded(v: Vectors, function: str, address: Any) -> list[Any]:
+    """The parameters of one of POINTWISE, from an address on, each as a vector of its own."""
+    return [v.splat(v.load_scalar(address, i * FLOAT)) for i in range(len(FUNCTIONS[function]))]

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrw_kernels.codegen.machine import NEON, Machine
-from lrw_kernels.cpu.operators.functions import POINTWISE
+from lrw_kernels.cpu.functions import POINTWISE
 from lrw_kernels.cpu.operators.rows import pointwise
 from lrw_kernels.cpu.step import view
-from lrw_kernels.network.operators import FUNCTIONS
+from lrw_kernels.network.operators import FUNCTIONS, Pointwise
 from verify.programs.errors import UNITS
 from verify.strategies import Array
 from verify.unit.cpu.operators import EPS, assert_lowers, every_machine, run
@@ -40,7 +40,7 @@ def numbers() -> Array:
 def computed(function: str, x: Array, machine: Machine) -> Array:
     y = np.empty_like(x)
     source, target = (view(of.ctypes.data, (1, 1, 1, 1, x.size)) for of in (x, y))
-    run(pointwise(source, target, machine, function, PARAMETERS.get(function, ())))
+    run(pointwise(source, target, machine, Pointwise(function, PARAMETERS.get(function, ()))))
     return y.astype(np.float64)
 
 
@@ -129,5 +129,8 @@ def test_lanes_do_not_matter(function: str) -> None:
 
 def test_kernels_lower_to_another_machine() -> None:
     size = (1, 1, 1, 1, 1)
-    made = [pointwise(view(0, size), view(0, size), NEON, name) for name in sorted(POINTWISE)]
+    made = [
+        pointwise(view(0, size), view(0, size), NEON, Pointwise(name, PARAMETERS.get(name, ())))
+        for name in sorted(POINTWISE)
+    ]
     assert_lowers(made)
