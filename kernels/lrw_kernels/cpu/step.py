@@ -41,6 +41,18 @@ class View(NamedTuple):
         """The view of channels first..first + count of the same pixels."""
         return View(self.address + first * FLOAT, self.strides, (*self.size[:4], count))
 
+    @property
+    def side_by_side(self) -> bool:
+        """Whether the channels of neighbours along w follow one another."""
+        return self.strides[3] == self.channels * FLOAT
+
+    def together(self, pixels: int) -> "View":
+        """The view of so many neighbours along w at a time as one pixel with the channels of all, where they lie side
+        by side; what is left of a row is left out."""
+        n, d, h, w = self.strides
+        size = (*self.size[:3], self.size[3] // pixels, self.channels * pixels)
+        return View(self.address, (n, d, h, w * pixels), size)
+
     def merged(self) -> tuple[Sequence[int], Sequence[int]]:
         """Sizes and strides of n, d, h, w with as many pixels as possible in w, the others moved out of the way."""
         sizes, strides = [*self.size[:4]], [*self.strides]
@@ -133,10 +145,8 @@ class Epilogue(NamedTuple):
     def some(self, first: int, count: int, element: str = "float32") -> "Epilogue":
         """The same for `count` channels from the `first` on."""
         bias = None if self.bias is None else self.bias_from(first, count, element)
-        after = self.after
-        if after is not None and after.function == BY_CHANNEL:
-            after = Pointwise(BY_CHANNEL, after.parameters[first : first + count])
-        return Epilogue(bias, self.residual and self.residual.some(first, count), after)
+        residual, after = self.residual, self.after
+        return Epilogue(bias, residual and residual.some(first, count), after and after.some(first, count))
 
     def fields(self, channels: int, element: str = "float32") -> dict[str, Reference]:
         """What all records have of it, in whole vectors of `channels` in all."""

@@ -33,6 +33,14 @@ class Pointwise:
     function: str
     parameters: tuple[float, ...] = ()
 
+    def some(self, first: int, count: int) -> "Pointwise":
+        """The same for `count` channels from the `first` on."""
+        return self if self.function != BY_CHANNEL else Pointwise(BY_CHANNEL, self.parameters[first : first + count])
+
+    def repeated(self, times: int) -> "Pointwise":
+        """The same for all channels so many times."""
+        return self if self.function != BY_CHANNEL else Pointwise(BY_CHANNEL, self.parameters * times)
+
 
 @dataclass(frozen=True, eq=False)
 class Winograd:

@@ -1,5 +1,6 @@
 """Builder of convolution: by products, one step a group; channel by channel where it is depthwise."""
 
+from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
@@ -7,10 +8,11 @@ from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine, whole_lines
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.micro import patch_micro, patch_row
-from lrw_kernels.cpu.operators import records, taps
+from lrw_kernels.cpu.operators import neighbours, records, taps
 from lrw_kernels.cpu.operators.depthwise import depthwise_step
 from lrw_kernels.cpu.operators.grid import Grid, Triple, finish_fields, grid_fields
-from lrw_kernels.cpu.operators.taps import Array
+from lrw_kernels.cpu.operators.neighbours import Part
+from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.step import ITEMS, PLAIN, Epilogue, Job, Step, Steps, View, job, strides
 
 PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
@@ -31,13 +33,29 @@ def convolution(
     """The steps of a convolution of x by weight [kd, kh, kw, Cin / groups, Cout] to y."""
     met = [tuple((k, k * by) for k in range(n)) for n, by in zip(weight.shape[:3], dilation, strict=True)]
     start = (-padding[0], -padding[1], -padding[2])
-    return Steps(on_grid(x, y, weight, Grid(start, stride, (met[0], met[1], met[2])), groups, epilogue, machine))
+    grid = Grid(start, stride, (met[0], met[1], ()))
+    return Steps(in_phases(x, y, weight, grid, [met[2]], groups, epilogue, machine))
 
 
-def on_grid(
-    x: View, y: View, weight: Array, grid: Grid, groups: int, epilogue: Epilogue, machine: Machine
-) -> tuple[Step, ...]:
+def in_phases(
+    x: View, y: View, weight: Array, grid: Grid, phases: Sequence[Taps], groups: int, epilogue: Epilogue,
+    machine: Machine,
+) -> tuple[Step, ...]:  # fmt: skip
+    """The steps of a convolution whose outputs along w come in runs of pixels with the taps `phases`, as
+    `neighbours.parts` has them."""
+    whole = neighbours.Part(y, weight, grid, epilogue)
+    count = neighbours.best(whole, phases, machine.lanes("float32")) if groups == 1 else 0
+    parts = neighbours.together(whole, phases, count) if count else neighbours.alone(whole, phases)
+    steps: list[Step] = []
+    for part in parts:
+        if part.y.pixels > 0:
+            steps += on_grid(x, part, groups, machine)
+    return tuple(steps)
+
+
+def on_grid(x: View, whole: Part, groups: int, machine: Machine) -> tuple[Step, ...]:
     """The steps of a convolution on any grid: one if it is depthwise, else one a group."""
+    y, weight, grid, epilogue = whole
     cin, cout = weight.shape[3:]
     if groups > 1 and cin == 1 and cout == groups:
         return (depthwise_step(x, y, weight, grid, epilogue, machine),)

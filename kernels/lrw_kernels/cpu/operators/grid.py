@@ -4,7 +4,7 @@ from math import ceil
 from typing import NamedTuple
 
 from lrw_kernels.cpu.operators.taps import Taps
-from lrw_kernels.cpu.step import Epilogue, Reference, View, axes, strides
+from lrw_kernels.cpu.step import Epilogue, Reference, Size, View, axes, strides
 
 Triple = tuple[int, int, int]
 
@@ -15,6 +15,10 @@ class Grid(NamedTuple):
     start: Triple
     step: Triple
     taps: tuple[Taps, Taps, Taps]
+
+    def along_w(self, taps: Taps) -> "Grid":
+        """The grid with other taps along w."""
+        return self._replace(taps=(*self.taps[:2], taps))
 
 
 def grid_fields(x: View, y: View, grid: Grid) -> dict[str, int]:
@@ -27,3 +31,13 @@ def finish_fields(epilogue: Epilogue, channels: int, lanes: int) -> dict[str, Re
     """The epilogue as fields of a record."""
     residual = strides("residual", epilogue.residual) if epilogue.residual else {}
     return {**epilogue.fields(ceil(channels / lanes) * lanes), **residual}
+
+
+def every(of: View, first: Triple, by: Triple) -> View:
+    """The sub-grid from `first`, every `by`-th element along d, h and w."""
+    n, *steps = of.strides
+    sizes = [max(0, -(-(size - at) // step)) for size, at, step in zip(of.size[1:4], first, by, strict=True)]
+    address = of.address + sum(at * stride for at, stride in zip(first, steps, strict=True))
+    strides = [stride * step for stride, step in zip(steps, by, strict=True)]
+    size: Size = (of.size[0], sizes[0], sizes[1], sizes[2], of.channels)
+    return View(address, (n, strides[0], strides[1], strides[2]), size)

@@ -52,27 +52,31 @@ def statistics_item() -> Function:
 
     def statistics(job, item, scratch):
         k = statistics_at(job)
-        numbers = k.out_d * k.out_h * k.out_w * k.group_channels
+        numbers = k.out_d * k.out_h * k.out_w * k.times * k.group_channels
+        pitch = k.channels // k.times * FLOAT
         n, first = item // k.groups, item % k.groups * k.group_channels * FLOAT
         last = first + k.group_channels * FLOAT
         mean, variance = 0.0, 0.0
         for part in range(k.count):
             centre, of = k.parts + (n * k.count + part) * 3 * k.line, part_numbers(k, part)
-            for c in range(first, last, FLOAT):
-                mean += (of * load_float(centre + c) + load_float(centre + k.line + c)) / numbers
+            for time in range(k.times):
+                for c in range(first + time * pitch, last + time * pitch, FLOAT):
+                    mean += (of * load_float(centre + c) + load_float(centre + k.line + c)) / numbers
         for part in range(k.count):
             centre, of = k.parts + (n * k.count + part) * 3 * k.line, part_numbers(k, part)
-            for c in range(first, last, FLOAT):
-                apart = load_float(centre + c) - mean
-                total, squares = load_float(centre + k.line + c), load_float(centre + 2 * k.line + c)
-                variance += (squares + apart * (2 * total + of * apart)) / numbers  # of x - mean, all of it
+            for time in range(k.times):
+                for c in range(first + time * pitch, last + time * pitch, FLOAT):
+                    apart = load_float(centre + c) - mean
+                    total, squares = load_float(centre + k.line + c), load_float(centre + 2 * k.line + c)
+                    variance += (squares + apart * (2 * total + of * apart)) / numbers  # of x - mean, all of it
         inverse = 1 / square_root(variance + load_float(k.epsilon))
         result = k.results + n * 3 * k.line
         for c in range(first, last, FLOAT):
             scale = inverse * load_float(k.gain + c)
-            store_float(result + c, mean)
-            store_float(result + k.line + c, scale)
-            lost = mean - load_float(result + c)  # in rounding the mean
-            store_float(result + 2 * k.line + c, load_float(k.offset + c) - lost * scale)
+            for to in range(result + c, result + c + k.times * pitch, pitch):
+                store_float(to, mean)
+                store_float(to + k.line, scale)
+                lost = mean - load_float(to)  # in rounding the mean
+                store_float(to + 2 * k.line, load_float(k.offset + c) - lost * scale)
 
     return statistics

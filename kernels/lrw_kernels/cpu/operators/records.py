@@ -107,10 +107,10 @@ class Statistics(Record):
     to the mean, the sum of the differences from it and of their squares, three vectors of `line` bytes in `parts`.
     Then, from the `count` parts of each sample: the centre, scale and shift that normalise, three vectors of `line`
     bytes a sample in `results`, for `groups` of `group_channels`; gain and offset [C] come on top, `epsilon` (float32)
-    to the variance."""
+    to the variance. `channels` are those of so many pixels (`times`) side by side, and so are what normalises."""
 
     _fields_ = fields(
-        "x x_n x_d x_h x_w out_d out_h out_w channels rows count line parts results groups group_channels gain offset "
-        "epsilon"
+        "x x_n x_d x_h x_w out_d out_h out_w channels rows count line parts results groups group_channels times "
+        "gain offset epsilon"
     )
     addresses = ("x", "parts", "results", "gain", "offset", "epsilon")

@@ -4,10 +4,10 @@ taps, o + padding = i * stride + k * dilation, at stride 1. A phase that no tap 
 from itertools import product
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.operators.convolution import on_grid
-from lrw_kernels.cpu.operators.grid import Grid, Triple
+from lrw_kernels.cpu.operators.convolution import in_phases
+from lrw_kernels.cpu.operators.grid import Grid, Triple, every
 from lrw_kernels.cpu.operators.taps import Array, Taps
-from lrw_kernels.cpu.step import PLAIN, Epilogue, Size, Step, Steps, View
+from lrw_kernels.cpu.step import PLAIN, Epilogue, Step, Steps, View
 
 HERE: Triple = (0, 0, 0)
 EVERY: Triple = (1, 1, 1)
@@ -25,16 +25,16 @@ def transposed(
     groups: int = 1,
     epilogue: Epilogue = PLAIN,
 ) -> Steps:
-    """torch's conv_transpose3d of x by weight [kd, kh, kw, Cin / groups, Cout]; a step a phase and group."""
+    """torch's conv_transpose3d of x by weight [kd, kh, kw, Cin / groups, Cout]; a step a phase, or less."""
     steps: list[Step] = []
-    for phase in product(*map(range, stride)):
-        axes = [phase_taps(at, *of) for at, *of in zip(phase, weight.shape[:3], stride, padding, dilation, strict=True)]
-        target = every(y, phase, stride)
-        if target.pixels > 0:
-            residual = epilogue.residual and every(epilogue.residual, phase, stride)
-            grid = Grid(HERE, EVERY, (axes[0], axes[1], axes[2]))
-            here = epilogue._replace(residual=residual)
-            steps += on_grid(x, target, weight, grid, groups, here, machine)
+    along_w = [phase_taps(at, weight.shape[2], stride[2], padding[2], dilation[2]) for at in range(stride[2])]
+    for phase in product(*map(range, stride[:2])):
+        of = zip(phase, weight.shape[:2], stride[:2], padding[:2], dilation[:2], strict=True)
+        d, h = (phase_taps(*axis) for axis in of)
+        rows = (phase[0], phase[1], 0), (stride[0], stride[1], 1)
+        here = epilogue._replace(residual=epilogue.residual and every(epilogue.residual, *rows))
+        grid = Grid(HERE, EVERY, (d, h, ()))
+        steps += in_phases(x, every(y, *rows), weight, grid, along_w, groups, here, machine)
     return Steps(tuple(steps))
 
 
@@ -42,13 +42,3 @@ def phase_taps(phase: int, size: int, stride: int, padding: int, dilation: int) 
     """The taps (k, offset) of an axis by which outputs phase + stride * j gather x[j + offset], offsets rising."""
     met = [(k, phase + padding - k * dilation) for k in range(size)]
     return tuple((k, distance // stride) for k, distance in reversed(met) if distance % stride == 0)
-
-
-def every(of: View, first: tuple[int, ...], by: Triple) -> View:
-    """The sub-grid from `first`, every `by`-th element along d, h and w."""
-    n, *steps = of.strides
-    sizes = [max(0, -(-(size - at) // step)) for size, at, step in zip(of.size[1:4], first, by, strict=True)]
-    address = of.address + sum(at * stride for at, stride in zip(first, steps, strict=True))
-    strides = [stride * step for stride, step in zip(steps, by, strict=True)]
-    size: Size = (of.size[0], sizes[0], sizes[1], sizes[2], of.channels)
-    return View(address, (n, strides[0], strides[1], strides[2]), size)
