@@ -1,8 +1,9 @@
 """Timing on shared machines: candidates take turns inside one process, medians and their ratios count."""
 
 from collections.abc import Callable, Mapping
-from statistics import median
 from time import perf_counter
+
+import numpy as np
 
 
 def interleaved(
@@ -25,4 +26,4 @@ def interleaved(
             start = perf_counter()
             call()
             times[name].append(perf_counter() - start)
-    return {name: median(values) for name, values in times.items()}
+    return {name: float(np.median(values)) for name, values in times.items()}

@@ -37,10 +37,11 @@ def numba_ir(function: Callable[..., None], arguments: Sequence[str]) -> tuple[s
     flags = compiler.Flags()
     flags.error_model = "numpy"
     flags.nrt = False  # callees inherit it: no reference counts anywhere
-    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
     contexts = target.typing_context, target.target_context
     taken = tuple(_numba_type(types, text) for text in arguments)
     result = compiler.compile_extra(*contexts, function, taken, types.void, flags, {})
+    result.library.finalize()
     return result.fndesc.llvm_func_name, result.library.get_llvm_str()
 
 

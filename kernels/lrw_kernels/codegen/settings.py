@@ -63,5 +63,39 @@ def _defaults(config: Any) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)
 def _code_generator() -> Any:
-    """A code generator for this processor; Numba's own keeps to the processor that was set when it was made."""
-    return import_module("numba.core.codegen").JITCPUCodegen("lrw")
+    """A code generator for this processor; Numba's own keeps to the processor that was set when it was made.
+
+    Of most functions it is asked for their IR alone. So it optimises a module once, with all that is linked into it
+    (Numba does so by function, then twice: once more for reference counts, which there are none of), and makes code of
+    this process where an address is asked for.
+    """
+    base: Any = import_module("numba.core.codegen")
+
+    class Library(base.JITCodeLibrary):  # type: ignore[misc]
+        _loaded = False
+
+        def _optimize_functions(self, ll_module: Any) -> None:
+            ll_module.data_layout = self._codegen._data_layout
+
+        def _optimize_final_module(self) -> None:
+            passes, builder = self._codegen._module_pass_manager()
+            with self._recorded_timings.record("Module passes", builder):
+                passes.run(self._final_module, builder)
+
+        def _finalize_final_module(self) -> None:
+            self._finalize_dynamic_globals()
+            self._verify_declare_only_symbols()
+            self._finalized = True
+
+        def get_pointer_to_function(self, name: str) -> Any:
+            self._ensure_finalized()
+            if not self._loaded:
+                self._loaded = True
+                self._codegen._add_module(self._final_module)
+                self._finalize_specific()
+            return super().get_pointer_to_function(name)
+
+    class Generator(base.JITCPUCodegen):  # type: ignore[misc]
+        _library_class = Library
+
+    return Generator("lrw")
