@@ -7,18 +7,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from lrw.layers import named_layers
 from lrw.nn import WinogradLayer
 from lrw.trace.turns import Turns
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 FOLLOWING = Turns()
 if hasattr(os, "register_at_fork"):
@@ -57,8 +55,6 @@ def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
     """
     taken = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(memory_format=torch.contiguous_format), args)
     named = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(memory_format=torch.contiguous_format), kwargs)
-    import torch.export  # a fifth of a second
-
     for layer in named_layers(net, WinogradLayer).values():
         layer.follow()  # a mask that was written to; while a graph is captured nobody looks
     with FOLLOWING, silence():
@@ -73,9 +69,7 @@ def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
     return _captured(program, net)
 
 
-def _captured(program: "ExportedProgram", net: nn.Module) -> Captured:
-    from torch.export.graph_signature import InputKind, OutputKind
-
+def _captured(program: torch.export.ExportedProgram, net: nn.Module) -> Captured:
     signature, graph = program.graph_signature, program.graph
     for spec in signature.output_specs:
         if spec.kind is OutputKind.BUFFER_MUTATION:

@@ -1,4 +1,4 @@
-"""Convolutions and linear layers as nodes: through the Winograd domain where that pays, else directly."""
+"""Convolutions and linear layers as nodes; those that are Winograd layers in torch already keep their domain."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,33 +9,21 @@ import numpy as np
 from torch import Tensor
 
 from lrw.geometry import geometry, grouped_geometry
-from lrw.ops import transform_weight
 from lrw.trace.site import Activation, Refused, Site, Value, activation, array, constant, three, vector, volume
-from lrw_kernels.choice.convolution import Convolution
 from lrw_kernels.network.operators import Direct, Linear, Pointwise, Transposed, Winograd
 from lrw_kernels.winograd.tile import Triple, triple
-
-UNIT = (1, 1, 1)
 
 
 def conv3d(
     at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Activation:
-    """Computed in the Winograd domain for stride 1, dilation 1, groups 1 where the tile saves work; else directly."""
+    """A convolution by its filter; `tiles` may put it into the Winograd domain."""
     source, _ = volume(x)
     w = constant(weight, "weight")
-    taps, dilations, strides = triple(tuple(w.shape[2:]), "weight"), three(dilation), three(stride)
+    taps, dilations = triple(tuple(w.shape[2:]), "weight"), three(dilation)
     pads = _same(taps, dilations) if padding == "same" else three(0 if padding == "valid" else padding)
-    plain = strides == dilations == UNIT and groups == 1
-    n, d, h, width, cin = source.size
-    of = Convolution(taps, cin, int(w.shape[0]), n, (d, h, width), pads)
-    tile = at.choose(of) if plain else None
-    if tile is not None:
-        u = array(transform_weight(w.detach().double(), tile))
-        every = (int(w.shape[0]), tuple(range(tile.positions)))
-        return at.add(Winograd(tile, pads, (every,), (u,), vector(bias, "bias")), source)
     taps_first = array(w.permute(2, 3, 4, 1, 0))
-    return at.add(Direct(taps_first, vector(bias, "bias"), strides, pads, dilations, groups), source)
+    return at.add(Direct(taps_first, vector(bias, "bias"), three(stride), pads, dilations, groups), source)
 
 
 def _same(taps: Triple, dilations: Triple) -> Triple:

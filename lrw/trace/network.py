@@ -14,6 +14,7 @@ from lrw.ops import TileLike
 from lrw.trace.captured import Captured, exported
 from lrw.trace.fuse import fused, needed
 from lrw.trace.site import Activation, Nodes
+from lrw.trace.tiles import tiled
 from lrw.trace.walk import Walk, leaves
 from lrw_kernels.choice.convolution import Choose, always, prior
 from lrw_kernels.network.graph import Network, Node
@@ -53,16 +54,20 @@ def network(captured: Captured, name: str = "net", choose: Choose = FORMULAS) ->
     Raises ValueError for other numbers of inputs and outputs, and for operators that cannot be exported.
     """
     with torch.no_grad(), np.errstate(all="ignore"):  # what is not finite is refused below
-        walk = Walk(captured, choose)
+        walk = Walk(captured)
         if walk.reasons:
             raise ValueError(f"net: cannot be exported, because of {'; '.join(walk.reasons)}")
         _check_single(walk.inputs, "go in")
         _check_single(captured.outputs, "come out")
-        return part(name, [node for made in walk.made.values() for node in made], walk.inputs, walk.outputs())
+        nodes = [node for made in walk.made.values() for node in made]
+        return part(name, nodes, walk.inputs, walk.outputs(), choose)
 
 
-def part(name: str, nodes: Iterable[Node], inputs: Sequence[Activation], outputs: Sequence[Activation]) -> Network:
-    """The Network of those of `nodes` that `outputs` need, fused; what is no node's comes out as a copy.
+def part(
+    name: str, nodes: Iterable[Node], inputs: Sequence[Activation], outputs: Sequence[Activation], choose: Choose
+) -> Network:
+    """The Network of those of `nodes` that `outputs` need, fused, with tiles as `choose` has them; what is no node's
+    comes out as a copy.
 
     Raises ValueError for weights that are not finite once they are folded.
     """
@@ -76,7 +81,7 @@ def part(name: str, nodes: Iterable[Node], inputs: Sequence[Activation], outputs
             come.append(output.name if output.name in known else taken[-1].name)
         made = fused(Network(name, {given.name: given.size for given in inputs}, tuple(taken), tuple(come)))
     _check_finite(made)
-    return made
+    return tiled(made, choose)
 
 
 def _check_single(tensors: tuple[object, ...], what: str) -> None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lrw.trace.taken import Taken
 from lrw.unchanged import PLAIN
-from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.network.graph import Node, Size
 from lrw_kernels.network.operators import Array, Operator
 from lrw_kernels.winograd.tile import Triple
@@ -71,13 +70,12 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Site:
-    """One call of an operator: the `name` its node gets, the `shape` torch gives its result, what chooses the tiles of
-    convolutions, and what keeps account of memory."""
+    """One call of an operator: the `name` its node gets, the `shape` torch gives its result, and what keeps account of
+    memory."""
 
     nodes: Nodes
     name: str
     shape: tuple[int, ...]
-    choose: Choose
     taken: Taken = field(default_factory=Taken)
 
     def add(self, operator: Operator, *inputs: Activation) -> Activation:

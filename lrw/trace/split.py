@@ -67,7 +67,7 @@ def split(captured: Captured, choose: Choose) -> Split:
     not finite once they are folded.
     """
     with torch.no_grad():
-        walk = Walk(captured, choose)
+        walk = Walk(captured)
     module = _standing_alone(captured, walk)
     partitioner = CapabilityBasedPartitioner(module, _Made(walk), allows_single_node_partition=True)
     proposed = partitioner.propose_partitions()
@@ -83,7 +83,7 @@ def split(captured: Captured, choose: Choose) -> Split:
         name = str(call.target)
         inner = module.get_submodule(name)
         assert isinstance(inner, fx.GraphModule)
-        parts[name] = _part(name, call, inner, made[int(name.removeprefix(_PREFIX))])
+        parts[name] = _part(name, call, inner, made[int(name.removeprefix(_PREFIX))], choose)
     module.graph.eliminate_dead_code()
     left = {node: node.meta[_LEFT] for node in module.graph.nodes if _computes(node)}
     lent = walk.taken.only_lent(node for some in parts.values() for node in some.network.nodes)
@@ -126,7 +126,7 @@ def _worth(some: Partition, walk: Walk) -> bool:
     return any(isinstance(made.operator, _WORTH) for node in some.nodes for made in walk.made[node])
 
 
-def _part(name: str, call: fx.Node, inner: fx.GraphModule, nodes: list[Node]) -> Part:
+def _part(name: str, call: fx.Node, inner: fx.GraphModule, nodes: list[Node], choose: Choose) -> Part:
     """The part that `call` stands for; from now on it is called with the activations that `inner` is, each once."""
     given: dict[str, Activation] = {}
     arguments = []
@@ -139,7 +139,7 @@ def _part(name: str, call: fx.Node, inner: fx.GraphModule, nodes: list[Node]) ->
     (returned,) = inner.graph.find_nodes(op="output")
     come: list[fx.Node] = [*returned.args[0]] if isinstance(returned.args[0], tuple) else [returned.args[0]]
     outputs = {node.meta[_VALUE].name: node.meta[_VALUE] for node in come}
-    network = part(name, nodes, [*given.values()], [*outputs.values()])
+    network = part(name, nodes, [*given.values()], [*outputs.values()], choose)
     places = {name: place for place, name in enumerate(outputs)}
     results = [Result(places[n.meta[_VALUE].name], n.meta[_VALUE].shape, _is_last(n.meta["val"])) for n in come]
     return Part(network, tuple(results))

@@ -13,7 +13,6 @@ from lrw.trace.site import STAND_IN, Activation, Nodes, Refused, Site, Value, si
 from lrw.trace.table import TABLE, Function
 from lrw.trace.taken import Taken
 from lrw.unchanged import extent, overlap
-from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.network.graph import INPUT, Node
 
 _HELD = ("weight", "parametrizations")  # children that hold parameters: of GroupedConv3d, of torch's parametrizations
@@ -27,8 +26,8 @@ class Walk:
     not; "" where what they read was refused. `taken`: the memory of constants that nodes have numbers of.
     """
 
-    def __init__(self, captured: Captured, choose: Choose) -> None:
-        self._captured, self._choose = captured, choose
+    def __init__(self, captured: Captured) -> None:
+        self._captured = captured
         self.inputs = _inputs(captured)
         self._nodes = Nodes(*(given.name for given in self.inputs))
         self.values: dict[fx.Node, Value] = dict(captured.constants)
@@ -99,7 +98,7 @@ class Walk:
         away = {str(v.device) for v in leaves((args, kwargs)) if isinstance(v, Tensor)} - {"cpu"}
         if away:
             return self._refuse(node, f"a constant on {', '.join(away)}; accepted are constants on the CPU")
-        site = Site(self._nodes, self.place(node), _shape(node), self._choose, self.taken)
+        site = Site(self._nodes, self.place(node), _shape(node), self.taken)
         try:
             _check_dtype(node)
             made = function(site, **_known(function, _arguments(target, args, kwargs)))

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from lrw.layers import evaluating
 from lrw.trace.captured import Captured, exported
 from lrw.trace.site import Activation
+from lrw.trace.tiles import with_tile
 from lrw.trace.walk import Walk
 from lrw_kernels.choice.convolution import Choose
 from lrw_kernels.network.graph import Node
@@ -36,7 +37,7 @@ def expected(net: nn.Module, args: Args, choose: Choose) -> list[tuple[Tensor, T
     """
     exact = pytree.tree_leaves(double(net)(*(x.double() for x in args)))
     with torch.no_grad(), evaluating(net):
-        run = _Float64(captured := exported(net, args), Walk(captured, choose))
+        run = _Float64(captured := exported(net, args), Walk(captured), choose)
         right, generator = run.computed(args), np.random.default_rng(0)
         draws = [run.computed(args, generator) for _ in range(DRAWS)]
     found = []
@@ -49,8 +50,8 @@ def expected(net: nn.Module, args: Args, choose: Choose) -> list[tuple[Tensor, T
 class _Float64:
     """Runs a captured graph in float64: operators as the nodes that a walk made of them, before any are fused."""
 
-    def __init__(self, captured: Captured, walk: Walk) -> None:
-        self._captured, self._walk = captured, walk
+    def __init__(self, captured: Captured, walk: Walk, choose: Choose) -> None:
+        self._captured, self._walk, self._choose = captured, walk, choose
 
     def computed(self, args: Args, generator: np.random.Generator | None = None) -> list[Tensor]:
         """The tensors that come out, with random errors where there is a `generator`."""
@@ -60,7 +61,10 @@ class _Float64:
             worth = self._walk.values.get(node)
             if node in self._walk.made:
                 for made in self._walk.made[node]:
-                    inner[made.name] = _node(made, [inner[name] for name in made.inputs], generator)
+                    inputs = [inner[name] for name in made.inputs]
+                    n, c, *outer = inputs[0].shape
+                    chosen = with_tile(made, (n, outer[0], outer[1], outer[2], c), self._choose)
+                    inner[made.name] = _node(chosen, inputs, generator)
                 values[node] = pytree.tree_map_only(Activation, lambda a: inner[a.name].reshape(a.shape), worth)
             elif isinstance(worth, Tensor):
                 values[node] = worth.double() if worth.is_floating_point() else worth

@@ -16,6 +16,7 @@ from lrw_kernels import reference
 from lrw_kernels.network import operators as ops
 from lrw_kernels.network.graph import INPUT, Network, Size
 from lrw_kernels.network.operators import Operator
+from lrw_kernels.network.transformed import Transformed
 from lrw_kernels.winograd.error import TAIL
 from verify.tolerances import USELESS, assert_close
 
@@ -69,7 +70,7 @@ def perturbed(operator: Operator, generator: np.random.Generator) -> Operator:
     def off(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return value * (1 + SPREAD * generator.standard_normal(value.shape))
-        return tuple(map(off, value)) if isinstance(value, tuple) else value
+        return tuple(map(off, value)) if isinstance(value, tuple | Transformed) else value
 
     names = {f.name for f in fields(operator)} & {"weight", "weights", "bias", "scale", "shift"}
     return replace(operator, **{name: off(getattr(operator, name)) for name in names})

@@ -60,15 +60,29 @@ def pack(
 def panels(weights: Table, machine: Machine) -> Table:
     """The same as a table, by no kernel: weights [positions, rows, columns] in panels, zeros beyond the last
     column."""
-    positions, rows, columns = weights.shape
-    lanes = machine.lanes(str(weights.dtype))
+    made = np.zeros(panels_shape(weights.shape, machine, str(weights.dtype)), weights.dtype)
+    put_rows(made, weights, 0, weights.shape[1], machine)
+    return made.ravel()
+
+
+def panels_shape(shape: tuple[int, ...], machine: Machine, element: str) -> tuple[int, int]:
+    """[positions, numbers of each] of weights of `shape` [positions, rows, columns] in panels."""
+    positions, rows, columns = shape
+    return positions, rows * machine.vectors_of(columns, element) * machine.lanes(element)
+
+
+def put_rows(made: Table, weights: Table, first: int, rows: int, machine: Machine) -> None:
+    """Write weights [positions, some rows, columns], from row `first` of `rows` on, to where they lie in panels."""
+    positions, some, columns = weights.shape
+    lanes = machine.lanes(str(made.dtype))
     vectors, wide = -(-columns // lanes), machine.vectors * lanes
-    padded = np.pad(weights, ((0, 0), (0, 0), (0, vectors * lanes - columns)))
-    parts, packed = np.split(padded, [vectors // machine.vectors * wide], axis=2), list[Table]()
-    for part, width in zip(parts, (wide, lanes), strict=True):
-        by_panel = part.reshape(positions, rows, part.shape[2] // width, width).swapaxes(1, 2)
-        packed.append(by_panel.reshape(positions, rows * part.shape[2]))
-    return np.concatenate(packed, axis=1).ravel()
+    if columns % lanes:
+        weights = np.pad(weights, ((0, 0), (0, 0), (0, vectors * lanes - columns)))
+    whole = vectors // machine.vectors * wide
+    for begin, end, width in ((0, whole, wide), (whole, vectors * lanes, lanes)):
+        to = made[:, begin * rows : end * rows].reshape(positions, -1, rows, width)
+        source = weights[:, :, begin:end].reshape(positions, some, -1, width)
+        to[:, :, first : first + some] = source.swapaxes(1, 2)
 
 
 def transpose(

@@ -1,5 +1,6 @@
 """Operators on activations [N, D, H, W, C] float32, as data, with their weights. Vectors are [N, 1, 1, 1, C]."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,7 @@ class Winograd:
     tile: Tile
     padding: Triple
     blocks: tuple[Block, ...]
-    weights: tuple[Array, ...]
+    weights: Sequence[Array]
     bias: Array | None = None
     after: Pointwise | None = None
 

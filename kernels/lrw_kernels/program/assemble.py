@@ -28,7 +28,8 @@ def assemble(
     """The program of `network` for up to `threads` threads at a time, with the Winograd domain in `element` and its
     layers as `planner` cuts them up.
 
-    `in_place`: for this process, with the weights of linear layers read where `network` has them. Raises ValueError for
+    `in_place`: for this process, with the weights of linear layers read where `network` has them, and those in panels
+    shared by all programs that have the same. Raises ValueError for
     numbers of threads below 1, and for weights beyond the range of `element`.
     """
     if threads < 1:
@@ -38,7 +39,7 @@ def assemble(
     to, layers = Collector(threads, roots, in_place=in_place), list[Outcome]()
     for index, (node, spare) in enumerate(zip(network.nodes, _spare(roots, len(network.nodes)), strict=True)):
         inputs, output = [storage.view(name) for name in node.inputs], storage.view(node.name)
-        made = steps.of(node.operator, inputs, output, Means(machine, threads, element, spare, planner))
+        made = steps.of(node.operator, inputs, output, Means(machine, threads, element, spare, planner, in_place))
         layers.append(Outcome(node, made.details | to.add(index, made)))
     outside = *network.inputs.values(), *map(network.size, network.outputs)
     return to.program(network.name, outside, tuple(layers))

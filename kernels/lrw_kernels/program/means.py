@@ -8,10 +8,11 @@ from lrw_kernels.cpu.winograd.plan import Planner
 
 class Means(NamedTuple):
     """A machine, how many threads at most, the numbers of the Winograd domain, the bytes of scratch that V and M may
-    take without the workspace growing, and who plans Winograd layers."""
+    take without the workspace growing, and who plans Winograd layers. `in_place`: the program runs in this process."""
 
     machine: Machine
     threads: int
     element: str
     spare: int
     planner: Planner
+    in_place: bool = False

@@ -1,24 +1,31 @@
 """A Winograd layer of a network as steps: its problem, and its weights as kernels read them."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Hashable, Sequence
+from math import prod
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from lrw_kernels.codegen.machine import LINE
+from lrw_kernels.codegen.arena import Memory
+from lrw_kernels.codegen.machine import BYTES, LINE
 from lrw_kernels.codegen.references import Section, section_of
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators import rows
-from lrw_kernels.cpu.step import Epilogue, Steps, Table, View
+from lrw_kernels.cpu.step import Epilogue, Held, Reference, Steps, Table, View
 from lrw_kernels.cpu.winograd import conv
 from lrw_kernels.cpu.winograd.problem import FORWARD, Problem
 from lrw_kernels.network.operators import Array, Winograd
+from lrw_kernels.network.transformed import Transformed
 from lrw_kernels.program.means import Means
+
+_SHARED: WeakValueDictionary[Hashable, Table] = WeakValueDictionary()  # as long as a program reads them
 
 
 def steps(operator: Winograd, inputs: Sequence[View], y: View, means: Means) -> Steps:
     """The steps of a Winograd convolution `operator` from `inputs` to `y`, with what the manifest says of them."""
     p = _problem(operator, inputs[0], y, means)
-    weights = [_panels(u, part) for u, part in zip(operator.weights, p.parts, strict=True)]
+    weights = _weights(operator, p, means)
     # Kernels find a residual as they find the output; one that lies otherwise is added behind them.
     alike = len(inputs) > 1 and inputs[1].strides == y.strides
     late = inputs[1:] if not alike else ()
@@ -53,10 +60,34 @@ def _problem(operator: Winograd, source: View, output: View, means: Means) -> Pr
     )
 
 
-def _panels(u: Array, p: Problem) -> Table:
-    """U [K, Cin, Cout] packed in panels of `p.element`; an empty table for a block without columns (K = 0)."""
+def _weights(operator: Winograd, p: Problem, means: Means) -> list[Reference]:
+    """The weights of each block as kernels read them."""
+    weights = operator.weights
+    if not isinstance(weights, Transformed):
+        return [layout.panels(_numbers(u, p), p.machine) for u, p in zip(weights, p.parts, strict=True)]
+    return [Held(_shared(weights, p)) if means.in_place else _packed(weights, p)]
+
+
+def _shared(weights: Transformed, p: Problem) -> Table:
+    """Those of a filter, once for all programs of this process that read them."""
+    content = hashlib.blake2b(np.ascontiguousarray(weights.filter).data, digest_size=32).digest()
+    key = content, weights.filter.shape, str(weights.tile), p.element, p.machine
+    found = _SHARED.get(key)
+    return found if found is not None else _SHARED.setdefault(key, _packed(weights, p))
+
+
+def _packed(weights: Transformed, p: Problem) -> Table:
+    """Those of a filter, some input channels at a time: all of U in float64 would be large."""
+    shape = layout.panels_shape((weights.tile.positions, *weights.filter.shape[3:]), p.machine, p.element)
+    made = Memory.of(prod(shape) * BYTES[p.element]).view(prod(shape) * BYTES[p.element]).view(p.element)
+    for first, u in weights.parts():
+        layout.put_rows(made.reshape(shape), _numbers(u, p), first, weights.filter.shape[3], p.machine)
+    return made
+
+
+def _numbers(u: Array, p: Problem) -> Table:
     with np.errstate(over="ignore"):
-        numbers = u.astype(p.element)
+        numbers = u.astype(p.element, copy=False)
     if not np.isfinite(numbers).all():
         raise ValueError(f"weights: beyond {p.element} in the Winograd domain; accepted are smaller ones, or float32")
-    return layout.panels(numbers, p.machine)
+    return numbers

@@ -14,7 +14,7 @@ from lrw.trace import trace
 from lrw.trace.captured import Captured
 from lrw.trace.network import network
 from lrw.trace.walk import Walk
-from lrw_kernels.choice.convolution import always, prior
+from lrw_kernels.choice.convolution import always
 from lrw_kernels.network.graph import INPUT
 from lrw_kernels.network.operators import Binary, ChannelsFirst, Concat, Direct, Linear, Pool, Winograd
 from lrw_kernels.winograd import Tile
@@ -81,7 +81,7 @@ def test_the_walk_knows_several_inputs_and_outputs_by_name() -> None:
         return x + y, torch.cat([torch.conv3d(y, weight), x], dim=1)
 
     captured = made(several, X, X + 1, torch.randn(2, 3, 1, 1, 1), inputs=2)
-    walk = Walk(captured, prior())
+    walk = Walk(captured)
     nodes = [node for made in walk.made.values() for node in made]
     assert [given.name for given in walk.inputs] == [node.name for node in captured.inputs]
     assert len({given.name for given in walk.inputs}) == 2

@@ -31,7 +31,7 @@ def applied(target: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, 
     expected = expected[0] if isinstance(expected, tuple) else expected
     nodes, site = Nodes(INPUT), Activation(INPUT, tuple(x.shape))
     arguments = _arguments(target, (site, *args), kwargs)
-    TABLE[target._schema.name](Site(nodes, "it", tuple(expected.shape), "auto"), **arguments)
+    TABLE[target._schema.name](Site(nodes, "it", tuple(expected.shape)), **arguments)
     n, c, d, h, w = x.shape
     network = Network.single("net", (n, d, h, w, c), tuple(nodes))
     size = network.output.size
