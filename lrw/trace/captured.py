@@ -70,7 +70,8 @@ def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
 
 
 def _captured(program: torch.export.ExportedProgram, net: nn.Module) -> Captured:
-    signature, graph = program.graph_signature, program.graph
+    signature, graph = program.graph_signature, fx.Graph()
+    graph.output(graph.graph_copy(program.graph, {}))  # torch holds the nodes of those it followed for ever
     for spec in signature.output_specs:
         if spec.kind is OutputKind.BUFFER_MUTATION:
             raise ValueError(f"net: changes its buffer {spec.target} when called; accepted is a function of its input")

@@ -1,6 +1,8 @@
 """Networks in parts: torch between programs, several tensors in and out, calls of several forms."""
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -226,3 +228,19 @@ class Renewed(nn.Module):
 def test_copies_have_the_modes_of_the_original() -> None:
     net = nn.Sequential(nn.Conv3d(3, 2, 3), Renewed()).eval()
     assert same(lrw.accelerate(net, X), net, X) == PROGRAM
+
+
+def test_programs_of_all_forms_and_copies_read_the_same_weights_as_long_as_one_does() -> None:
+    net = settled(nn.Sequential(nn.Conv3d(3, 32, 3, padding=1), nn.Conv3d(32, 3, 3, padding=1)))
+    fast = lrw.accelerate(net, X, measure=False)
+    again = lrw.accelerate(net, X, measure=False)
+    for x in (X, torch.cat([X, X])):
+        assert same(fast, net, x) == PROGRAM
+    programs = [built.program for one in (fast, again) for built in one.__dict__["_lrw"].built.values()]
+    held = [part.program.held for program in programs for part in program.parts]
+    assert len(held) == 3
+    assert all(a is b for others in held[1:] for a, b in zip(held[0], others, strict=True))
+    gone = weakref.ref(held[0][0])
+    del fast, again, programs, held
+    gc.collect()
+    assert gone() is None
