@@ -3,8 +3,9 @@
 Run a whole network faster as it is (`accelerate`). Or convert it (`to_winograd`), fine-tune it with a low-rank update
 (`add_low_rank`), score and prune whole Winograd columns (`ColumnPruner`), compress it to what is left (`compress`),
 hold what its layers compute against float64 (`check`), ready it for its first pass (`warmup`), save it without pickle
-(`save`, `load`), or compile it to a library without Python (`export`). The functions are in `lrw.ops`, the modules in
-`lrw.nn`. Importing `lrw` imports torch, but neither llvmlite nor numba nor triton.
+(`save`, `load`), carry what was timed to other machines (`save_plan`, `load_plan`), or compile it to a library without
+Python (`export`). The functions are in `lrw.ops`, the modules in `lrw.nn`. Importing `lrw` imports torch, but neither
+llvmlite nor numba nor triton.
 """
 
 from lrw.accelerate import accelerate, revert
@@ -17,6 +18,7 @@ from lrw.distill import distillation_loss
 from lrw.export import export
 from lrw.lowrank import add_low_rank, merge_low_rank, print_trainable_parameters, training_size
 from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d
+from lrw.plans import load_plan, save_plan
 from lrw.pruning import ColumnPruner
 from lrw.rectify import activation_density, rectify
 from lrw.schedule import PruningSchedule
@@ -42,11 +44,13 @@ __all__ = [
     "forget",
     "lightning_callback",
     "load",
+    "load_plan",
     "merge_low_rank",
     "print_trainable_parameters",
     "rectify",
     "revert",
     "save",
+    "save_plan",
     "to_spatial",
     "to_winograd",
     "training_size",

@@ -5,7 +5,7 @@ weights, as many as do not fit there together.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from statistics import median
 from time import perf_counter
@@ -17,6 +17,7 @@ from lrw_kernels.choice.convolution import EPS, Convolution, likely, prior
 from lrw_kernels.choice.estimate import estimated_time
 from lrw_kernels.codegen import compiled, store
 from lrw_kernels.codegen.arena import Memory
+from lrw_kernels.codegen.compile import llvm
 from lrw_kernels.codegen.machine import LINE, Machine, host
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators.convolution import convolution
@@ -69,6 +70,25 @@ class Measured:
                     run()
                     times[name].append(perf_counter() - began)
         return {name: round(1e3 * median(taken), 4) for name, taken in times.items()}
+
+
+def processor() -> str:
+    """The kind of processor timings hold for: its name and what it can do."""
+    binding, _ = llvm()
+    return f"{binding.get_host_cpu_name()} {binding.get_host_cpu_features().flatten()}"
+
+
+def known() -> dict[str, dict[str, float]]:
+    """All that was timed on this machine: milliseconds by problem and way."""
+    return {**_kept(), **_rows()}
+
+
+def learn(rows: Mapping[str, dict[str, float]]) -> int:
+    """Take over `rows` of other problems than are known here; returns how many."""
+    new = {key: row for key, row in rows.items() if key not in known()}
+    _rows().update(new)
+    _keep(_rows())
+    return len(new)
 
 
 def _taken(row: dict[str, float], of: Convolution) -> Tile | None:

@@ -1,5 +1,7 @@
 """Which way a convolution is computed: by formulas, or by timings that are kept."""
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,3 +118,59 @@ def test_accelerate_measures_where_it_may_and_keeps_within_rtol(cache: Path) -> 
 def test_other_bounds_are_refused(rtol: object) -> None:
     with pytest.raises(ValueError, match=r"^rtol: .*; accepted are positive numbers"):
         lrw.accelerate(nn.Conv3d(1, 1, 3), torch.zeros(1, 1, 4, 4, 4), rtol=rtol)
+
+
+def test_a_plan_carries_what_was_timed(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, file = Measured(2)(SMALL), tmp_path / "plan.json"
+    assert lrw.save_plan(file) == file
+    assert lrw.load_plan(file) == 0  # all of it is known here
+    monkeypatch.setenv("LRW_CACHE_DIR", str(tmp_path / "elsewhere"))
+    measured._rows.cache_clear()
+    monkeypatch.setattr(Measured, "_timed", lambda *_: pytest.fail("timed again"))
+    assert lrw.load_plan(file) == 1
+    assert Measured(2)(SMALL) == chosen
+    measured._rows.cache_clear()  # the next process
+    assert Measured(2)(SMALL) == chosen
+
+
+PLAN = {"format": 1, "processor": "", "problems": {"3x3x3 16->20 on 1x6x7x9 padding 1x1x1 rtol 0.0001 threads 2": {}}}
+ROWS: dict[str, tuple[object, str]] = {
+    "no times": ({}, "no problem with its times"),
+    "another tile": ({"9x9x9": 1.0}, "'9x9x9'; accepted are 'direct' and tiles within 0.0001"),
+    "no tile": ({"fast": 1.0}, "'fast'; accepted"),
+    "no number": ({"direct": "1"}, "direct: '1'; accepted are milliseconds"),
+    "no time": ({"2x2x2": 0.0}, "2x2x2: 0.0; accepted"),
+    "a list": ([], "a JSON list; accepted is an object"),
+}
+
+
+@pytest.mark.parametrize("what", ROWS)
+def test_rows_of_a_plan_are_checked(what: str, cache: Path) -> None:
+    row, message = ROWS[what]
+    (key,) = PLAN["problems"]
+    file = cache / "plan.json"
+    file.write_text(json.dumps(PLAN | {"processor": measured.processor(), "problems": {key: row}}))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lrw.load_plan(file)
+    assert measured.known() == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"processor": "another"}, "of 'another'; accepted is "),
+        ({"format": 2}, "format: 2; accepted is a whole number from 1 to 1"),
+        ({"more": 1}, "'more'; accepted are format, processor, problems"),
+        ({"problems": {"a problem": {"direct": 1.0}}}, "is no problem with its times"),
+    ],
+)
+def test_other_files_are_no_plans(change: dict[str, object], message: str, cache: Path) -> None:
+    file = cache / "plan.json"
+    file.write_text(json.dumps(PLAN | {"processor": measured.processor()} | change))
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lrw.load_plan(file)
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"plan\.json"):
+        lrw.load_plan(file)
+    with pytest.raises(FileNotFoundError):
+        lrw.load_plan(cache / "none.json")
