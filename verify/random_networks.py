@@ -64,6 +64,11 @@ class Function(nn.Module):
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "add": lambda x, other: x + other,
+    "multiply": lambda x, other: x * torch.sigmoid(other),
+    "gate": lambda x: x * torch.sigmoid(x.mean((2, 3, 4), keepdim=True)),
+    "halves": lambda x: torch.cat(x.chunk(2, 1)[::-1], 1),
+    "slice": lambda x: x[:, :, : x.shape[2] // 2 + 1, 1:],
+    "flip": lambda x: x.flip(4),
     "cat": lambda *x: torch.cat(x, 1),
     "cumsum": lambda x: x.cumsum(2),
     "roll": lambda x: x.roll((1, -1), (3, 1)),
@@ -94,7 +99,9 @@ def norm(draw: Draw, x: Tensor) -> nn.Module:
 
 
 def activation(draw: Draw, x: Tensor) -> nn.Module:
-    return draw(st.sampled_from([nn.ReLU(), nn.LeakyReLU(0.1), nn.Sigmoid(), nn.GELU()]))
+    slopes = nn.PReLU(draw(st.sampled_from([1, x.shape[1]])))
+    others = nn.Sigmoid(), nn.GELU(), nn.SiLU(), nn.ELU(), nn.Hardswish()
+    return draw(st.sampled_from([nn.ReLU(), nn.LeakyReLU(0.1), slopes, *others]))
 
 
 def pool(draw: Draw, x: Tensor) -> nn.Module:
@@ -111,6 +118,12 @@ def enlarged(draw: Draw, x: Tensor) -> nn.Module:
     )
 
 
+def places(draw: Draw, x: Tensor) -> nn.Module:
+    pads = [nn.ConstantPad3d((0, 1, 1, 0, 1, 1), 0.5), nn.ZeroPad3d(1), nn.ReplicationPad3d(1)]
+    functions = [Function(name) for name in ("gate", "halves", "flip", *["slice"] * (x.shape[3] > 1))]
+    return draw(st.sampled_from([*pads, *functions])) if max(x.shape[2:]) <= LARGEST else pool(draw, x)
+
+
 def torchs(draw: Draw, x: Tensor) -> nn.Module:
     return Function(draw(st.sampled_from(["cumsum", "roll", "topk"])))
 
@@ -119,7 +132,7 @@ def head(draw: Draw, x: Tensor) -> nn.Module:
     return nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(x.shape[1], 3))
 
 
-LAYERS = (convolution, convolution, norm, activation, pool, enlarged, torchs)
+LAYERS = (convolution, convolution, norm, activation, pool, enlarged, places, torchs)
 
 
 @st.composite
@@ -151,12 +164,12 @@ def _layer(draw: Draw, values: Sequence[Tensor], inputs: int) -> tuple[nn.Module
     alike = [i for i, v in enumerate(values) if v.shape == x.shape]
     room = MOST_CHANNELS - x.shape[1]
     beside = [i for i, v in enumerate(values) if v.shape[2:] == x.shape[2:] and v.shape[1] <= room]
-    which = draw(st.sampled_from([*LAYERS, "add", "cat", "in place"]))
+    which = draw(st.sampled_from([*LAYERS, "add", "multiply", "cat", "in place"]))
     if which == "in place":
         return nn.LeakyReLU(0.1, inplace=first >= inputs), (first,)
     if not isinstance(which, str):
         return which(draw, x), (first,)
-    others = alike if which == "add" else beside
+    others = beside if which == "cat" else alike
     return (Function(which), (first, draw(st.sampled_from(others)))) if others else (nn.ReLU(), (first,))
 
 
