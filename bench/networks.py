@@ -43,8 +43,9 @@ _PACKAGES = ("openvino", "onnxruntime", "nncf")
 
 @dataclass(frozen=True)
 class Row(rows.Row):
-    """A network: milliseconds of a pass, times as fast as the fastest `peer`, the error over the largest output; the
-    8-bit network's time and error stand beside them."""
+    """A network: milliseconds of a pass, times as fast as the fastest `peer`, the error over the largest output,
+    megabytes of activations that are moved in a pass, and if every operator had one of its own; the 8-bit network's
+    time and error stand beside them."""
 
     network: str
     package: str
@@ -62,6 +63,8 @@ class Row(rows.Row):
     speedup: float
     trusted_speedup: float
     error: float
+    moved_mb: float
+    apart_mb: float
 
     @property
     def line(self) -> str:
@@ -125,6 +128,7 @@ def measure(network: Network, seconds: float, peers: Sequence[str]) -> Row:
         network=network.name, package=network.package, input="x".join(map(str, network.shape)), **found,  # type: ignore[arg-type]
         int8_error=eight, peer=PEERS[peer], lrw_ms=times["lrw"], trusted_ms=times["trusted"],
         speedup=times[peer] / times["lrw"], trusted_speedup=times[peer] / times["trusted"], error=error,
+        moved_mb=fast.report.moved_bytes / 1e6, apart_mb=fast.report.apart_bytes / 1e6,
     )  # fmt: skip
 
 
@@ -208,16 +212,17 @@ def table(found: Sequence[Row]) -> list[str]:
     if not found:
         return [NOTHING]
     head = ("network", "input", "torch ms", "torch.compile", "OpenVINO", "ONNX Runtime", "lrw ms", "times as fast",
-            "trusted", "OpenVINO int8 (error)", "error")  # fmt: skip
+            "trusted", "OpenVINO int8 (error)", "error", "MB moved (apart)")  # fmt: skip
     lines = [
         [row.network, row.input, f"{min(row.contiguous_ms, row.channels_last_ms):.1f}", number(row.compiled_ms, ".1f"),
          number(row.openvino_ms, ".1f"), number(row.onnxruntime_ms, ".1f"), f"{row.lrw_ms:.1f}",
          f"{row.speedup:.2f}x", f"{row.trusted_speedup:.2f}x",
-         "" if row.int8_ms is None else f"{row.int8_ms:.1f} ({row.int8_error:.0e})", f"{row.error:.0e}"]
+         "" if row.int8_ms is None else f"{row.int8_ms:.1f} ({row.int8_error:.0e})", f"{row.error:.0e}",
+         f"{row.moved_mb:.0f} ({row.apart_mb:.0f})"]
         for row in found
     ]  # fmt: skip
     ours, trusted = (geometric_mean([getattr(row, of) for row in found]) for of in ("speedup", "trusted_speedup"))
-    lines.append(["geometric mean", "", "", "", "", "", "", f"{ours:.2f}x", f"{trusted:.2f}x", "", ""])
+    lines.append(["geometric mean", "", "", "", "", "", "", f"{ours:.2f}x", f"{trusted:.2f}x", "", "", ""])
     return page.tight(page.table(head, lines))
 
 

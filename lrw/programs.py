@@ -41,6 +41,14 @@ class Took(NamedTuple):
     seconds: float
 
 
+class Moved(NamedTuple):
+    """The bytes of activations that are read and written in a pass, and if every operator of torch's had a pass of its
+    own."""
+
+    now: int
+    apart: int
+
+
 class NetworkProgram:
     """`net` in eval mode, called with arguments of these forms, as programs for this machine with the tiles `choose`
     gives; what there are no kernels for runs in torch between them.
@@ -77,6 +85,11 @@ class NetworkProgram:
     def workspace_bytes(self) -> int:
         """The bytes of the workspaces of all parts."""
         return sum(part.program.workspace_bytes for part in self.parts)
+
+    @property
+    def moved(self) -> Moved:
+        """What all parts move."""
+        return Moved(*(sum(bytes) for bytes in zip(*(part.moved for part in self.parts), strict=True)))
 
     def reads(self, tensors: Iterable[Tensor]) -> bool:
         """Whether the network reads the memory of one of these, beside its arguments."""
@@ -141,6 +154,8 @@ class PartProgram(nn.Module):
         self._machine, self._results, self._follows = machine, part.results, follows
         self._weights, self.weights_bytes = placed(made), len(made.weights)
         self._layers = [(described(node), details["steps"]) for node, details in made.layers]
+        computed = [node for node, details in made.layers if details["steps"]]  # others lie where they are
+        self.moved = Moved(sum(map(part.network.moved_bytes, computed)), part.apart)
         self.program: Program = replace(made, weights=b"", layers=())  # weights are there once
         inputs = len(part.network.inputs)
         self._sizes = self.program.outside[inputs:]

@@ -35,7 +35,8 @@ class Part:
 @dataclass(frozen=True)
 class Measured:
     """Milliseconds of a pass before and after (medians of a few, on `threads` threads), the largest difference over the
-    largest output, bytes, and the operators."""
+    largest output, bytes (of activations those that are read and written in a pass, and if every operator had a pass
+    of its own), and the operators."""
 
     before_ms: float
     after_ms: float
@@ -43,6 +44,8 @@ class Measured:
     threads: int
     weights_bytes: int
     workspace_bytes: int
+    moved_bytes: int
+    apart_bytes: int
     parts: tuple[Part, ...]
 
 
@@ -105,6 +108,16 @@ class AccelerationReport:
         return self.measured.workspace_bytes
 
     @property
+    def moved_bytes(self) -> int:
+        """The bytes of activations that programs read and write in a pass."""
+        return self.measured.moved_bytes
+
+    @property
+    def apart_bytes(self) -> int:
+        """The same if every operator had a pass of its own, as in torch."""
+        return self.measured.apart_bytes
+
+    @property
     def parts(self) -> tuple[Part, ...]:
         """The operators, in their order."""
         return self.measured.parts
@@ -137,6 +150,7 @@ class AccelerationReport:
         name, operator = (max(len(getattr(part, what)) for part in self.parts) for what in ("name", "operator"))
         lines = [f"{p.name:{name}}  {p.operator:{operator}}  {p.ms:9.3f} ms  {p.why}".rstrip() for p in self.parts]
         memory = f"{self.weights_bytes / 1e6:.0f} MB of weights, {self.workspace_bytes / 1e6:.0f} MB of workspace"
+        memory += f", {self.moved_bytes / 1e6:.0f} of {self.apart_bytes / 1e6:.0f} MB of activations moved"
         return "\n".join([*lines, f"{self._total}; error {self.error:.1e}; {memory}"])
 
 
@@ -160,7 +174,7 @@ def measured(fast: nn.Module, net: nn.Module, engine: Engine) -> Measured:
         times = interleaved({"before": lambda: net(*call.args), "after": after}, rounds=(_ROUNDS, 20))
         took = program.took(call.leaves, _ROUNDS)
     parts = tuple(Part(each.name, each.operator, 1e3 * each.seconds, each.why) for each in took)
-    sizes = program.weights_bytes, program.workspace_bytes
+    sizes = program.weights_bytes, program.workspace_bytes, *program.moved
     return Measured(1e3 * times["before"], 1e3 * times["after"], error, engine.how.threads, *sizes, parts)
 
 

@@ -60,26 +60,28 @@ def network(captured: Captured, name: str = "net", choose: Choose = FORMULAS) ->
         _check_single(walk.inputs, "go in")
         _check_single(captured.outputs, "come out")
         nodes = [node for made in walk.made.values() for node in made]
-        return part(name, nodes, walk.inputs, walk.outputs(), choose)
+        return ready(part(name, nodes, walk.inputs, walk.outputs()), choose)
 
 
-def part(
-    name: str, nodes: Iterable[Node], inputs: Sequence[Activation], outputs: Sequence[Activation], choose: Choose
-) -> Network:
-    """The Network of those of `nodes` that `outputs` need, fused, with tiles as `choose` has them; what is no node's
-    comes out as a copy.
+def part(name: str, nodes: Iterable[Node], inputs: Sequence[Activation], outputs: Sequence[Activation]) -> Network:
+    """The Network of those of `nodes` that `outputs` need; what is no node's comes out as a copy."""
+    taken = [*needed(nodes, [output.name for output in outputs])]
+    known, names = {node.name for node in taken}, Nodes(*(node.name for node in taken), *(i.name for i in inputs))
+    come = list[str]()
+    for output in outputs:
+        if output.name not in known:
+            taken.append(Node(names.name("output"), Copy(), (output.name,), output.size))
+        come.append(output.name if output.name in known else taken[-1].name)
+    return Network(name, {given.name: given.size for given in inputs}, tuple(taken), tuple(come))
+
+
+def ready(network: Network, choose: Choose) -> Network:
+    """`network` fused, its convolutions with tiles as `choose` has them.
 
     Raises ValueError for weights that are not finite once they are folded.
     """
     with np.errstate(all="ignore"):  # refused below
-        taken = [*needed(nodes, [output.name for output in outputs])]
-        known, names = {node.name for node in taken}, Nodes(*(node.name for node in taken), *(i.name for i in inputs))
-        come = list[str]()
-        for output in outputs:
-            if output.name not in known:
-                taken.append(Node(names.name("output"), Copy(), (output.name,), output.size))
-            come.append(output.name if output.name in known else taken[-1].name)
-        made = fused(Network(name, {given.name: given.size for given in inputs}, tuple(taken), tuple(come)))
+        made = fused(network)
     _check_finite(made)
     return tiled(made, choose)
 

@@ -12,7 +12,7 @@ from torch.fx.passes.infra.partitioner import CapabilityBasedPartitioner, Partit
 from torch.fx.passes.operator_support import OperatorSupportBase
 
 from lrw.trace.captured import Captured
-from lrw.trace.network import part
+from lrw.trace.network import part, ready
 from lrw.trace.site import Activation
 from lrw.trace.walk import Walk, name_of
 from lrw_kernels.choice.convolution import Choose
@@ -37,10 +37,11 @@ class Result:
 @dataclass(frozen=True, eq=False)
 class Part:
     """Operators that run as one program: their `network`, whose inputs are the tensors that go in, and the tensors
-    that come out; a single one is not in a tuple."""
+    that come out; a single one is not in a tuple. Operator by operator it would read and write `apart` bytes."""
 
     network: Network
     results: tuple[Result, ...]
+    apart: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +140,10 @@ def _part(name: str, call: fx.Node, inner: fx.GraphModule, nodes: list[Node], ch
     (returned,) = inner.graph.find_nodes(op="output")
     come: list[fx.Node] = [*returned.args[0]] if isinstance(returned.args[0], tuple) else [returned.args[0]]
     outputs = {node.meta[_VALUE].name: node.meta[_VALUE] for node in come}
-    network = part(name, nodes, [*given.values()], [*outputs.values()], choose)
+    network = part(name, nodes, [*given.values()], [*outputs.values()])
     places = {name: place for place, name in enumerate(outputs)}
     results = [Result(places[n.meta[_VALUE].name], n.meta[_VALUE].shape, _is_last(n.meta["val"])) for n in come]
-    return Part(network, tuple(results))
+    return Part(ready(network, choose), tuple(results), sum(map(network.moved_bytes, network.nodes)))
 
 
 def _is_last(form: Tensor) -> bool:

@@ -8,6 +8,7 @@ from lrw_kernels.network.operators import Operator
 
 Size = tuple[int, int, int, int, int]
 INPUT = "input"
+FLOAT = 4  # bytes of an activation
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,10 @@ class Network:
     def output(self) -> Node:
         """The node of the first output."""
         return next(node for node in self.nodes if node.name == self.outputs[0])
+
+    def moved_bytes(self, node: Node) -> int:
+        """The bytes of activations that `node` reads and writes, each once."""
+        return FLOAT * (node.numbers + sum(prod(self.size(name)) for name in {*node.inputs}))
 
     def size(self, name: str) -> Size:
         """The size of a node's activations, or of an input."""

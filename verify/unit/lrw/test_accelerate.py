@@ -67,6 +67,7 @@ def test_networks_are_what_they_were_but_faster(build: Callable[[], nn.Module], 
     report = fast.report
     assert report.error <= 1e-5
     assert report.speedup == report.before_ms / report.after_ms > 0
+    assert 0 < report.moved_bytes < report.apart_bytes
     assert "times as fast" in str(report)
     assert all(part.ms >= 0 and part.name in str(report) for part in report.parts)
 
