@@ -63,8 +63,8 @@ class Row(rows.Row):
     speedup: float
     trusted_speedup: float
     error: float
-    moved_mb: float
-    apart_mb: float
+    moved_mb: float | None = None
+    apart_mb: float | None = None
 
     @property
     def line(self) -> str:
@@ -218,7 +218,7 @@ def table(found: Sequence[Row]) -> list[str]:
          number(row.openvino_ms, ".1f"), number(row.onnxruntime_ms, ".1f"), f"{row.lrw_ms:.1f}",
          f"{row.speedup:.2f}x", f"{row.trusted_speedup:.2f}x",
          "" if row.int8_ms is None else f"{row.int8_ms:.1f} ({row.int8_error:.0e})", f"{row.error:.0e}",
-         f"{row.moved_mb:.0f} ({row.apart_mb:.0f})"]
+         "" if row.moved_mb is None else f"{row.moved_mb:.0f} ({row.apart_mb:.0f})"]
         for row in found
     ]  # fmt: skip
     ours, trusted = (geometric_mean([getattr(row, of) for row in found]) for of in ("speedup", "trusted_speedup"))
