@@ -3,13 +3,15 @@
 import argparse
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from lrw.commands import exported, options
-from lrw.commands.networks import NAMES, Source, from_run
+from lrw.commands.networks import NAMES, PT2, Source, from_run
+from lrw.commands.networks import exported as exported_program
 from lrw.export import compare, export
 from lrw.export.check import LIMITS
 from lrw.export.library import MOST_THREADS
@@ -29,10 +31,11 @@ def add(commands: Any) -> None:
         allow_abbrev=False,
         help="compile a saved network to a C library, without Python",
         description="Compile a network to a library with a C header, weights, manifest, example program and CMake "
-        "file. With the folder of a finished lrw compress, no other option is needed.",
+        "file. With the folder of a finished lrw compress, or a file of torch.export.save, no other option is needed.",
     )
-    p.add_argument("weights", metavar="WEIGHTS", help="file of lrw.save, plain state dict (.safetensors, .pt), or "
-                   "folder of lrw compress")  # fmt: skip
+    p.add_argument("weights", metavar="WEIGHTS", help="file of lrw.save, plain state dict (.safetensors, .pt), "
+                   "folder of lrw compress, or FILE.pt2 of torch.export.save, which may run code when it is "
+                   "read")  # fmt: skip
     net = p.add_argument_group("the network (where WEIGHTS is a file)")
     net.add_argument(
         "--net", metavar="NET", help=f"{', '.join(NAMES)}, or PACKAGE.MODULE:FUNCTION, which gives the plain network"
@@ -87,6 +90,8 @@ def _taken(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, str]:
     cannot make too, and what loading raises."""
     said = Source(arguments.net, arguments.in_channels, arguments.classes, arguments.width, arguments.size)
     weights = Path(arguments.weights)
+    if weights.suffix == PT2:
+        return _exported(arguments, said, weights)
     source, file = from_run(weights, said) if weights.is_dir() else (said, weights)
     try:
         return source.build(file).eval(), source.example(arguments.batch), arguments.name or source.name
@@ -94,6 +99,20 @@ def _taken(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, str]:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         size = "x".join(map(str, source.size or ()))
         raise ValueError(f"--size: {size}: the network or its input cannot be made here ({reason})") from error
+
+
+def _exported(arguments: argparse.Namespace, said: Source, path: Path) -> tuple[nn.Module, Tensor, str]:
+    """The same of a file of torch.export.save, which says it all. Raises ValueError for options it leaves nothing to,
+    and for a network that was not exported with one tensor."""
+    given = [f.name for f in fields(said) if getattr(said, f.name) is not None] + ["batch"] * (arguments.batch != 1)
+    if given:
+        option = given[0].replace("_", "-")
+        raise ValueError(f"--{option}: {path} says it, as the network was exported; accepted is nothing")
+    net, examples = exported_program(str(path))
+    args, kwargs = examples if examples is not None else ((), {})
+    if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
+        raise ValueError(f"weights: {path} was not exported with one tensor alone; accepted are networks that were")
+    return net, args[0].detach(), arguments.name or path.stem
 
 
 def _built(

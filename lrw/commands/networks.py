@@ -21,6 +21,7 @@ from lrw.trace.captured import silence
 
 Size = tuple[int, int, int]
 NAMES = (*nets.NAMES, "unet3d")
+PT2 = ".pt2"
 
 
 @dataclass(frozen=True)
@@ -124,23 +125,31 @@ def named(net: str) -> nn.Module:
 
     Raises ValueError naming the option where there is none, and OSError where the file cannot be read.
     """
-    if net.endswith(".pt2"):
-        return _loaded(net)
+    if net.endswith(PT2):
+        try:
+            return exported(net)[0]
+        except ValueError as error:
+            raise ValueError(f"--net: {error}") from error
     if ":" not in net:
         raise ValueError(f"--net: {net!r}; accepted are PACKAGE.MODULE:FUNCTION and FILE.pt2")
     return _called(net)
 
 
-def _loaded(path: str) -> nn.Module:
+def exported(path: str) -> tuple[nn.Module, tuple[tuple[Any, ...], dict[str, Any]] | None]:
+    """The network of FILE.pt2, which torch.export.save wrote, and the arguments it was exported with, if it has them.
+
+    Raises ValueError naming the file where it is none, and OSError where it cannot be read.
+    """
     with open(path, "rb"):
         pass  # torch has no class for a file that is not there
     try:
         with silence():
-            return torch.export.load(path).module()
+            program = torch.export.load(path)
+            return program.module(), program.example_inputs
     except Exception as error:  # of many classes
         reason = (str(error).splitlines() or [""])[0]
         said = f"{type(error).__name__}: {reason}"
-        raise ValueError(f"--net: {path} is no file of torch.export.save this torch can read ({said})") from error
+        raise ValueError(f"{path} is no file of torch.export.save this torch can read ({said})") from error
 
 
 def _called(place: str) -> nn.Module:

@@ -41,7 +41,8 @@ def numba_ir(function: Callable[..., None], arguments: Sequence[str]) -> tuple[s
     contexts = target.typing_context, target.target_context
     taken = tuple(_numba_type(types, text) for text in arguments)
     result = compiler.compile_extra(*contexts, function, taken, types.void, flags, {})
-    result.library.finalize()
+    with import_module("numba.core.compiler_lock").global_compiler_lock:
+        result.library.finalize()
     return result.fndesc.llvm_func_name, result.library.get_llvm_str()
 
 

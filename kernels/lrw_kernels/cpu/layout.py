@@ -80,8 +80,9 @@ def put_rows(made: Table, weights: Table, first: int, rows: int, machine: Machin
         weights = np.pad(weights, ((0, 0), (0, 0), (0, vectors * lanes - columns)))
     whole = vectors // machine.vectors * wide
     for begin, end, width in ((0, whole, wide), (whole, vectors * lanes, lanes)):
-        to = made[:, begin * rows : end * rows].reshape(positions, -1, rows, width)
-        source = weights[:, :, begin:end].reshape(positions, some, -1, width)
+        count = (end - begin) // width
+        to = made[:, begin * rows : end * rows].reshape(positions, count, rows, width)
+        source = weights[:, :, begin:end].reshape(positions, some, count, width)
         to[:, :, first : first + some] = source.swapaxes(1, 2)
 
 

@@ -188,3 +188,51 @@ def test_help_names_every_option() -> None:
         done = run(ROOT, "--help")
     for option in "net in-channels classes width size batch tile target threads name out check json".split():
         assert f"--{option}" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of torch.export.save, and one that is none."""
+    folder = tmp_path_factory.mktemp("programs")
+    net, x = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.ReLU()).eval(), torch.randn(1, 2, 4, 5, 6)
+    torch.export.save(torch.export.export(net, (x,)), folder / "small.pt2")
+    torch.export.save(torch.export.export(Sum().eval(), (x, x)), folder / "two.pt2")
+    (folder / "damaged.pt2").write_bytes(b"PK\x03\x04 and no more")
+    return folder
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+
+def test_a_file_of_torch_export_says_all_that_is_needed(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacking = missing_tools(NATIVE)
+    if lacking:
+        pytest.skip(f"missing: {', '.join(lacking)}")
+    flags = ("--target", NATIVE, "--out", str(tmp_path / "made"), "--check", "--json")
+    assert main(["export", str(programs / "small.pt2"), *flags]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["name"], said["input_size"], said["output_size"]) == ("small", [1, 4, 5, 6, 2], [1, 4, 5, 6, 4])
+    assert said["check"]["error"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("small.pt2", "--in-channels", "2"), "--in-channels: .*small.pt2 says it, as the network was exported"),
+        (("small.pt2", "--batch", "2"), "--batch: .*small.pt2 says it"),
+        (("two.pt2",), "two.pt2 was not exported with one tensor alone"),
+        (("damaged.pt2",), "damaged.pt2 is no file of torch.export.save this torch can read"),
+        (("none.pt2",), "No such file or directory: .*none.pt2"),
+    ],
+)
+def test_what_files_of_torch_export_do_not_go_with(
+    arguments: tuple[str, ...], message: str, programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, *rest = arguments
+    assert main(["export", str(programs / name), *rest, "--out", str(tmp_path / "made")]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "made").exists()

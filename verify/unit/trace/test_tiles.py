@@ -75,3 +75,4 @@ def test_rows_of_panels_come_in_any_parts(machine: Machine, columns: int) -> Non
     for first, last in ((8, 11), (0, 3), (3, 8)):
         layout.put_rows(made, weights[:, first:last], first, 11, machine)
     np.testing.assert_array_equal(made.ravel(), layout.panels(weights, machine))
+    assert layout.panels(weights[:0], machine).size == 0
