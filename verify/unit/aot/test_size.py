@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from lrw.nets import C3D
 from lrw.trace import convolutions, trace
@@ -18,7 +17,6 @@ from lrw_kernels.network.graph import Network
 from lrw_kernels.network.operators import Winograd
 from lrw_kernels.program import winograd
 from lrw_kernels.program.assemble import assemble
-from lrw_kernels.winograd import Tile
 
 MIB = 1 << 20
 SIZE = (16, 112, 112)
@@ -35,15 +33,11 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> Network:
             shape = getattr(module, name).shape
             setattr(module, name, torch.nn.Parameter(ZERO.expand(shape), requires_grad=False))
 
-    def in_domain(w: Tensor, tile: Tile) -> Tensor:
-        return ZERO.expand(tile.positions, w.shape[1], w.shape[0])
-
     def unpacked(*_: Any) -> Any:
         return np.zeros(0, np.float32)
 
-    monkeypatch.setattr(convolutions, "transform_weight", in_domain)
     monkeypatch.setattr(convolutions, "array", lambda t: t.numpy())
-    monkeypatch.setattr(winograd, "_panels", unpacked)
+    monkeypatch.setattr(winograd, "_packed", unpacked)
     return trace(net, torch.zeros(1, 3, *SIZE), "c3d")
 
 
