@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from math import ceil
 from typing import Any
 
+import numpy as np
+
 from lrw_kernels.codegen.kernel import ITEM, Kernel
 from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine, whole_lines
 from lrw_kernels.cpu import layout
@@ -54,17 +56,30 @@ def in_phases(
 
 
 def on_grid(x: View, whole: Part, groups: int, machine: Machine) -> tuple[Step, ...]:
-    """The steps of a convolution on any grid: one if it is depthwise, else one a group."""
+    """The steps of a convolution on any grid: one if it is depthwise, else one for as many groups as fill a vector."""
     y, weight, grid, epilogue = whole
-    cin, cout = weight.shape[3:]
-    if groups > 1 and cin == 1 and cout == groups:
+    if groups > 1 and weight.shape[3:] == (1, groups):
         return (depthwise_step(x, y, weight, grid, epilogue, machine),)
-    size, steps = cout // groups, []
+    most = max(1, machine.lanes("float32") * groups // weight.shape[4])
+    weight, groups = _joined(weight, groups, max(n for n in range(1, min(most, groups) + 1) if groups % n == 0))
+    cin, size = weight.shape[3], weight.shape[4] // groups
+    steps = list[Step]()
     for group in range(groups):
         here, part = slice(group * size, (group + 1) * size), epilogue.some(group * size, size)
         source, target = x.some(group * cin, cin), y.some(group * size, size)
         steps.append(patches_step(source, target, weight[..., here], grid, part, machine))
     return tuple(steps)
+
+
+def _joined(weight: Array, groups: int, count: int) -> tuple[Array, int]:
+    """The weight of `count` groups at a time as one, zeros between them, and how many there are of these."""
+    if count == 1:
+        return weight, groups
+    *taps, cin, cout = weight.shape
+    wide = np.zeros((*taps, count, cin, groups // count, count, cout // groups), np.float32)
+    for at, some in enumerate(np.moveaxis(weight.reshape(*taps, cin, groups // count, count, cout // groups), 5, 0)):
+        wide[:, :, :, at, :, :, at] = some
+    return wide.reshape(*taps, count * cin, cout), groups // count
 
 
 def patches_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
