@@ -11,16 +11,12 @@ codes: 0 done, 1 a gate is red, 2 wrong arguments, 130 stopped by Ctrl-C.
 import importlib
 import importlib.metadata
 import sys
-import warnings
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from statistics import geometric_mean
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -32,6 +28,7 @@ from bench.command import Parser, file, guarded, names, positive
 from bench.gate import Red, judged
 from bench.layers import NETWORKS, Network
 from bench.page import number
+from lrw import peers
 from lrw.timing import interleaved
 
 RTOL = 1e-4  # of the largest output: what lrw.accelerate is asked for, and the gate
@@ -96,8 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(network: Network, seconds: float, peers: Sequence[str]) -> Row:
-    """The row of a network beside those of `peers`, keys of MAKERS. Raises Red, with no timing done, where the gate is
+def measure(network: Network, seconds: float, others: Sequence[str]) -> Row:
+    """The row of a network beside those of `others`, keys of MAKERS. Raises Red, with no timing done, where the gate is
     red."""
     torch.manual_seed(0)
     net, x = network.make().eval(), torch.randn(network.shape)
@@ -114,7 +111,7 @@ def measure(network: Network, seconds: float, peers: Sequence[str]) -> Row:
     with torch.inference_mode():
         exact = deepcopy(net).double()(x.double())
         error = judged(network.name, fast(x), exact, RTOL * float(exact.abs().max())).largest
-    for name in peers:
+    for name in others:
         made = _peer(network.name, name, net, x)
         candidates |= {name: made} if made is not None else {}
     if "int8" in candidates:
@@ -134,75 +131,26 @@ def measure(network: Network, seconds: float, peers: Sequence[str]) -> Row:
 
 def _peer(network: str, name: str, net: nn.Module, x: Tensor) -> Callable[[], object] | None:
     """A peer's call of `net` on x; None, and said, where it is not installed or does not take the network."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            call = MAKERS[name](net, x)
-            call()
-    except Exception as error:  # of any class: they are others' packages
-        reason = str(error).strip().partition("\n")[0]
-        print(f"{network}: without {name}: {type(error).__name__}: {reason}", file=sys.stderr)
+    call = peers.made(MAKERS[name], net, (x,))
+    if isinstance(call, str):
+        print(f"{network}: without {name}: {call}", file=sys.stderr)
         return None
     return call
 
 
-def compiled(net: nn.Module, x: Tensor) -> Callable[[], object]:
-    """A call of `net` on `x` as torch.compile makes it."""
-    torch.compiler.reset()
-    fast: Any = torch.compile(deepcopy(net))
-
-    def call() -> object:
-        with torch.inference_mode():
-            return fast(x)
-
-    return call
-
-
-def openvino(net: nn.Module, x: Tensor) -> Callable[[], object]:
-    """A call of `net` on `x` in OpenVINO, float32, with as many threads as torch has."""
-    return _openvino(_converted(net, x), x)
-
-
-def openvino_int8(net: nn.Module, x: Tensor) -> Callable[[], object]:
-    """The same in 8 bits, quantised by NNCF on inputs of the same kind, without training."""
+def openvino_int8(net: nn.Module, args: peers.Args) -> peers.Call:
+    """A call of `net` in OpenVINO in 8 bits, quantised by NNCF on inputs of the same kind, without training."""
     nncf: Any = importlib.import_module("nncf")
+    (x,) = args
     samples = [torch.randn(x.shape, generator=torch.Generator().manual_seed(i)).numpy() for i in range(8)]
-    return _openvino(nncf.quantize(_converted(net, x), nncf.Dataset(samples), subset_size=len(samples)), x)
+    model = peers.openvino_model(net, args)
+    return peers.openvino_call(nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples)), args)
 
 
-def _converted(net: nn.Module, x: Tensor) -> Any:
-    runtime: Any = importlib.import_module("openvino")
-    model = runtime.convert_model(net, example_input=x)
-    model.reshape({model.inputs[0]: list(x.shape)})
-    return model
-
-
-def _openvino(model: Any, x: Tensor) -> Callable[[], object]:
-    runtime: Any = importlib.import_module("openvino")
-    options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
-    made = runtime.Core().compile_model(model, "CPU", {**options, "INFERENCE_PRECISION_HINT": "f32"})
-    request, numbers = made.create_infer_request(), x.numpy()
-    return lambda: request.infer([numbers])
-
-
-def onnxruntime(net: nn.Module, x: Tensor) -> Callable[[], object]:
-    """A call of `net` on `x` in ONNX Runtime, with as many threads as torch has."""
-    runtime: Any = importlib.import_module("onnxruntime")
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "net.onnx"
-        with redirect_stdout(sys.stderr):
-            torch.onnx.export(net, (x,), file, dynamo=True, external_data=True, verbose=False)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        session = runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    given = {session.get_inputs()[0].name: x.numpy()}
-    return lambda: session.run(None, given)
-
-
-MAKERS: dict[str, Callable[[nn.Module, Tensor], Callable[[], object]]] = {
-    "compiled": compiled,
-    "openvino": openvino,
-    "onnxruntime": onnxruntime,
+MAKERS = {
+    "compiled": peers.compiled,
+    "openvino": peers.openvino,
+    "onnxruntime": peers.onnxruntime,
     "int8": openvino_int8,
 }
 

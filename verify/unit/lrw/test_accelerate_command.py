@@ -1,6 +1,7 @@
 """`lrw accelerate` from the outside: what it takes, prints and draws, and what it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from lrw import peers
 from lrw.cli import main
 from lrw.commands import accelerate as command
 from verify.unit.export.calls import ENVIRONMENT, ROOT
@@ -49,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """What the command prints, which succeeds."""
     capsys.readouterr()
-    assert main(["accelerate", *arguments, "--no-measure"]) == 0
+    assert main(["accelerate", "--peers", "none", *arguments, "--no-measure", "--check"]) == 0
     return capsys.readouterr().out
 
 
@@ -76,6 +79,47 @@ def test_json_of_several_inputs_on_two_threads(
     assert found["speedup"] == pytest.approx(found["before_ms"] / found["after_ms"])
 
 
+def test_others_take_turns_and_those_that_refuse_are_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuses(net: nn.Module, args: peers.Args) -> peers.Call:
+        raise RuntimeError("no\nmore")
+
+    def eager(net: nn.Module, args: peers.Args) -> peers.Call:
+        return lambda: [net(*args)]
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(peers, "MAKERS", {"torch.compile": eager, "OpenVINO": refuses})
+    some = ("--peers", "openvino, Torch.compile")
+    first, second = said(capsys, *SMALL, *some).splitlines()[-2:]
+    assert re.fullmatch(r"in turns with others: torch.compile .* ms, accelerated .* ms, .* times as fast as .*", first)
+    assert second == "OpenVINO does not take it: RuntimeError: no"
+    found = json.loads(said(capsys, *SMALL, *some, "--json"))["peers_ms"]
+    assert found["torch.compile"] > 0
+    assert found["OpenVINO"] is None
+
+
+def test_what_differs_fails_the_check(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(command, "LIMIT", 0.0)
+    assert main(["accelerate", *SMALL, "--peers", "none", "--no-measure", "--check"]) == 1
+    assert "lrw accelerate: --check: error" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["torch.compile", "OpenVINO", "ONNX Runtime"])
+def test_peers_give_what_the_network_does(name: str) -> None:
+    if name not in peers.installed():
+        pytest.skip(f"{name} is not installed")
+    torch.manual_seed(0)
+    net, x = nn.Sequential(nn.Conv3d(2, 3, 3), nn.ReLU()).eval(), torch.randn(1, 2, 5, 6, 7)
+    call = peers.made(peers.MAKERS[name], net, (x,))
+    assert not isinstance(call, str), call
+    (y,) = call()
+    torch.testing.assert_close(torch.as_tensor(y), net(x).detach(), rtol=0, atol=1e-5)
+
+
 def test_the_parts_are_drawn(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -95,6 +139,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "--net: torch.export cannot follow it": (*SMALL[:2], "--input", "1x3x6x7x8"),
     "--input: 99999x99999x99999x99999: cannot be made here": (*SMALL[:2], "--input", "99999x99999x99999x99999"),
     "--rtol: -1.0; accepted are positive numbers": (*SMALL, "--rtol", "-1"),
+    "argument --peers: 'tvm' is none of torch.compile, OpenVINO, ONNX Runtime": (*SMALL, "--peers", "tvm"),
     "--threads: 0; accepted are whole numbers from 1": (*SMALL, "--threads", "0"),
     "--figure: 'parts.gif'; accepted are files of .png, .pdf, .svg": (*SMALL, "--figure", "parts.gif"),
     "'1x2x0' is not NxCxDxHxW": (*SMALL[:2], "--input", "1x2x0"),
