@@ -94,11 +94,6 @@ class Elsewhere:
             return fast(X)
 
     @staticmethod
-    def autocast(fast: nn.Module) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return fast(X)
-
-    @staticmethod
     def hooks(fast: nn.Module) -> Tensor:
         fast[0].register_forward_hook(lambda *_: None)
         return fast(X)
@@ -113,7 +108,6 @@ REASONS = {
     "training": "training mode",
     "part_in_training": "training mode",
     "gradients": "gradients are wanted",
-    "autocast": "autocast is on",
     "hooks": "hooks",
     "meta": "the arguments are not plain tensors",
 }

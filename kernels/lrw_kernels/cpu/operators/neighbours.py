@@ -13,8 +13,9 @@ from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.step import Epilogue, View
 
 MOST = 16  # runs that are tried as one pixel
-# What a pixel costs beside products of vectors, counted in these: a vector of its patch moved, its place written.
-MOVED, PLACED = 8, 16
+# What costs time beside products of vectors, counted in these: a vector of a pixel's patch moved, its place written, a
+# step more to wait for.
+MOVED, PLACED, STEP = 8, 16, 1 << 14
 
 
 class Part(NamedTuple):
@@ -60,11 +61,14 @@ def best(whole: Part, phases: Sequence[Taps], lanes: int) -> int:
         products = rows * taps * cin * ceil(pixels * cout / lanes)
         return products + MOVED * rows * ceil(taps * cin / lanes) + PLACED
 
-    costs = {0: sum(cost(len(taps), 1) for taps in phases) / phase_count}
-    for count in (1 << i for i in range(min(runs, MOST).bit_length())):
-        pixels = count * phase_count
-        costs[count] = cost(len(_reached(grid, phases, count)), pixels) / pixels
-    return min(costs, key=costs.__getitem__)
+    all_runs = y.pixels // phase_count
+    costs = {0: all_runs * sum(cost(len(taps), 1) for taps in phases) + phase_count * STEP}
+    for count in {*(1 << i for i in range(MOST.bit_length())), runs}:
+        if 0 < count <= min(runs, MOST):
+            steps = 1 if runs % count == 0 else 2
+            wide = cost(len(_reached(grid, phases, count)), count * phase_count)
+            costs[count] = all_runs / count * wide + steps * STEP
+    return min(sorted(costs), key=costs.__getitem__)
 
 
 def _reached(grid: Grid, phases: Sequence[Taps], runs: int) -> list[int]:
