@@ -125,8 +125,8 @@ class Engine:
             before, program = Snapshot(net, self._private, apart), build(plain, call, how)
             with torch.inference_mode(False), torch.no_grad(), evaluating(plain):
                 come = plain(*deepcopy(call.args), **deepcopy(call.kwargs))
-            if call.cast:
-                program.cast(come)
+                if call.cast:
+                    program.cast(come, call.leaves)
             self._take_back(net, plain)
             changes = [*before.changed(net)]
             if not changes:

@@ -29,6 +29,7 @@ from lrw_kernels.program.bind import Bound, placed
 from lrw_kernels.program.program import Program
 from lrw_kernels.winograd import Tile
 
+ROUNDED = 0.1  # of the largest number: beyond, no rounding to half precision explains a difference
 _HALF = (torch.bfloat16, torch.float16)
 
 
@@ -104,13 +105,25 @@ class NetworkProgram:
         else:
             with autocast(None):
                 come = self._compute(*self._inputs(leaves))
-            come = [_cast(leaf, dtype) for leaf, dtype in zip(come, self._dtypes, strict=True)]
+            cast: dict[tuple[int, torch.dtype | None], Any] = {}  # a tensor that comes out twice does so as one
+            keys = [(id(leaf), dtype) for leaf, dtype in zip(come, self._dtypes, strict=True)]
+            come = [cast.setdefault(key, _cast(leaf, key[1])) for leaf, key in zip(come, keys, strict=True)]
         return pytree.tree_unflatten(come, self._structure) if self._structure is not None else come
 
-    def cast(self, like: Any) -> None:
-        """From now on give tensors of the dtypes that those have of `like`, which the network gave under autocast, and
-        take such, too; between them all is float32."""
-        self._dtypes = [leaf.dtype if isinstance(leaf, Tensor) else None for leaf in pytree.tree_leaves(like)]
+    def cast(self, like: Any, leaves: Sequence[Any]) -> None:
+        """From now on give tensors of the dtypes that those have of `like`, which the network gave under autocast of
+        these arguments, and take such, too; between them all is float32.
+
+        Raises ValueError where that gives something else than rounding explains: for networks that look at dtypes.
+        """
+        expected = pytree.tree_leaves(like)
+        self._dtypes = [leaf.dtype if isinstance(leaf, Tensor) else None for leaf in expected]
+        try:
+            come = pytree.tree_leaves(self.run(leaves))
+        except RuntimeError as error:  # torch's own operators between the programs
+            raise ValueError(f"net: does not run in float32, as it does under autocast: {error}") from error
+        if not all(map(_alike, come, expected)):
+            raise ValueError("net: gives something else in float32 than under autocast, beyond what rounding explains")
 
     def took(self, leaves: Sequence[Any], rounds: int) -> list[Took]:
         """What each operator took in the fastest of `rounds` runs, in their order."""
@@ -139,6 +152,14 @@ def widened(values: Any) -> Any:
 
 def _cast(value: Any, dtype: torch.dtype | None) -> Any:
     return value if dtype is None else value.to(dtype)
+
+
+def _alike(come: Any, expected: Any) -> bool:
+    """Whether two results differ by what half precision in every layer may do at most."""
+    if not isinstance(expected, Tensor) or not expected.is_floating_point():
+        return True  # labels may be others where two are as good
+    largest = float(expected.double().abs().max())
+    return float((come.double() - expected).abs().max()) <= ROUNDED * largest if largest > 0 else True
 
 
 class PartProgram(nn.Module):

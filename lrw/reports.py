@@ -109,7 +109,7 @@ class AccelerationReport:
 
     @property
     def moved_bytes(self) -> int:
-        """The bytes of activations that programs read and write in a pass."""
+        """The bytes of activations that operators of programs read and write in a pass, each counted once by each."""
         return self.measured.moved_bytes
 
     @property

@@ -109,7 +109,9 @@ def _exported(arguments: argparse.Namespace, said: Source, path: Path) -> tuple[
         option = given[0].replace("_", "-")
         raise ValueError(f"--{option}: {path} says it, as the network was exported; accepted is nothing")
     net, examples = exported_program(str(path))
-    args, kwargs = examples if examples is not None else ((), {})
+    if examples is None:
+        raise ValueError(f"weights: {path} holds no example of its input; accepted are files that do")
+    args, kwargs = examples
     if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
         raise ValueError(f"weights: {path} was not exported with one tensor alone; accepted are networks that were")
     return net, args[0].detach(), arguments.name or path.stem

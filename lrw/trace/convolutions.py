@@ -17,7 +17,7 @@ from lrw_kernels.winograd.tile import Triple, triple
 def conv3d(
     at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Activation:
-    """A convolution by its filter; `tiles` may put it into the Winograd domain."""
+    """A convolution; one of stride 1, dilation 1 and one group may go to the Winograd domain."""
     source, _ = volume(x)
     w = constant(weight, "weight")
     taps, dilations = triple(tuple(w.shape[2:]), "weight"), three(dilation)

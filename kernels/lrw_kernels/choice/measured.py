@@ -7,7 +7,6 @@ weights, as many as do not fit there together.
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from statistics import median
 from time import perf_counter
 from typing import Any
 
@@ -69,7 +68,7 @@ class Measured:
                     began = perf_counter()
                     run()
                     times[name].append(perf_counter() - began)
-        return {name: round(1e3 * median(taken), 4) for name, taken in times.items()}
+        return {name: round(1e3 * float(np.median(taken)), 4) for name, taken in times.items()}
 
 
 def processor() -> str:
@@ -85,7 +84,8 @@ def known() -> dict[str, dict[str, float]]:
 
 def learn(rows: Mapping[str, dict[str, float]]) -> int:
     """Take over `rows` of other problems than are known here; returns how many."""
-    new = {key: row for key, row in rows.items() if key not in known()}
+    here = known()
+    new = {key: row for key, row in rows.items() if key not in here}
     _rows().update(new)
     _keep(_rows())
     return len(new)

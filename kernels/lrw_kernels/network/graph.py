@@ -72,7 +72,7 @@ class Network:
         return next(node for node in self.nodes if node.name == self.outputs[0])
 
     def moved_bytes(self, node: Node) -> int:
-        """The bytes of activations that `node` reads and writes, each once."""
+        """The bytes of the activations that `node` reads and writes, each counted once."""
         return FLOAT * (node.numbers + sum(prod(self.size(name)) for name in {*node.inputs}))
 
     def size(self, name: str) -> Size:

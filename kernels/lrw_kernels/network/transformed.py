@@ -41,5 +41,6 @@ class Transformed(Sequence[Array]):
         taps = self.filter.reshape(prod(self.filter.shape[:3]), cin, cout)
         for first in range(0, cin, together):
             some = taps[:, first : first + together].astype(np.float64)
-            u = table @ some.reshape(len(taps), -1)
-            yield first, u.reshape(-1, some.shape[1], cout).astype(np.float32)
+            with np.errstate(all="ignore"):  # who packs them refuses what is not finite
+                u = (table @ some.reshape(len(taps), -1)).astype(np.float32)
+            yield first, u.reshape(-1, some.shape[1], cout)

@@ -133,7 +133,8 @@ def test_a_plan_carries_what_was_timed(cache: Path, tmp_path: Path, monkeypatch:
     assert Measured(2)(SMALL) == chosen
 
 
-PLAN = {"format": 1, "processor": "", "problems": {"3x3x3 16->20 on 1x6x7x9 padding 1x1x1 rtol 0.0001 threads 2": {}}}
+_KEY = "3x3x3 16->20 on 1x6x7x9 padding 1x1x1 rtol 0.0001 threads 2"
+PLAN = {"format": 1, "version": lrw.__version__, "processor": "", "problems": {_KEY: {}}}
 ROWS: dict[str, tuple[object, str]] = {
     "no times": ({}, "no problem with its times"),
     "another tile": ({"9x9x9": 1.0}, "'9x9x9'; accepted are 'direct' and tiles within 0.0001"),
@@ -147,9 +148,8 @@ ROWS: dict[str, tuple[object, str]] = {
 @pytest.mark.parametrize("what", ROWS)
 def test_rows_of_a_plan_are_checked(what: str, cache: Path) -> None:
     row, message = ROWS[what]
-    (key,) = PLAN["problems"]
     file = cache / "plan.json"
-    file.write_text(json.dumps(PLAN | {"processor": measured.processor(), "problems": {key: row}}))
+    file.write_text(json.dumps(PLAN | {"processor": measured.processor(), "problems": {_KEY: row}}))
     with pytest.raises(ValueError, match=re.escape(message)):
         lrw.load_plan(file)
     assert measured.known() == {}
@@ -158,9 +158,14 @@ def test_rows_of_a_plan_are_checked(what: str, cache: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"processor": "another"}, "of 'another'; accepted is "),
+        ({"processor": "another"}, "processor: 'another'; accepted is "),
+        ({"version": "0"}, "version: '0'; accepted is "),
+        ({"problems": {_KEY.replace("16->", "9" * 400 + "->"): {"direct": 1.0}}}, "is no problem with its times"),
+        ({"problems": {_KEY.replace("16->", "0->"): {"direct": 1.0}}}, "is no problem with its times"),
+        ({"problems": {_KEY.replace("0.0001", "."): {"direct": 1.0}}}, "is no problem with its times"),
+        ({"problems": {_KEY.replace("0.0001", "1e999"): {"direct": 1.0}}}, "is no problem with its times"),
         ({"format": 2}, "format: 2; accepted is a whole number from 1 to 1"),
-        ({"more": 1}, "'more'; accepted are format, processor, problems"),
+        ({"more": 1}, "'more'; accepted are format, version, processor, problems"),
         ({"problems": {"a problem": {"direct": 1.0}}}, "is no problem with its times"),
     ],
 )

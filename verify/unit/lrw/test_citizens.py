@@ -147,6 +147,40 @@ def test_autocast(fast: nn.Module, net: nn.Module) -> None:
     assert same(fast, net) == PROGRAM
 
 
+class Looks(nn.Module):
+    """Looks at dtypes, or multiplies in half precision."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.inner, self.last = how, nn.Conv3d(2, 3, 3), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.inner(x)
+        if self.how == "branches":
+            return y * 100 if y.dtype == torch.bfloat16 else y
+        if self.how == "multiplies":
+            return self.last(y.mean((2, 3, 4)).to(y.dtype)) @ torch.ones(2, 2, dtype=y.dtype).mul(y.sum() > -1e9)
+        return {"first": y, "again": y, "number": 1}
+
+
+@pytest.mark.parametrize("how", ["branches", "multiplies", "twice"])
+def test_autocast_of_networks_that_look_at_dtypes(how: str) -> None:
+    net = settled(Looks(how))
+    fast = accelerated(net)
+    for _ in range(2):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            mine, theirs = fast(X), net(X)
+        for y, expected in zip(pytree.tree_leaves(mine), pytree.tree_leaves(theirs), strict=True):
+            if isinstance(y, Tensor):
+                assert y.dtype == expected.dtype
+                torch.testing.assert_close(y, expected, rtol=0, atol=2e-2 * float(expected.abs().max()))
+    if how == "branches":
+        assert "gives something else in float32 than under autocast" in fast.report.last
+    if how == "twice":
+        assert mine["first"] is mine["again"]
+        assert fast.report.last == PROGRAM
+
+
 def test_half_precision(fast: nn.Module, net: nn.Module) -> None:
     """`net.to(torch.bfloat16)`, `half()`, `double()`: the network's own forward."""
     for dtype in (torch.bfloat16, torch.float16, torch.float64):
