@@ -165,6 +165,7 @@ class Looks(nn.Module):
 
 @pytest.mark.parametrize("how", ["branches", "multiplies", "twice"])
 def test_autocast_of_networks_that_look_at_dtypes(how: str) -> None:
+    """`torch.autocast` of a network that looks at dtypes: its own forward, where float32 gives something else."""
     net = settled(Looks(how))
     fast = accelerated(net)
     for _ in range(2):
