@@ -7,8 +7,8 @@ from lrw_kernels.network.operators import Binary, Direct, Followed, Linear, Tran
 
 
 def described(node: Node) -> dict[str, Any]:
-    """Name, operator, the nodes it reads and the size it gives; of a convolution its geometry, and what is fused to
-    it.
+    """Name, operator, the nodes it reads and the size it gives; of a convolution its geometry, and what is fused
+    to it.
 
     residual: the node whose activations are added, or None. after: the function that follows, or None.
     """

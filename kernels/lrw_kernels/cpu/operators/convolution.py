@@ -1,4 +1,5 @@
-"""Builder of convolution: by products, one step a group; channel by channel where it is depthwise."""
+"""Builder of convolution: by products, a step for as many groups as fill a vector; channel by channel where it is
+depthwise."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -43,8 +44,8 @@ def in_phases(
     x: View, y: View, weight: Array, grid: Grid, phases: Sequence[Taps], groups: int, epilogue: Epilogue,
     machine: Machine,
 ) -> tuple[Step, ...]:  # fmt: skip
-    """The steps of a convolution whose outputs along w come in runs of pixels with the taps `phases`, as
-    `neighbours.parts` has them."""
+    """The steps of a convolution whose outputs along w come in runs of pixels with the taps `phases`, of
+    neighbours together where that costs least."""
     whole = neighbours.Part(y, weight, grid, epilogue)
     count = neighbours.best(whole, phases, machine.lanes("float32")) if groups == 1 else 0
     parts = neighbours.together(whole, phases, count) if count else neighbours.alone(whole, phases)
