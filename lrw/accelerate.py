@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial, wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,6 +18,9 @@ from lrw.engine import PROGRAM, Call, Engine, How
 from lrw.layers import FUNCTIONS, copied, evaluating, set_single_mode
 from lrw.reports import AccelerationReport, Part, measured
 from lrw.trace.captured import FOLLOWING
+
+if TYPE_CHECKING:
+    from lrw.programs import NetworkProgram
 
 __all__ = ["AccelerationReport", "Part", "accelerate", "revert"]
 
@@ -115,10 +118,9 @@ class _Accelerated(nn.Module):
         call = Call.of(args, kwargs)
         FOLLOWING.wait()
         if torch.compiler.is_compiling():
-            reason: str | None = "torch.export follows the network, here or in another thread"
+            program: NetworkProgram | str = "torch.export follows the network, here or in another thread"
         else:
-            reason = engine.refusal(self, call)
-        program = engine.program(self, call) if reason is None else reason
+            program = engine.answer(self, call)
         engine.last = program if isinstance(program, str) else PROGRAM
         if not isinstance(program, str):
             return program.run(call.leaves)

@@ -69,8 +69,7 @@ class _Piece:
         args = tuple(x.item() if i in self._numbers else x for i, x in enumerate(args))
         call = Call.of(tuple(x for i, x in enumerate(args) if i not in self._weights), {})
         held, engine = self._holding([args[i] for i in self._weights], call)
-        refused = engine.refusal(held, call)
-        program = engine.program(held, call) if refused is None else refused
+        program = engine.answer(held, call)
         if not isinstance(program, str):
             return program.run(call.leaves)
         with FOLLOWING.passing():

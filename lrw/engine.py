@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from copy import deepcopy
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from lrw.programs import NetworkProgram
 
 PROGRAM = "the program"
+_TRAINS, _WANTS_GRADIENT = attrgetter("training"), attrgetter("requires_grad")
 MOST_FORMS = 8  # of calls that one network has programs for; one too many takes the place of the oldest
 
 
@@ -77,8 +79,19 @@ class Engine:
         self.last = PROGRAM  # what computed the latest pass, or why the network itself did
         self.measured: Any = None  # for a report, once it was asked for
 
-    def refusal(self, net: nn.Module, call: Call) -> str | None:
-        """Why the network's own forward computes a pass, whatever program there is; None where one could."""
+    def answer(self, net: nn.Module, call: Call) -> "NetworkProgram | str":
+        """The program that computes a pass, built if need be; or why the network's own forward does."""
+        built = self.built.get(call.form)
+        if built is None or not built.snapshot.same(net):
+            return self.refusal(net, call) or self.program(net, call)
+        reason = self.refusal(net, call, built.snapshot)
+        if reason is None and built.snapshot.holds():
+            return built.program or str(built.reason)
+        return reason or self.program(net, call)
+
+    def refusal(self, net: nn.Module, call: Call, known: Snapshot | None = None) -> str | None:
+        """Why the network's own forward computes a pass, whatever program there is; None where one could. `known` is
+        the same network, whose parts are at hand."""
         tensors = call.tensors
         if not tensors or not is_plain(*tensors) or forward_ad._current_level >= 0:
             return "the arguments are not plain tensors"
@@ -86,14 +99,13 @@ class Engine:
             return "an argument is empty or not on the CPU"
         if any(_kind(leaf) is None for leaf in call.leaves):
             return "the arguments hold more than tensors, numbers and texts"
-        modules = list(net.modules())
-        if any(m.training for m in modules):
+        modules = [*net.modules()] if known is None else [net, *known.inner]
+        if any(map(_TRAINS, modules)):
             return "a module is in training mode"
-        parameters = list(net.parameters())
-        if any(type(p) is Tensor for p in parameters):
+        parameters = [*net.parameters()] if known is None else known.parameters
+        if Tensor in map(type, parameters):
             return "tensors stand for parameters, as torch.func.functional_call puts them there"
-        wanted = any(x.requires_grad for x in (*tensors, *parameters))
-        if torch.is_grad_enabled() and wanted:
+        if torch.is_grad_enabled() and any(map(_WANTS_GRADIENT, (*tensors, *parameters))):
             return "gradients are wanted; torch.no_grad() or torch.inference_mode() say that they are not"
         if any(type(mode) is not DeviceContext for mode in _get_current_function_mode_stack()):
             return "a mode watches torch's functions"

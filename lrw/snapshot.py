@@ -1,6 +1,8 @@
 """A network as it was: its modules, what is set on them, and what its tensors held; whether it still is that."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, compress
+from operator import is_
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -8,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from lrw.unchanged import Mark, extent, held_by, inside
+from lrw.marks import Marks
+from lrw.unchanged import extent, inside
 
 # What a pass in eval mode does not depend on, or what is asked for at each pass.
 ELSEWHERE = ("training", "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs",
@@ -17,6 +20,10 @@ ELSEWHERE = ("training", "_forward_hooks", "_forward_pre_hooks", "_forward_hooks
               "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")  # fmt: skip
 _SIMPLE = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.layout, torch.memory_format)
 _DEEPEST = 4  # containers in one another
+
+
+_Values = tuple[nn.Module | None, type, tuple[str, ...], list[tuple[str, Any]]]
+"""A module (None: the network), its class, the attributes that do not count, and those that do."""
 
 
 class Change(NamedTuple):
@@ -42,31 +49,45 @@ class Snapshot:
     ) -> None:
         self._net = ref(net)  # not held: it may hold this
         tensors: list[Tensor] = []
-        self._values: list[tuple[nn.Module | None, type, tuple[str, ...], list[tuple[str, Any]]]] = []
+        self._values: list[_Values] = []
         for i, module in enumerate(net.modules()):
             without = (*(private if module is net else ()), *(name for at, name in apart if at == i))
             own = None if module is net else module
             self._values.append((own, type(module), without, _values(module, without, tensors.append)))
-        self.tensors = tuple(tensors)
-        self._marks = [(t, Mark(t), held_by(t)) for t in tensors]
-        self._places: list[tuple[Tensor, Mark]] = []
+        self.parameters = [*net.parameters()]
+        self._marks, self._places = Marks(tensors), Marks(())
+        self._objects = _Objects(net, self._values)
 
     def leave(self, memory: Sequence[range]) -> None:
         """From now on tensors in `memory`, ranges of addresses, may hold what they like, but must stay where they are.
 
         For memory that is read where it lies by whoever asks whether the network still fits.
         """
-        left = [any(inside(extent(t), some) for some in memory) for t, _, _ in self._marks]
-        self._places += [(t, mark) for (t, mark, _), place in zip(self._marks, left, strict=True) if place]
-        self._marks = [watched for watched, place in zip(self._marks, left, strict=True) if not place]
+        left = [any(inside(extent(t), some) for some in memory) for t in self._marks.tensors]
+        self._places, self._marks = self._marks.those(left), self._marks.those([not there for there in left])
+
+    @property
+    def inner(self) -> Sequence[nn.Module]:
+        """The modules inside the network."""
+        return self._objects.inner
 
     def fits(self, net: nn.Module) -> bool:
         """Whether `net` is the network of this snapshot, with the same modules, attributes and numbers in tensors."""
-        if self._net() is not net or any(True for _ in self.changed(net)):
+        return self.same(net) and self.holds()
+
+    def same(self, net: nn.Module) -> bool:
+        """Whether `net` is the network of this snapshot, with the same modules and attributes."""
+        if self._net() is not net:
             return False
-        if not all(mark.lies(t) for t, mark in self._places):
-            return False
-        return all(mark.holds(t, held) for t, mark, held in self._marks)
+        if not self._objects.same(net):
+            if any(True for _ in self.changed(net)):
+                return False
+            self._objects = _Objects(net, self._values)  # others that are equal
+        return True
+
+    def holds(self) -> bool:
+        """Whether the network's tensors hold the same numbers."""
+        return self._places.lie() and self._marks.hold()
 
     def changed(self, net: nn.Module) -> Iterator[Change]:
         """What is set differently now on modules of `net`, which this was made of; not what tensors hold."""
@@ -81,6 +102,57 @@ class Snapshot:
                     held_before = _tensors(before.get(name))
                     results = None if _tensors(after.get(name)) is None else held_before
                     yield Change(i, name, f"{kind.__name__}.{name}", results)
+
+
+class _Objects:
+    """What is set on modules, and what is in containers there, by identity: where all are the same objects nothing has
+    changed, which is seen at the speed of C."""
+
+    def __init__(self, net: nn.Module, values: "Sequence[_Values]") -> None:
+        self.inner = [net if own is None else own for own, *_ in values][1:]  # the first is the network, not held
+        self._kinds = [kind for _, kind, *_ in values]
+        attributes = self._attributes(net)
+        self._counts, self._names = [*map(len, attributes)], [*chain.from_iterable(attributes)]
+        self._watched = [
+            name not in ELSEWHERE and name not in without
+            for at, (_, _, without, _) in zip(attributes, values, strict=True)
+            for name in at
+        ]
+        self._set = [*compress(_values_of(attributes), self._watched)]
+        self._containers: list[Any] = []
+        for value in self._set:
+            self._add_containers(value, _DEEPEST)
+        self._sizes = [*map(len, self._containers)]
+        self._inside = [*_contents(self._containers)]
+
+    def same(self, net: nn.Module) -> bool:
+        """Whether they still are the same."""
+        if [type(net), *map(type, self.inner)] != self._kinds:
+            return False
+        attributes = self._attributes(net)
+        if [*map(len, attributes)] != self._counts or [*chain.from_iterable(attributes)] != self._names:
+            return False
+        if not all(map(is_, compress(_values_of(attributes), self._watched), self._set)):
+            return False
+        return [*map(len, self._containers)] == self._sizes and all(map(is_, _contents(self._containers), self._inside))
+
+    def _attributes(self, net: nn.Module) -> list[dict[str, Any]]:
+        return [vars(net), *map(vars, self.inner)]
+
+    def _add_containers(self, value: Any, deep: int) -> None:
+        if deep and isinstance(value, dict | list | tuple):
+            self._containers.append(value)
+            for inner in value.values() if isinstance(value, dict) else value:
+                self._add_containers(inner, deep - 1)
+
+
+def _values_of(dictionaries: Sequence[dict[str, Any]]) -> Iterator[Any]:
+    return chain.from_iterable(map(dict.values, dictionaries))
+
+
+def _contents(containers: Sequence[Any]) -> Iterator[Any]:
+    """Everything in `containers`: of dictionaries keys, and values."""
+    return chain(chain.from_iterable(containers), _values_of([c for c in containers if isinstance(c, dict)]))
 
 
 class _Same:

@@ -28,6 +28,7 @@ SMALL = 1 << 15  # bytes that are compared themselves
 MOST_VALUES, MOST_VIEWS = 256, 4096  # of a tensor, of a memory
 Place = tuple[int, Hashable]  # a storage's id, and the view of it
 _TRUSTED: dict[Place, tuple["ref[UntypedStorage]", int]] = {}  # and at which use it is looked at
+_trust_state = object()  # another one after each change of what is trusted
 _SEEN: dict[int, dict[Hashable, "_Seen"]] = {}  # by storage, then by view
 
 
@@ -53,8 +54,20 @@ def trust_tensor(tensor: Tensor, every: int = 0) -> None:
 
         def end(_: object) -> None:
             _TRUSTED.pop(place, None)
+            _trust_changed()
 
         _TRUSTED[place] = ref(tensor.untyped_storage(), end), every
+    _trust_changed()
+
+
+def trust_state() -> object:
+    """An object that is another one once something else is trusted."""
+    return _trust_state
+
+
+def _trust_changed() -> None:
+    global _trust_state
+    _trust_state = object()
 
 
 def forget(net: nn.Module) -> None:
@@ -86,24 +99,12 @@ class Mark:
 
     def still_holds(self, tensor: Tensor, held: bytes | None) -> bool:
         """Whether a tensor that fits holds what it `held`."""
-        every = _every(tensor)
+        every = rate(tensor)
         self._uses += 1
         if every == 0 or (self._uses < every and held is not None):
             return True
         self._uses = 0
         return tensor.is_cpu and held == digest_of(tensor)
-
-    def holds(self, tensor: Tensor, held: bytes | None) -> bool:
-        """Whether `tensor` lies where this lay, in its form, and holds what it `held`, written anew or not."""
-        if not self.lies(tensor):
-            return False
-        count = writes(tensor)
-        if count == self._writes:
-            return self.still_holds(tensor, held)
-        if held is None or held != digest_of(tensor):
-            return False
-        self._writes = count
-        return True
 
 
 class _Seen(Mark):
@@ -133,13 +134,13 @@ class Derived(Generic[Value]):
         None if this is its first time, and for what holds no numbers of its own or none that can be looked at: meta and
         fake tensors, those in transforms, and on a GPU those that are not trusted.
         """
-        if not is_plain(tensor) or tensor.numel() == 0 or not (tensor.is_cpu or _every(tensor) != 1):
+        if not is_plain(tensor) or tensor.numel() == 0 or not (tensor.is_cpu or rate(tensor) != 1):
             return None
         found = self.find(tensor, key)
         if found is not None:
             return found
         own, seen = (id(self), key), _seen(tensor)
-        if own not in seen.values and _every(tensor) > 0:
+        if own not in seen.values and rate(tensor) > 0:
             _add(seen.values, own, None, MOST_VALUES)
             return None
         held = held_by(tensor)
@@ -199,19 +200,17 @@ def listened() -> bool:
 
 def digest_of(tensor: Tensor) -> bytes:
     """What a tensor in host memory holds, from its first number to its last, in a few bytes; small ones as they are."""
-    size = reach(tensor) * tensor.element_size()
-    if size > tensor.untyped_storage().nbytes() - tensor.storage_offset() * tensor.element_size():
-        return b""  # its memory was given back
-    if size <= SMALL:
-        return ctypes.string_at(tensor.data_ptr(), size)
-    from lrw_kernels.cpu.digest import digest  # loads a kernel
+    at = extent(tensor)
+    if len(at) <= SMALL:
+        return ctypes.string_at(at.start, len(at))
+    from lrw_kernels.cpu.digest import digest, place  # these load a kernel
 
-    return digest(tensor.data_ptr(), size, torch.get_num_threads())
+    return digest(place(at.start, len(at)), torch.get_num_threads())
 
 
 def held_by(tensor: Tensor) -> bytes | None:
     """The digest of a tensor, for `Mark.still_holds`; None for one that nobody asks for it."""
-    return digest_of(tensor) if tensor.is_cpu and _every(tensor) > 0 else None
+    return digest_of(tensor) if tensor.is_cpu and rate(tensor) > 0 else None
 
 
 def reach(tensor: Tensor) -> int:
@@ -222,10 +221,14 @@ def reach(tensor: Tensor) -> int:
 
 
 def extent(tensor: Tensor) -> range:
-    """The addresses of the bytes from a tensor's first number to its last; none where that is not in host memory."""
+    """The addresses of the bytes from a tensor's first number to its last; none where that is not in host memory, or
+    its memory was given back."""
     if not tensor.is_cpu or tensor.layout is not torch.strided:
         return range(0)
-    return range(tensor.data_ptr(), tensor.data_ptr() + reach(tensor) * tensor.element_size())
+    size, first = reach(tensor) * tensor.element_size(), tensor.storage_offset() * tensor.element_size()
+    if first + size > tensor.untyped_storage().nbytes():
+        return range(0)
+    return range(tensor.data_ptr(), tensor.data_ptr() + size)
 
 
 def overlap(one: range, other: range) -> bool:
@@ -261,7 +264,7 @@ def _place(tensor: Tensor) -> Place:
     return id(tensor.untyped_storage()), _view(tensor)
 
 
-def _every(tensor: Tensor) -> int:
+def rate(tensor: Tensor) -> int:
     """At which use of it a tensor is looked at."""
     trusted = _TRUSTED.get(_place(tensor)) if _TRUSTED and not tensor.is_inference() else None
     if trusted is None:

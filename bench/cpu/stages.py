@@ -14,7 +14,7 @@ from lrw_kernels.codegen import threads
 from lrw_kernels.codegen.arena import Memory
 from lrw_kernels.codegen.machine import host
 from lrw_kernels.cpu import layout, library
-from lrw_kernels.cpu.digest import digest
+from lrw_kernels.cpu.digest import digest, place
 from lrw_kernels.cpu.micro import PEAK_STEPS
 from lrw_kernels.cpu.step import Job, Steps
 from lrw_kernels.cpu.winograd import problem as problems
@@ -43,7 +43,7 @@ def stages(case: Layer, geometry: Geometry, x: Tensor, u: Tensor) -> dict[str, C
     def run(runner: program.Runner) -> Callable[[], None]:
         return lambda: runner.run(x.data_ptr(), y.data_ptr(), 0, 0, panels.address)
 
-    digested = lambda: digest(u.data_ptr(), size, torch.get_num_threads())  # noqa: E731
+    digested = lambda: digest(place(u.data_ptr(), size), torch.get_num_threads())  # noqa: E731
     return {"whole": run(whole), "transforms": run(transforms), "digest": digested}
 
 

@@ -185,10 +185,8 @@ class Vectors:
         self.builder.call(call, [value, pointer, I32(BYTES[self.element]), mask])
 
     def prefetch(self, address: Any) -> None:
-        """Ask for the cache line at the address, to be read, into the second level."""
-        byte = ir.IntType(8).as_pointer()
-        call = self._declare("llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]))
-        self.builder.call(call, [self._pointer(byte.pointee, address, 0), I32(0), I32(2), I32(1)])
+        """See `prefetch`."""
+        prefetch(self.builder, address)
 
     def transpose(self, rows: Sequence[Any]) -> list[Any]:
         """A square of lanes x lanes: exchange halves, then quarters, ... between rows i and i + half."""
@@ -240,8 +238,19 @@ class Vectors:
         return self.builder.inttoptr(at, kind.as_pointer())
 
     def _declare(self, name: str, kind: Any) -> Any:
-        known = self.builder.module.globals.get(name)
-        return known if known is not None else ir.Function(self.builder.module, kind, name)
+        return _declared(self.builder, name, kind)
+
+
+def prefetch(builder: Any, address: Any) -> None:
+    """Ask for the cache line at the address, to be read, into the second level."""
+    byte = ir.IntType(8).as_pointer()
+    call = _declared(builder, "llvm.prefetch.p0", ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]))
+    builder.call(call, [builder.inttoptr(address, byte), I32(0), I32(2), I32(1)])
+
+
+def _declared(builder: Any, name: str, kind: Any) -> Any:
+    known = builder.module.globals.get(name)
+    return known if known is not None else ir.Function(builder.module, kind, name)
 
 
 def _rounded(value: Fraction | float, element: str) -> float:

@@ -1,32 +1,49 @@
 """What memory holds, in a few bytes: whether it holds the same again is then a comparison."""
 
-from ctypes import addressof, c_char
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from lrw_kernels.codegen import threads
 from lrw_kernels.cpu import library, records
 
-CHUNK = 1 << 16  # bytes of a work item, a fixed number: the digest must not depend on the threads there are
+PIECE = 1 << 16  # bytes of a work item at most
 ALONE = 1 << 20  # bytes one thread reads in the time it takes to wake others
 
 
-def digest(address: int, size: int, workers: int) -> bytes:
-    """8 bytes for each CHUNK of the `size` bytes at `address`, read once, by up to `workers` threads. See `mix`."""
-    chunks = -(-size // CHUNK)
-    hashes = _bytes(8 * chunks)()
-    job = records.Digest(address, size, CHUNK, addressof(hashes))
-    threads.run(_kernel(), job.address, chunks, 0, 0, workers if size > ALONE else 1)
-    held: bytes = hashes.raw
-    return held
+class Pieces(NamedTuple):
+    """Memory cut up: address and bytes of each piece, and the bytes of all."""
+
+    table: npt.NDArray[np.int64]
+    size: int
+
+
+def pieces(places: Sequence[range]) -> Pieces:
+    """The memory at `places`, ranges of addresses, one after the other."""
+    parts = [np.zeros((0, 2), np.int64)]
+    for place in places:
+        starts = np.array([*place[::PIECE]], np.int64)
+        parts.append(np.stack([starts, np.minimum(PIECE, place.stop - starts)], axis=1))
+    return Pieces(np.concatenate(parts), sum(map(len, places)))
+
+
+def digest(of: Pieces, workers: int) -> bytes:
+    """8 bytes for each piece, which is read once, by up to `workers` threads. See `mix`."""
+    hashes = np.empty(len(of.table), np.int64)
+    job = records.Digest(of.table.ctypes.data, hashes.ctypes.data)
+    threads.run(_kernel(), job.address, len(hashes), 0, 0, workers if of.size > ALONE else 1)
+    return hashes.tobytes()
+
+
+@lru_cache(maxsize=256)
+def place(address: int, size: int) -> Pieces:
+    """The memory of so many bytes at an address."""
+    return pieces((range(address, address + size),))
 
 
 @lru_cache(maxsize=1)
 def _kernel() -> int:
     return library.digest_item().address
-
-
-@lru_cache(maxsize=256)
-def _bytes(count: int) -> Any:
-    """The ctypes array of `count` bytes."""
-    return c_char * count

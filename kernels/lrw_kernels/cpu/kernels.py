@@ -99,13 +99,14 @@ def matrix_item(element: str, lanes: int, transposed: bool) -> Function:
 
 
 def digest_item() -> Function:
-    """Items are chunks: whole stripes by vectors, then words, then bytes. See `records.Digest`."""
+    """Items are pieces of memory: whole stripes by vectors, then words, then bytes. See `records.Digest`."""
 
     def digests(job, item, scratch):
         d = digest_at(job)
-        at, last = d.data + item * d.chunk, d.data + min(d.size, (item + 1) * d.chunk)
+        at = get(d.table + 2 * ADDRESS * item)
+        last = at + get(d.table + 2 * ADDRESS * item + ADDRESS)
         stripes = (last - at) // STRIPE
-        state = mix_stripes(at, stripes, item + 1)
+        state = mix_stripes(at, stripes, 1)
         at += stripes * STRIPE
         while at + 8 <= last:
             state, at = mix_word(state, get(at)), at + 8

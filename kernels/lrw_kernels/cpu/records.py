@@ -22,7 +22,7 @@ class Matrix(Record):
 
 
 class Digest(Record):
-    """The hashes (int64) of `size` bytes, one for each `chunk` of them."""
+    """The hashes (int64) of pieces of memory: `table` has the address and the bytes of each."""
 
-    _fields_ = fields("data size chunk hashes")
-    addresses = ("data", "hashes")
+    _fields_ = fields("table hashes")
+    addresses = ("table", "hashes")
