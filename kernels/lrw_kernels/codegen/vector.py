@@ -184,9 +184,9 @@ class Vectors:
         call = self._declare(f"llvm.masked.store.{self._suffix}.p0", kind)
         self.builder.call(call, [value, pointer, I32(BYTES[self.element]), mask])
 
-    def prefetch(self, address: Any) -> None:
+    def prefetch(self, address: Any, offset: int = 0) -> None:
         """See `prefetch`."""
-        prefetch(self.builder, address)
+        prefetch(self.builder, self.builder.add(address, I64(offset)) if offset else address)
 
     def transpose(self, rows: Sequence[Any]) -> list[Any]:
         """A square of lanes x lanes: exchange halves, then quarters, ... between rows i and i + half."""

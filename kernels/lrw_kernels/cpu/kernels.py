@@ -41,22 +41,27 @@ def first_vector(p, panel):
 
 
 def panel_products(micro: Micro) -> Any:
-    """(a, b, c, tiles, terms, add, v_panel, m_panel): all tiles times one panel of weights, over `terms` channels."""
-    rows, a_row, c_row, step = micro.rows[0], micro.a_row, micro.c_row, micro.b_step
-    whole_text, rest_text, prefetch = replace(micro, rows=(rows,)).text, micro.text, micro.prefetch
+    """(a, b, c, tiles, terms, add, v_panel, m_panel, next): all tiles times one panel of weights, over `terms`
+    channels; `next` is where the weights lie that are needed then."""
+    rows, a_row, c_row, step, ahead = micro.rows[0], micro.a_row, micro.c_row, micro.b_step, micro.ahead * LINE
+    whole_text, rest_text = replace(micro, rows=(rows,)).text, micro.text
+    plain_text = replace(micro, rows=(rows,), ahead=0).text
+    fetching = -(-step // ahead) if ahead else 0  # panels of tiles in whose time what is next is asked for
 
     @helper
-    def all_tiles(a, b, c, tiles, terms, add, v_panel, m_panel):
-        # Weights come from memory, and evenly: of several panels of tiles, the first two fetch half of what is next
-        # each. One alone is better left to the hardware (medmnist layer3: 82 % of peak, 60 with this).
-        ahead = b + terms * step if prefetch and rows < tiles else 0
+    def all_tiles(a, b, c, tiles, terms, add, v_panel, m_panel, next):
+        # Weights come from memory, evenly: of several panels of tiles the first two ask for half of what is next each,
+        # others for what they have anyway.
         for panel in range(tiles // rows):
-            multiply(whole_text, a, b, c, rows, terms, add, ahead)
+            if panel < fetching:
+                multiply(whole_text, a, b, c, rows, terms, add, next)
+                next += terms * ahead
+            else:
+                multiply(plain_text, a, b, c, rows, terms, add, next)
             a, c = a + v_panel, c + m_panel
-            ahead = 0 if panel > 0 or ahead == 0 else ahead + terms * LINE
         left = tiles % rows
         while left > 0:
-            done = multiply(rest_text, a, b, c, left, terms, add, ahead)
+            done = multiply(rest_text, a, b, c, left, terms, add, next)
             a, c, left = a + done * a_row, c + done * c_row, left - done
 
     return all_tiles

@@ -23,7 +23,7 @@ class Micro:
     `a_step` and B by `b_step` per k, from run to run both jump by amounts known at run time. Row i of A lies
     i * `a_row` further on, vector j of B and of C j * `b_vector` and j * `c_vector`. `by_element`: a row's numbers of
     a whole run are one vector of A. `jumps` of A and B from run to run and `c_row` from row to row of C where they are
-    the same in all calls. `prefetch`: see `emit_micro`.
+    the same in all calls. `ahead`: cache lines that are asked for in each term of whole runs, see `emit_micro`.
     """
 
     element: str
@@ -39,7 +39,7 @@ class Micro:
     by_element: bool = False
     jumps: tuple[int, int] | None = None
     c_row: int = 0
-    prefetch: bool = True
+    ahead: int = 0
 
     @property
     def text(self) -> str:
@@ -55,22 +55,25 @@ class Micro:
         return Micro(**{**fields, "rows": tuple(fields["rows"]), "jumps": jumps})
 
 
-def forward_micro(machine: Machine, element: str, vectors: int) -> Micro:
-    """M = V U: A is V, channels of one vector then vectors of a panel; B packed weights; C is M, laid out as V."""
+def forward_micro(machine: Machine, element: str, vectors: int, *, alone: bool = False) -> Micro:
+    """M = V U: A is V, channels of one vector then vectors of a panel; B packed weights; C is M, laid out as V.
+
+    Weights are asked for while others are in use: in each term a line of what comes next, or, where tiles are `alone`,
+    a single panel that meets these weights once, as many as a term takes.
+    """
     lanes, size = machine.lanes(element), BYTES[element]
     line = lanes * size
     rows = _falling(machine.rows)
     panel, jumps = machine.rows * line, (machine.rows * line, lanes * vectors * line)
     of_b = (vectors * line, line, panel)
     of_a = (lanes, line, size)
-    return Micro(
-        element, lanes, rows, vectors, *of_a, *of_b, machine.by_element, jumps, c_row=line, prefetch=machine.prefetch
-    )
+    ahead = (max(1, vectors * line // LINE) if alone else 1) if machine.prefetch else 0
+    return Micro(element, lanes, rows, vectors, *of_a, *of_b, machine.by_element, jumps, c_row=line, ahead=ahead)
 
 
-def patch_micro(machine: Machine, vectors: int) -> Micro:
+def patch_micro(machine: Machine, vectors: int, *, alone: bool = False) -> Micro:
     """The same with the chunks of patches as A: each row is contiguous, `patch_row` apart."""
-    like = forward_micro(machine, "float32", vectors)
+    like = forward_micro(machine, "float32", vectors, alone=alone)
     line = machine.vector_bytes
     return replace(like, a_row=patch_row(machine), jumps=(line, like.lanes * vectors * line))
 
@@ -86,7 +89,7 @@ def weight_grad_micro(machine: Machine, element: str, vectors: int) -> Micro:
     line = lanes * size
     rows = (min(8, lanes),)
     panel = machine.rows * line
-    return Micro(element, lanes, rows, vectors, machine.rows, size, line, line, panel, line, prefetch=False)
+    return Micro(element, lanes, rows, vectors, machine.rows, size, line, line, panel, line)
 
 
 def _falling(rows: int) -> tuple[int, ...]:
@@ -99,7 +102,7 @@ def emit_micro(v: Vectors, m: Micro, arguments: Sequence[Any]) -> Any:
 
     arguments (i64): a, b, c; left; terms, the length of the sum; a_jump and b_jump per run; c_row, from row to row;
     add, whether what C holds is added to the sums (sums of their own, added late, round less than one long sum); ahead,
-    where to prefetch, a cache line per term, or 0.
+    the address of the lines that are asked for.
     """
     a, b, c, left, *rest = arguments
     builder = v.builder
@@ -150,20 +153,16 @@ def _runs(
 ) -> list[Any]:
     """[a, b, *sums] behind all whole runs."""
     builder, before = v.builder, v.builder.block
-    fetched = [ahead] if m.prefetch else []
+    fetched = [ahead] if m.ahead else []
 
     def run(carried: list[Any]) -> list[Any]:
         a, b, *rest = carried
-        moved = []
-        if m.prefetch:
-            with builder.if_then(builder.icmp_signed("!=", ahead, I64(0))):
-                for k in range(m.run):
-                    v.prefetch(builder.add(rest[0], I64(k * LINE)))
-            moved = [builder.add(rest[0], I64(m.run * LINE))]
+        moved, sums = rest[: len(fetched)], rest[len(fetched) :]
         if rows == m.rows[0]:
-            totals = _straight(v, m, rows, a, b, rest[len(moved) :])
+            totals = _straight(v, m, rows, a, b, sums, *moved)
         else:
-            totals = _looped(v, m, rows, a, b, I64(m.run), rest[len(moved) :])
+            totals = _looped(v, m, rows, a, b, I64(m.run), sums)
+        moved = [builder.add(to, I64(m.run * m.ahead * LINE)) for to in moved]
         return [builder.add(a, jumps[0]), builder.add(b, jumps[1]), *moved, *totals]
 
     with builder.if_then(builder.icmp_signed("!=", runs, I64(0))):
@@ -211,9 +210,14 @@ def _by_element(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any]
     return sums or []
 
 
-def _straight(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any]) -> list[Any]:
-    """A whole run without a loop, because the end of a short loop is what branch predictors get wrong."""
+def _straight(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any], *ahead: Any) -> list[Any]:
+    """A whole run without a loop, because the end of a short loop is what branch predictors get wrong. Lines `ahead`
+    are asked for term by term, because many at once would keep those waiting that are needed now; in the middle of one,
+    because compilers move no loads past them and have no register to spare there."""
     for k in range(m.run):
+        for to in ahead:
+            for line in range(m.ahead):
+                v.prefetch(to, (k * m.ahead + line) * LINE)
         factors = _factors(v, m, rows, v.builder.add(a, I64(k * m.a_step)))
         sums = _step(v, m, factors, v.builder.add(b, I64(k * m.b_step)), sums)
     return sums

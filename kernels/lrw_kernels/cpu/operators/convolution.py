@@ -110,7 +110,8 @@ def patches_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue
         pixels=y.pixels,
     )
     made, items, scratch = _shared_out(made, machine)
-    wide, narrow = (patch_micro(machine, count).text for count in (machine.vectors, 1))
+    alone: bool = made.record.share <= machine.rows
+    wide, narrow = (patch_micro(machine, count, alone=alone).text for count in (machine.vectors, 1))
     kernel = Kernel("cpu.operators.convolution_kernels.patches_item", (wide, narrow, epilogue.function), ITEM)
     return Step(kernel, made, items, scratch)
 

@@ -78,12 +78,12 @@ def _multiply(wide_text: str, narrow_text: str) -> Function:
         terms = min(CHUNK, k.terms - start)
         for panel in range(first, min(last, whole)):
             b = k.weights + panel * k.weights_panel + start * wide_step
-            multiply_wide(a, b, m, pixels, terms, start, a_panel, m_panel)
+            multiply_wide(a, b, m, pixels, terms, start, a_panel, m_panel, b + k.weights_panel)
             m += vectors * rows * line
         for panel in range(max(first, whole), last):
             narrow = (panel - whole) * (k.weights_panel // vectors)
             b = k.weights + whole * k.weights_panel + narrow + start * narrow_step
-            multiply_narrow(a, b, m, pixels, terms, start, a_panel, m_panel)
+            multiply_narrow(a, b, m, pixels, terms, start, a_panel, m_panel, b + k.weights_panel // vectors)
             m += rows * line
 
     return products

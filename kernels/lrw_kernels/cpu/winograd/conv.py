@@ -154,9 +154,10 @@ def _sides(of: _Pass, function: str) -> tuple[Side, list[Side]]:
         of.first.strides[3],
         of.second.strides[3],
     )
-    first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors, pixel=pixel)
+    domain = {"streamed": plan.v_streamed}
+    first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors, pixel=pixel, **domain)
     if of.way == WEIGHT_GRAD:
-        return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors, pixel=second)]
+        return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors, pixel=second, **domain)]
     backward, lanes = of.way == INPUT_GRAD, p.machine.lanes(p.element)
     whole = p.aligned and not backward and all(part.cout % lanes == 0 for part in of.parts)
     if len(of.parts) > 1:  # planes of one size, so that all blocks find their zeros at one place
@@ -183,6 +184,7 @@ def _products(of: _Pass) -> list[Job]:
     for p, target in zip(of.parts, of.targets, strict=True):
         vectors = of.counts.vectors_out if len(of.parts) == 1 else p.machine.vectors_of(p.cout, p.element)
         line, rows, machine = p.machine.vector_bytes, of.plan.rows, p.machine.with_rows(of.plan.rows)
+        alone = min(of.plan.tiles, of.counts.tiles) <= rows
         made.append(
             job(
                 records.Products,
@@ -198,7 +200,7 @@ def _products(of: _Pass) -> list[Job]:
                 vectors=vectors,
                 panel_vectors=machine.vectors,
                 positions=p.columns,
-                kernel=library.products(machine, p.element),
+                kernel=library.products(machine, p.element, alone=alone),
             )
         )
     return made

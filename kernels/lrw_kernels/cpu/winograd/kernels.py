@@ -189,35 +189,44 @@ def scatter_kernel(text: str) -> Function:
     return scatter
 
 
+def _all_terms(micro: Micro) -> Any:
+    """(a, b, c, tiles, terms, v_panel, m_panel): all tiles times one panel of weights, CHUNK channels at a time."""
+    step, run, a_run = micro.b_step, micro.run, micro.rows[0] * micro.a_row
+    multiply = panel_products(micro)
+
+    @helper
+    def products(a, b, c, tiles, terms, v_panel, m_panel):
+        for start in range(0, terms, CHUNK):
+            length, from_a, from_b = min(CHUNK, terms - start), a + start // run * a_run, b + start * step
+            multiply(from_a, from_b, c, tiles, length, start, v_panel, m_panel, from_b + length * step)
+
+    return products
+
+
 def products_kernel(wide_text: str, narrow_text: str) -> Function:
     """(products, position, tiles, first, last, v, m): one position's M for panels first..last of weights.
 
     Panels are `wide` as long as there are vectors enough, then `narrow`, of one vector. `m` begins with panel `first`.
+    Weights are read in the order in which they lie.
     """
     wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
-    vectors, rows, line, run = wide.vectors, wide.rows[0], wide.a_row, wide.run
-    wide_step, narrow_step = wide.b_step, narrow.b_step
-    multiply_wide, multiply_narrow = panel_products(wide), panel_products(narrow)
+    vectors, line = wide.vectors, wide.rows[0] * wide.a_row
+    multiply_wide, multiply_narrow = _all_terms(wide), _all_terms(narrow)
 
     def products(job, position, tiles, first, last, v, m):
         p = products_at(job)
-        a, c = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
+        a, to = v + get(p.v_table + position * ADDRESS), m + get(p.m_table + position * ADDRESS)
         terms, v_panel, m_panel, weights_panel = p.terms, p.v_panel, p.m_panel, p.weights_panel
-        whole = p.vectors // vectors
-        last_wide, first_narrow, narrow_panel = min(last, whole), max(first, whole), weights_panel // vectors
-        weights = p.weights + position * p.weights_plane
-        wides = weights + first * weights_panel
-        narrows = weights + whole * weights_panel + (first_narrow - whole) * narrow_panel
-        for start in range(0, terms, CHUNK):
-            length, from_a, to = min(CHUNK, terms - start), a + start // run * rows * line, c
-            from_b = wides + start * wide_step
-            for _ in range(first, last_wide):
-                multiply_wide(from_a, from_b, to, tiles, length, start, v_panel, m_panel)
-                from_b, to = from_b + weights_panel, to + vectors * rows * line
-            from_b = narrows + start * narrow_step
-            for _ in range(first_narrow, last):
-                multiply_narrow(from_a, from_b, to, tiles, length, start, v_panel, m_panel)
-                from_b, to = from_b + narrow_panel, to + rows * line
+        whole, narrow_panel = p.vectors // vectors, weights_panel // vectors
+        wides, narrows = min(last, whole), max(first, whole)
+        b = p.weights + position * p.weights_plane + first * weights_panel
+        for _ in range(first, wides):
+            multiply_wide(a, b, to, tiles, terms, v_panel, m_panel)
+            b, to = b + weights_panel, to + vectors * line
+        b = p.weights + position * p.weights_plane + whole * weights_panel + (narrows - whole) * narrow_panel
+        for _ in range(narrows, last):
+            multiply_narrow(a, b, to, tiles, terms, v_panel, m_panel)
+            b, to = b + narrow_panel, to + line
 
     return products
 

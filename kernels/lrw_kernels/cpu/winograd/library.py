@@ -15,9 +15,9 @@ def transform(recipe: Recipe) -> Kernel:
     return Kernel(f"cpu.winograd.kernels.{recipe.way}_kernel", (recipe.text,), TRANSFORM)
 
 
-def products(machine: Machine, element: str) -> Kernel:
-    """The kernel of the forward products, M = V U."""
-    wide, narrow = (forward_micro(machine, element, vectors).text for vectors in (machine.vectors, 1))
+def products(machine: Machine, element: str, *, alone: bool) -> Kernel:
+    """The kernel of the forward products, M = V U, of tiles that are a single panel or more."""
+    wide, narrow = (forward_micro(machine, element, vectors, alone=alone).text for vectors in (machine.vectors, 1))
     return Kernel("cpu.winograd.kernels.products_kernel", (wide, narrow), PRODUCTS)
 
 
