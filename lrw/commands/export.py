@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lrw.commands import exported, options
 from lrw.commands.networks import NAMES, PT2, Source, from_run
@@ -15,6 +16,7 @@ from lrw.commands.networks import exported as exported_program
 from lrw.export import compare, export
 from lrw.export.check import LIMITS
 from lrw.export.library import MOST_THREADS
+from lrw.trace.arguments import arguments as checked
 
 if TYPE_CHECKING:
     from lrw_kernels.aot import Artifacts
@@ -85,9 +87,9 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1
 
 
-def _taken(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, str]:
-    """The network with its weights in eval mode, an input for it, its name. Raises ValueError, for sizes that torch
-    cannot make too, and what loading raises."""
+def _taken(arguments: argparse.Namespace) -> tuple[nn.Module, Any, str]:
+    """The network with its weights in eval mode, an example input for it, its name. Raises ValueError, for sizes that
+    torch cannot make too, and what loading raises."""
     said = Source(arguments.net, arguments.in_channels, arguments.classes, arguments.width, arguments.size)
     weights = Path(arguments.weights)
     if weights.suffix == PT2:
@@ -101,9 +103,9 @@ def _taken(arguments: argparse.Namespace) -> tuple[nn.Module, Tensor, str]:
         raise ValueError(f"--size: {size}: the network or its input cannot be made here ({reason})") from error
 
 
-def _exported(arguments: argparse.Namespace, said: Source, path: Path) -> tuple[nn.Module, Tensor, str]:
+def _exported(arguments: argparse.Namespace, said: Source, path: Path) -> tuple[nn.Module, Any, str]:
     """The same of a file of torch.export.save, which says it all. Raises ValueError for options it leaves nothing to,
-    and for a network that was not exported with one tensor."""
+    and for a network that was exported with other arguments than libraries take."""
     given = [f.name for f in fields(said) if getattr(said, f.name) is not None] + ["batch"] * (arguments.batch != 1)
     if given:
         option = given[0].replace("_", "-")
@@ -112,13 +114,18 @@ def _exported(arguments: argparse.Namespace, said: Source, path: Path) -> tuple[
     if examples is None:
         raise ValueError(f"weights: {path} holds no example of its input; accepted are files that do")
     args, kwargs = examples
-    if kwargs or len(args) != 1 or not isinstance(args[0], Tensor):
-        raise ValueError(f"weights: {path} was not exported with one tensor alone; accepted are networks that were")
-    return net, args[0].detach(), arguments.name or path.stem
+    if kwargs:
+        names = ", ".join(kwargs)
+        raise ValueError(f"weights: {path} was exported with arguments by name ({names}); accepted are those by place")
+    try:
+        checked(args)
+    except ValueError as error:
+        raise ValueError(f"weights: {path}: {error}") from error
+    return net, pytree.tree_map_only(Tensor, Tensor.detach, args), arguments.name or path.stem
 
 
 def _built(
-    arguments: argparse.Namespace, net: nn.Module, example: Tensor, name: str
+    arguments: argparse.Namespace, net: nn.Module, example: Any, name: str
 ) -> tuple["Artifacts", exported.Check | None]:
     """The library, and what came of running it where that is asked for. Raises what `lrw.export` and running it do."""
     from rich.console import Console

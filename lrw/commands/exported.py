@@ -1,5 +1,6 @@
 """What `lrw export` says of a library: as JSON and as tables for people."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
@@ -57,9 +58,12 @@ def described(built: "Artifacts", check: Check | None) -> dict[str, Any]:
 
 
 def show(console: Console, built: "Artifacts", check: Check | None) -> None:
-    """Print the layers, sizes and files."""
+    """Print the layers, what goes in and comes out, sizes and files."""
     values = described(built, check)
     console.print(_layer_table(values))
+    for port in (*built.inputs, *built.outputs):
+        text = ", ".join(filter(None, (_size(port.size), port.origin)))
+        console.print(f"{port.name}: {text}", highlight=False, soft_wrap=True, markup=False)
     sizes = values["bytes"]
     library = sizes.get("shared", sizes["static"])
     parts = {"library": library, "weights": sizes["weights"], "workspace": built.workspace_bytes}
@@ -90,17 +94,20 @@ def _paths(built: "Artifacts") -> dict[str, Path]:
 
 
 def _layer_table(manifest: dict[str, Any]) -> Table:
-    sizes = " to ".join("x".join(map(str, manifest[f"{end}_size"])) for end in ("input", "output"))
-    title = f"{manifest['name']} for {manifest['target']}, {sizes} (batch, depth, height, width, channel)"
+    title = f"{manifest['name']} for {manifest['target']}, sizes (batch, depth, height, width, channel)"
     table = Table(title=title, title_justify="left")
     for column in ("layer", "operator", "tile", "columns kept", "output", "weights"):
         table.add_column(column, justify="left" if column in ("layer", "operator", "tile") else "right")
     for layer in manifest["layers"]:
         tile = Tile.parse(layer["tile"]) if "tile" in layer else None
         kept = "" if tile is None else f"{_kept(layer['blocks'])}/{tile.positions}"
-        size, weights = "x".join(map(str, layer["size"])), f"{layer['weights_bytes'] / 1024:,.1f} KiB"
+        size, weights = _size(layer["size"]), f"{layer['weights_bytes'] / 1024:,.1f} KiB"
         table.add_row(layer["name"], layer["operator"], tile.name if tile else "", kept, size, weights)
     return table
+
+
+def _size(numbers: Iterable[int]) -> str:
+    return "x".join(map(str, numbers))
 
 
 def _kept(blocks: list[dict[str, Any]]) -> str:

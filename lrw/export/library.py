@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lrw.ops import TileLike
 from lrw.trace import trace
@@ -28,7 +28,7 @@ MOST_OUTPUTS = {"float32": AUTO_OUTPUTS[-1], "float16": 2}
 
 def export(
     net: nn.Module,
-    example_input: Tensor,
+    example_input: Any,
     out: str | os.PathLike[str],
     *,
     target: str = "aarch64-linux-gnu",
@@ -38,8 +38,11 @@ def export(
 ) -> "Artifacts":
     """Compile `net`, as it is in eval mode, to a library in folder `out`: code, header, weights, manifest, example.
 
-    example_input [N, C, D, H, W] or [N, C] float32 gives the sizes the library will take, as [N, D, H, W, C]; `name`, a
-    C identifier, becomes part of its functions; `threads`, up to 256, can run it at most, and share its one workspace.
+    example_input: the tensor `net` is called with, [N, C, D, H, W] or [N, C] float32, or a tuple of all its arguments,
+    which may be tuples, lists and dictionaries of such tensors and of numbers. Its tensors give the sizes the library
+    will take, as [N, D, H, W, C], each a parameter of its functions; each tensor of the result is one too, in torch's
+    order; numbers are constants. `name`, a C identifier, becomes part of the functions' names; `threads`, up to 256,
+    can run it at most, and share its one workspace.
     Layers keep their tiles and kept columns; plain convolutions get the tile lrw would choose, with at most two outputs
     per axis where the target computes in half precision, or `tile`. Raises ValueError for arguments that are not
     accepted, among them a folder that cannot be written to, and for operators that cannot be exported, each with its

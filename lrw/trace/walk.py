@@ -50,14 +50,6 @@ class Walk:
         ]
         return list(dict.fromkeys(found))
 
-    def outputs(self) -> tuple[Activation, ...]:
-        """The tensors that come out. Raises ValueError for one that does not depend on the inputs."""
-        values = [self.values.get(given) for given in self._captured.outputs if isinstance(given, fx.Node)]
-        found = tuple(value for value in values if isinstance(value, Activation))
-        if len(found) < len(self._captured.outputs):
-            raise ValueError("net: what comes out does not depend on the input")
-        return found
-
     def _value(self, node: fx.Node) -> Value:
         arguments: Any = fx.map_arg((node.args, node.kwargs), lambda n: self.values.get(n))  # type: ignore[arg-type, return-value]
         if node.target is operator.getitem:
@@ -128,10 +120,10 @@ class Walk:
 
 
 def _inputs(captured: Captured) -> tuple[Activation, ...]:
-    """The network's inputs, called as their placeholders are; a single one is called INPUT, whatever its name."""
-    nodes = captured.inputs
-    names = [INPUT] if len(nodes) == 1 else [node.name for node in nodes]
-    return tuple(_given(name, node.meta.get("val")) for name, node in zip(names, nodes, strict=True))
+    """The network's inputs, called as their placeholders are; a single tensor is called INPUT, whatever its name."""
+    forms = {node: node.meta.get("val") for node in captured.inputs}
+    alone = sum(isinstance(form, Tensor) for form in forms.values()) == 1
+    return tuple(_given(INPUT if alone and isinstance(form, Tensor) else n.name, form) for n, form in forms.items())
 
 
 def _given(name: str, value: object) -> Activation:

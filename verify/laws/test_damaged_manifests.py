@@ -21,9 +21,10 @@ from rich.console import Console
 from lrw.commands import exported
 from lrw_kernels.aot import Artifacts
 from lrw_kernels.aot.manifest import manifest_text, read_manifest
+from lrw_kernels.aot.ports import Ports
 from lrw_kernels.aot.targets import find_target
 from lrw_kernels.network.graph import INPUT, Network, Node
-from lrw_kernels.network.operators import Winograd
+from lrw_kernels.network.operators import Copy, Winograd
 from lrw_kernels.program.assemble import assemble
 from lrw_kernels.winograd import Tile
 from verify.damage import FUZZED, damaged, damaged_json, refusal
@@ -39,16 +40,23 @@ class Saved:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
-    """The manifest of a pruned layer, beside files that it describes; none of them is compiled."""
+    """The manifest of a pruned layer with another input and output beside its own, and files that it describes; none of
+    them is compiled."""
     folder, target = tmp_path_factory.mktemp("library"), find_target("aarch64-linux-gnu")
     blocks = ((4, (1, 5, 63)), (2, ()))
     weights = tuple(np.ones((len(kept), 3, channels), np.float32) for channels, kept in blocks)
     node = Node("layer", Winograd(Tile.of(2), (1, 1, 1), blocks, weights), (INPUT,), (1, 4, 4, 4, 6))
-    program = assemble(Network.single("net", (1, 4, 4, 4, 3), (node,)), target.machine, 1, target.element)
+    inputs, beside = (
+        {INPUT: (1, 4, 4, 4, 3), "other": (1, 1, 1, 1, 2)},
+        Node("copy", Copy(), ("other",), (1, 1, 1, 1, 2)),
+    )
+    origins = ("argument x", "argument more['y']", "result[0]", "result[1]")
+    network = Network("net", inputs, (node, beside), ("layer", "copy"), origins)
+    program = assemble(network, target.machine, 1, target.element)
     files = {what: f"net.{what}" for what in ("header", "weights", "static", "example")}
     for name in (*files.values(), "lrw_threads.c", "lrw_threads.h", "CMakeLists.txt", "main.c"):
         (folder / name).write_bytes(program.weights if name == "net.weights" else b"")
-    text = manifest_text(program, program.weights, target, files, {"lrw": "1"})
+    text = manifest_text(program, Ports.of(network), program.weights, target, files, {"lrw": "1"})
     return Saved(folder / "lrw_net.json", text)
 
 
@@ -64,7 +72,9 @@ def test_the_whole_one_is_read_and_shown(saved: Saved) -> None:
     assert read_manifest(saved.path) == json.loads(saved.text) == json.loads(sealed(json.loads(saved.text)))
     console = Console(record=True, width=200)
     exported.show(console, Artifacts.load(saved.path), None)
-    assert "0 to 3/64" in console.export_text()
+    text = console.export_text()
+    assert "0 to 3/64" in text
+    assert "\ninput_1: 1x1x1x1x2, argument more['y']\noutput_0: 1x4x4x4x6, result[0]\n" in text
 
 
 @given(st.data())
@@ -102,8 +112,13 @@ def test_manifests_that_say_other_things_are_refused_or_mean_them(
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a name of other folders": ({"name": "../../net"}, "name: '../../net'; accepted are C identifiers"),
     "a huge workspace": ({"workspace_bytes": 2**50}, "workspace_bytes: .*; accepted is a whole number from 1 to"),
-    "huge activations": ({"output_size": [2**20] * 5}, "output_size: .*; accepted are activations of up to"),
-    "a size of texts": ({"input_size": "11111"}, "input_size: '11111'; accepted are 5 whole numbers"),
+    "one that says no inputs": ({"inputs": None}, "inputs: None; accepted is a list"),
+    "no outputs": ({"outputs": []}, r"outputs: \[\]; accepted are one or more, called output$"),
+    "inputs of nulls": ({"inputs": [None]}, "inputs: 0: a JSON NoneType; accepted is an object"),
+    "an earlier one": (
+        {"input_size": [1, 4, 4, 4, 3]},
+        "input_size: is of an earlier lrw; accepted are manifests with",
+    ),
     "layers null": ({"layers": None}, "layers: None; accepted is a list"),
     "layers of nulls": ({"layers": [None]}, "layers: 0: a JSON NoneType; accepted is an object"),
     "files in a list": ({"files": ["net.header"]}, "files: .*; accepted is an object"),
@@ -116,6 +131,27 @@ def test_what_no_library_has_is_named(saved: Saved, name: str) -> None:
     other, message = BAD[name]
     saved.path.write_text(sealed(json.loads(saved.text) | other))
     with pytest.raises(ValueError, match=f"^lrw_net.json: {message}"):
+        Artifacts.load(saved.path)
+
+
+@pytest.mark.parametrize("kind", ["inputs", "outputs"])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("size", [2**20] * 5, "1: size: .*; accepted are activations of up to"),
+        ("size", "11111", "1: size: '11111'; accepted are 5 whole numbers"),
+        ("size", [1, 1, 1, 0, 2], "1: size: .*; accepted are 5 whole numbers from 1"),
+        ("is", None, "1: is: None; accepted is a string"),
+        ("node", 3, "1: node: 3; accepted is a string"),
+        ("name", ["a"], "1: name: .*; accepted is a string"),
+        ("name", "weights", r".*; accepted are one or more, called (in|out)put_0, (in|out)put_1$"),
+    ],
+)
+def test_what_no_buffer_has_is_named(saved: Saved, kind: str, key: str, value: object, message: str) -> None:
+    values = json.loads(saved.text)
+    values[kind][1][key] = value
+    saved.path.write_text(sealed(values))
+    with pytest.raises(ValueError, match=f"^lrw_net.json: {kind}: {message}"):
         Artifacts.load(saved.path)
 
 

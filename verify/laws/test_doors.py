@@ -38,7 +38,7 @@ def as_array(y: Tensor, like: Array) -> Array:
 def test_all_doors_compute_the_same_function(name: str, built: Builder) -> None:
     need(target=NATIVE)
     net, x = network(name)
-    exact, tolerance = case(name).expected
+    ((exact, tolerance),) = case(name).expected
     assert (tolerance <= USELESS * np.abs(exact).max(axis=(0, 1, 2, 3))).all(), "the bound itself must mean something"
     with torch.no_grad():
         convolutions = any(isinstance(module, nn.Conv3d) for module in net.modules())
@@ -48,8 +48,8 @@ def test_all_doors_compute_the_same_function(name: str, built: Builder) -> None:
         fast = lrw.accelerate(net, x)
         y = fast(x)
     assert fast.report.last == PROGRAM
-    own, bound = arithmetic(trace(net, x), x)
+    ((own, bound),) = arithmetic(trace(net, x), x)
     np.testing.assert_allclose(own, exact, rtol=0, atol=1e-6 * float(np.abs(exact).max()))
     assert_close(as_array(y, exact), own, bound, f"{name} as a program")
-    library = run_network(built(name, NATIVE), np.ascontiguousarray(case(name).x))
+    (library,) = run_network(built(name, NATIVE), np.ascontiguousarray(case(name).x))
     assert_close(library, exact, tolerance, f"{name} as a library")

@@ -1,7 +1,7 @@
 """How far a network computed in float32 may be from its definition: every node's own error, carried to the output by
 the interpreter of `networks` itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lrw_kernels.network import operators as ops
-from lrw_kernels.network.graph import INPUT, Network, Node
+from lrw_kernels.network.graph import Network, Node
 from lrw_kernels.winograd import domain_error
 from lrw_kernels.winograd.error import TAIL
 from verify.programs.interpreter import COMPUTE
@@ -29,28 +29,31 @@ STEEPEST = 1.5  # slope of the functions that have no parameters and an end to i
 # Activations are [N, C, D, H, W] in here, as in `networks`.
 
 
-def arithmetic(network: Network, x: Tensor) -> tuple[Array, Array]:
-    """The exact output [N, D, H, W, C] in float64, and how far float32 may be off in each channel [C].
+def arithmetic(network: Network, *inputs: Tensor) -> list[tuple[Array, Array]]:
+    """Each output: exactly, [N, D, H, W, C] in float64, and how far float32 may be off in each channel [C].
 
     Random errors as large as each node's own are added to what it computes; what that does to the output, root mean
     square over draws, at the worst place of a channel and taken to the tail of many outputs.
     """
     generator = np.random.default_rng(0)
-    exact = _perturbed(network, x, 0.0, generator)
-    squares = [(_perturbed(network, x, EPS, generator) - exact).square() for _ in range(DRAWS)]
-    worst = torch.stack(squares).mean(0).amax(dim=(0, 2, 3, 4)).sqrt()
-    return exact.permute(0, 2, 3, 4, 1).numpy(), TAIL * worst.numpy()
+    exact = _perturbed(network, inputs, 0.0, generator)
+    draws = [_perturbed(network, inputs, EPS, generator) for _ in range(DRAWS)]
+    found = []
+    for y, drawn in zip(exact, zip(*draws, strict=True), strict=True):
+        worst = (torch.stack(drawn) - y).square().mean(0).amax(dim=(0, 2, 3, 4)).sqrt()
+        found.append((y.permute(0, 2, 3, 4, 1).numpy(), TAIL * worst.numpy()))
+    return found
 
 
-def _perturbed(network: Network, x: Tensor, eps: float, generator: np.random.Generator) -> Tensor:
-    values = {INPUT: x.double()}
+def _perturbed(network: Network, inputs: Sequence[Tensor], eps: float, generator: np.random.Generator) -> list[Tensor]:
+    values = {name: x.double() for name, x in zip(network.inputs, inputs, strict=True)}
     for node in network.nodes:
-        inputs = [values[name] for name in node.inputs]
-        y = COMPUTE[type(node.operator)](node.operator, node.size, *inputs)
-        for field in node_errors(node, y, *inputs):
+        read = [values[name] for name in node.inputs]
+        y = COMPUTE[type(node.operator)](node.operator, node.size, *read)
+        for field in node_errors(node, y, *read):
             y = y + eps * field * torch.from_numpy(generator.standard_normal(field.shape))
         values[node.name] = y
-    return values[network.output.name]
+    return [values[name] for name in network.outputs]
 
 
 def node_errors(node: Node, y: Tensor, *inputs: Tensor) -> list[Tensor]:

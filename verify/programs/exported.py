@@ -30,7 +30,7 @@ from lrw_kernels.winograd import Tile
 from verify.programs.errors import arithmetic
 from verify.programs.every_operator import every_operator, some_columns
 from verify.strategies import Array
-from verify.unit.trace.nets import MedicalUNet, MedResNet18, settled
+from verify.unit.trace.nets import Gated, MedicalUNet, MedResNet18, gated, settled
 
 NATIVE, ARM, ANDROID = "x86_64-linux-gnu", "aarch64-linux-gnu", "aarch64-linux-android24"
 WIDE = "x86_64-linux-gnu-v4"
@@ -40,15 +40,21 @@ GUARD_BYTES = 64
 
 @dataclass(frozen=True)
 class Case:
-    """A network, an input [N, D, H, W, C] for it, and its exact output with how far float32 may be from it."""
+    """A network, inputs [N, D, H, W, C] for it, and its exact outputs with how far float32 may be from them."""
 
     network: Network
-    x: Array
+    inputs: tuple[Array, ...]
+
+    @property
+    def x(self) -> Array:
+        """The input of a network that has one."""
+        (x,) = self.inputs
+        return x
 
     @cached_property
-    def expected(self) -> tuple[Array, Array]:
-        """[N, D', H', W', C'] and a tolerance per channel."""
-        return arithmetic(self.network, torch.from_numpy(self.x).permute(0, 4, 1, 2, 3))
+    def expected(self) -> list[tuple[Array, Array]]:
+        """Each output: [N, D', H', W', C'] and a tolerance per channel."""
+        return arithmetic(self.network, *(torch.from_numpy(x).permute(0, 4, 1, 2, 3) for x in self.inputs))
 
 
 def _monai_unet() -> nn.Module:
@@ -85,24 +91,29 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+def _several() -> Network:
+    torch.manual_seed(1)
+    return trace(settled(Gated()), gated(), "several", tile=2)
+
+
 _WEIGHT = np.arange(1, 7, dtype=np.float32).reshape(1, 1, 1, 2, 3)
 TINY = Network.single("tiny", (1, 1, 2, 3, 2), (Node("only", Direct(_WEIGHT), (INPUT,), (1, 1, 2, 3, 3)),))
 
 
 @lru_cache
 def case(name: str) -> Case:
-    """One of NETS, "every" operator, or "tiny", the smallest there is."""
+    """One of NETS, "every" operator, "several" inputs and outputs, or "tiny", the smallest there is."""
     generator = np.random.default_rng(7)
     if name in NETS:
         torch.manual_seed(1)
         build, shape = NETS[name]
         network = trace(settled(build()), torch.randn(*shape), name, tile=2)
     else:
-        network = {"every": every_operator, "tiny": lambda: TINY}[name]()
-    return Case(network, generator.standard_normal(network.input_size).astype(np.float32))
+        network = {"every": every_operator, "several": _several, "tiny": lambda: TINY}[name]()
+    return Case(network, tuple(generator.standard_normal(size).astype(np.float32) for size in network.inputs.values()))
 
 
-NAMES = ("every", *NETS)
+NAMES = ("every", "several", *NETS)
 TARGETS = [(name, target) for name in (*NAMES, "tiny") for target in (NATIVE, ARM)] + [("tiny", ANDROID)]
 TARGETS += [("tiny", WIDE), ("every", WIDE)]
 
@@ -182,12 +193,12 @@ class Threads(ctypes.Structure):
 
 
 class Native:
-    """The functions of a natively built network, and buffers for it: input, output, weights, workspace, each followed
+    """The functions of a natively built network, and buffers for it: inputs, outputs, weights, workspace, each followed
     by GUARD_BYTES bytes with all bits set."""
 
-    def __init__(self, artifacts: Artifacts, x: Array) -> None:
-        library, self.shape = ctypes.CDLL(str(artifacts.shared)), artifacts.output_size
-        pointer = ctypes.c_void_p
+    def __init__(self, artifacts: Artifacts, *inputs: Array) -> None:
+        library, self.shapes = ctypes.CDLL(str(artifacts.shared)), [port.size for port in artifacts.outputs]
+        self.outside, pointer = len(inputs) + len(self.shapes), ctypes.c_void_p
 
         def function(name: str, result: Any, *arguments: Any) -> Any:
             found = library[name]
@@ -200,24 +211,37 @@ class Native:
         self.version = function(abi.VERSION_SYMBOL, ctypes.c_uint32)
         self.space = function(own("workspace_bytes"), ctypes.c_size_t)
         self.check = function(own("check_weights"), ctypes.c_int, pointer, ctypes.c_size_t)
-        self.run = function(own("run"), ctypes.c_int, *[pointer] * 5)
-        self.begin = function(own("begin"), ctypes.c_int, *[pointer] * 4)
+        self.run = function(own("run"), ctypes.c_int, *[pointer] * (self.outside + 3))
+        self.begin = function(own("begin"), ctypes.c_int, *[pointer] * (self.outside + 2))
         self.step = function(own("step"), None, pointer, ctypes.c_int)
         self.sizes = (
-            x.nbytes, 4 * int(np.prod(self.shape)), artifacts.weights.stat().st_size, artifacts.workspace_bytes
-        )  # fmt: skip
+            *(x.nbytes for x in inputs),
+            *(4 * int(np.prod(shape)) for shape in self.shapes),
+            artifacts.weights.stat().st_size,
+            artifacts.workspace_bytes,
+        )
         self.buffers = [_aligned(size + GUARD_BYTES) for size in self.sizes]
-        self.buffers[0][: x.nbytes] = np.ascontiguousarray(x).reshape(-1).view(np.uint8)
-        self.buffers[2][: self.sizes[2]] = np.fromfile(artifacts.weights, np.uint8)
+        weights = np.fromfile(artifacts.weights, np.uint8)
+        for buffer, values in zip((*self.buffers[: len(inputs)], self.buffers[-2]), (*inputs, weights), strict=True):
+            buffer[: values.nbytes] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         self.addresses = [buffer.ctypes.data for buffer in self.buffers]
 
     @property
+    def outputs(self) -> list[Array]:
+        first = self.outside - len(self.shapes)
+        held = zip(self.buffers[first:], self.sizes[first:], self.shapes, strict=False)
+        return [buffer[:size].view(np.float32).reshape(shape) for buffer, size, shape in held]
+
+    @property
     def output(self) -> Array:
-        return self.buffers[1][: self.sizes[1]].view(np.float32).reshape(self.shape)
+        """That of a network that has one."""
+        (y,) = self.outputs
+        return y
 
     def forget(self) -> None:
-        """Output and workspace as at first."""
-        self.buffers[1][:] = self.buffers[3][:] = 0xFF
+        """Outputs and workspace as at first."""
+        for buffer in (*self.buffers[self.outside - len(self.shapes) : self.outside], self.buffers[-1]):
+            buffer[:] = 0xFF
 
 
 def _aligned(size: int) -> Any:
@@ -230,4 +254,4 @@ def _aligned(size: int) -> Any:
 def native(built: Builder) -> Native:
     """Every operator, on this machine."""
     need(target=NATIVE)
-    return Native(built("every", NATIVE), case("every").x)
+    return Native(built("every", NATIVE), *case("every").inputs)

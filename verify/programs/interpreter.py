@@ -1,7 +1,7 @@
 """An exported network computed by the plain definition of each operator, in float64 and without any kernel of lrw's
 but the reference; and how far rounded weights may take its output."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import fields, replace
 from typing import Any
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from lrw.nn import WinogradLayer
 from lrw_kernels import reference
 from lrw_kernels.network import operators as ops
-from lrw_kernels.network.graph import INPUT, Network, Size
+from lrw_kernels.network.graph import Network, Size
 from lrw_kernels.network.operators import Operator
 from lrw_kernels.network.transformed import Transformed
 from lrw_kernels.winograd.error import TAIL
@@ -29,22 +30,36 @@ DRAWS = 4
 def computed(
     network: Network, x: Tensor, rounded: Callable[[Operator], Operator] = lambda operator: operator
 ) -> Tensor:
-    """[N, C, D, H, W] float64 for x [N, C, D, H, W] (or [N, C]); `rounded` may change the operators' numbers."""
-    values = {INPUT: x.double().reshape(_outer(network.input_size))}
+    """What `every_output` gives first, of a network of one input."""
+    return every_output(network, (x,), rounded)[0]
+
+
+def every_output(
+    network: Network, inputs: Sequence[Tensor], rounded: Callable[[Operator], Operator] = lambda operator: operator
+) -> list[Tensor]:
+    """Each [N, C, D, H, W] float64, for inputs [N, C, D, H, W] (or [N, C]); `rounded` may change the operators'
+    numbers."""
+    given = zip(network.inputs.items(), inputs, strict=True)
+    values = {name: x.double().reshape(_outer(size)) for (name, size), x in given}
     for node in network.nodes:
         y = COMPUTE[type(node.operator)](rounded(node.operator), node.size, *(values[name] for name in node.inputs))
         assert tuple(y.shape) == _outer(node.size), f"{node.name}: {tuple(y.shape)}, said to be {node.size}"
         values[node.name] = y
-    return values[network.output.name]
+    return [values[name] for name in network.outputs]
 
 
-def assert_same(network: Network, net: nn.Module, x: Tensor) -> None:
+def assert_same(network: Network, net: nn.Module, example: Any) -> None:
     """The network computes what `net` does in eval mode, both in float64, up to the rounding of its stored numbers."""
-    expected = double(net)(x.double()).reshape(_outer(network.output.size))
-    exact = computed(network, x)
-    tolerance = rounding(network, x, exact)
-    assert tolerance < USELESS * float(expected.abs().max())
-    assert_close(exact.numpy(), expected.detach().numpy(), tolerance, network.name)
+    args = pytree.tree_map_only(Tensor, Tensor.double, example if isinstance(example, tuple) else (example,))
+    inputs, results = _tensors(args), _tensors(double(net)(*args))
+    exact = every_output(network, inputs)
+    for y, expected, tolerance in zip(exact, results, roundings(network, inputs, exact), strict=True):
+        assert tolerance < USELESS * float(expected.abs().max())
+        assert_close(y.numpy(), expected.detach().reshape(y.shape).numpy(), tolerance, network.name)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def double(net: nn.Module) -> nn.Module:
@@ -57,11 +72,18 @@ def double(net: nn.Module) -> nn.Module:
 
 
 def rounding(network: Network, x: Tensor, exact: Tensor) -> float:
-    """How far an output may be off because each stored number is rounded: what random errors as large do to it, taken
+    """What `roundings` gives of a network of one input and one output."""
+    (tolerance,) = roundings(network, (x,), (exact,))
+    return tolerance
+
+
+def roundings(network: Network, inputs: Sequence[Tensor], exact: Sequence[Tensor]) -> list[float]:
+    """How far each output may be off because each stored number is rounded: what random errors as large do to it, taken
     to the tail of many outputs."""
     generator = np.random.default_rng(0)
-    squares = [(computed(network, x, lambda o: perturbed(o, generator)) - exact).square() for _ in range(DRAWS)]
-    return TAIL * float(torch.stack(squares).mean(0).max().sqrt())
+    draws = [every_output(network, inputs, lambda o: perturbed(o, generator)) for _ in range(DRAWS)]
+    drawn = (torch.stack(of) for of in zip(*draws, strict=True))
+    return [TAIL * float((of - y).square().mean(0).max().sqrt()) for of, y in zip(drawn, exact, strict=True)]
 
 
 def perturbed(operator: Operator, generator: np.random.Generator) -> Operator:

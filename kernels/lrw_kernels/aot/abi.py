@@ -31,7 +31,7 @@ class Status(IntEnum):
 MEANINGS = {
     Status.OK: "",
     Status.NULL_POINTER: "an argument that may not be null is",
-    Status.MISALIGNED_POINTER: "weights or workspace are not on LRW_ALIGNMENT bytes, or input or output not on 4",
+    Status.MISALIGNED_POINTER: "weights or workspace are not on LRW_ALIGNMENT bytes, or an input or output not on 4",
     Status.WRONG_WEIGHTS: "not the weights this library was made for",
     Status.SHORT_WEIGHTS: "fewer bytes than the weights have",
     Status.DAMAGED_WEIGHTS: "the weights do not have their checksum",
@@ -41,8 +41,18 @@ MEANINGS = {
 
 VERSION_SYMBOL = "lrw_abi_version"
 FUNCTIONS = ("workspace_bytes", "check_weights", "run", "begin", "step")
-_BUFFERS = ("INPUT_FLOATS", "INPUT_BYTES", "OUTPUT_FLOATS", "OUTPUT_BYTES", "WEIGHTS_BYTES", "WORKSPACE_BYTES")
-SIZES = (*_BUFFERS, "THREADS", "STEPS")
+SIZES = ("WEIGHTS_BYTES", "WORKSPACE_BYTES", "THREADS", "STEPS")
+PORT_SIZES = ("FLOATS", "BYTES")
+
+
+def parameters(kind: str, count: int) -> tuple[str, ...]:
+    """What the C functions call `count` buffers of a `kind`: "input" where there is one, else "input_0" and so on."""
+    return (kind,) if count == 1 else tuple(f"{kind}_{i}" for i in range(count))
+
+
+def port_size(parameter: str, unit: str) -> str:
+    """What macros call the size of a buffer that goes in or comes out, `unit` one of PORT_SIZES."""
+    return f"{parameter.upper()}_{unit}"
 
 
 def symbol(name: str, function: str) -> str:
@@ -51,7 +61,7 @@ def symbol(name: str, function: str) -> str:
 
 
 def macro(name: str, what: str) -> str:
-    """The C macro of network `name`, `what` one of SIZES."""
+    """The C macro of network `name`, `what` one of SIZES or of `port_size`."""
     return f"LRW_{name}_{what}"
 
 
@@ -66,7 +76,7 @@ def check_name(name: object) -> None:
 def taken(name: str) -> str:
     """The file or macro that every library has and a network called `name` would make a second of; "" for most names.
 
-    File names count without regard to case: some file systems know none.
+    File names count without regard to case: some file systems know none. No status ends as PORT_SIZES do.
     """
     if name.lower() == "threads":
         return "lrw_threads.h"

@@ -14,6 +14,7 @@ from lrw_kernels.aot.header import header_text
 from lrw_kernels.aot.link import link_shared
 from lrw_kernels.aot.lower import lower
 from lrw_kernels.aot.manifest import Artifacts, manifest_text
+from lrw_kernels.aot.ports import Ports
 from lrw_kernels.aot.targets import Target, find_target
 from lrw_kernels.network.graph import Network
 from lrw_kernels.program.assemble import assemble
@@ -43,9 +44,9 @@ def build_network(
     _check_folder(Path(out_dir), network.name)
     program = assemble(network, machine.machine, threads, machine.element)
     code = Code.of(program)
-    made, weights = lower(code, target), code.header + program.weights
+    made, weights, ports = lower(code, target), code.header + program.weights, Ports.of(network)
     with _folder(Path(out_dir)) as folder, TemporaryDirectory(prefix=".lrw-", dir=folder) as name:
-        drafts, note = _write(Path(name), program, weights, machine, made, versions)
+        drafts, note = _write(Path(name), program, ports, weights, machine, made, versions)
         _publish(drafts, folder, network.name)
     return Artifacts.load(folder / _manifest(network.name), note)
 
@@ -60,7 +61,7 @@ def network_files(folder: Path, name: str) -> list[Path]:
     """Those files of network `name` that lie in `folder`; its example's only where the network itself is there."""
     own = [_manifest(name), *_libraries(name), f"lrw_{name}.h", f"lrw_{name}.weights"]
     there = [folder / file for file in own if (folder / file).is_file()]
-    beside = [folder / file for file in example.sources(name, "") if (folder / file).is_file()]
+    beside = [folder / file for file in example.FILES if (folder / file).is_file()]
     return there + beside if there else []
 
 
@@ -99,8 +100,9 @@ def _folder(folder: Path) -> Iterator[Path]:
 
 
 def _write(
-    folder: Path, program: Program, weights: bytes, target: Target, code: bytes, versions: Mapping[str, str]
-) -> tuple[list[Path], str]:
+    folder: Path, program: Program, ports: Ports, weights: bytes, target: Target, code: bytes,
+    versions: Mapping[str, str],
+) -> tuple[list[Path], str]:  # fmt: skip
     """All files, and how the shared library was linked or why not."""
     name, elf = program.name, target.form == "elf"
     object_file, shared = folder / f"lrw_{name}.o", folder / f"liblrw_{name}.so"
@@ -110,15 +112,15 @@ def _write(
     if elf:
         static.write_bytes(archive("network.o", code, abi.exported_symbols(name)))
         object_file.unlink()
-    (folder / f"lrw_{name}.h").write_text(header_text(program, target))
+    (folder / f"lrw_{name}.h").write_text(header_text(program, ports, target))
     (folder / f"lrw_{name}.weights").write_bytes(weights)
-    for file, text in example.sources(name, static.name).items():
+    for file, text in example.sources(name, ports, static.name).items():
         (folder / file).write_text(text)
     files = {"header": f"lrw_{name}.h", "weights": f"lrw_{name}.weights", "static": static.name, "example": "main.c"}
     if linked.library is not None:
         files["shared"] = shared.name
         versions = {**versions, "linker": linked.version}
-    (folder / _manifest(name)).write_text(manifest_text(program, weights, target, files, versions))
+    (folder / _manifest(name)).write_text(manifest_text(program, ports, weights, target, files, versions))
     return sorted(folder.iterdir()), linked.note
 
 

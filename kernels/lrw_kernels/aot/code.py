@@ -16,7 +16,7 @@ class Code:
 
     image: what begins the workspace, with symbolic addresses at `relocations`; behind it `zero_bytes` of zeros, from
     `buffers_at` on the buffers. `step_count` records of steps lie at `regions_at`. header: the first bytes of the
-    weights this code is for.
+    weights this code is for. outside: how many buffers of the caller's there are.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Code:
     workspace_bytes: int
     threads: int
     header: bytes
+    outside: int
 
     @staticmethod
     def of(program: Program) -> "Code":
@@ -38,6 +39,7 @@ class Code:
         return Code(
             a.name, a.kernels, _behind_header(a.image), a.image.relocations, a.buffers_at - len(a.image.data),
             a.buffers_at, a.regions_at, a.step_count, a.workspace_bytes, a.threads, header_of(a.weights),
+            len(a.outside),
         )  # fmt: skip
 
     def to_json(self) -> str:

@@ -3,7 +3,7 @@
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -36,25 +36,33 @@ def missing_tools(target: str) -> list[str]:
     return tools + ([] if loader.exists() else [str(loader)])
 
 
-def run_network(artifacts: Artifacts, x: Array, *, cpu: str = "cortex-a76", threads: int = 1) -> Array:
-    """y [N, D', H', W', C'] float32 of x [N, D, H, W, C] float32, by the built library; `cpu` is qemu's.
+def run_network(artifacts: Artifacts, *inputs: Array, cpu: str = "cortex-a76", threads: int = 1) -> tuple[Array, ...]:
+    """The outputs, each [N, D', H', W', C'] float32, of `inputs`, each [N, D, H, W, C] float32, by the built library;
+    `cpu` is qemu's.
 
-    Raises ValueError when x does not fit, RuntimeError when a tool is missing or the run fails.
+    Raises ValueError when inputs do not fit, RuntimeError when a tool is missing or the run fails.
     """
-    if x.dtype != np.float32 or x.shape != artifacts.input_size:
-        raise ValueError(f"x: {x.dtype} {list(x.shape)}; accepted is float32 {list(artifacts.input_size)}")
+    if len(inputs) != len(artifacts.inputs):
+        raise ValueError(f"inputs: {len(inputs)}; accepted are {len(artifacts.inputs)}")
+    for x, port in zip(inputs, artifacts.inputs, strict=True):
+        if x.dtype != np.float32 or x.shape != port.size:
+            raise ValueError(f"{port.name}: {x.dtype} {list(x.shape)}; accepted is float32 {list(port.size)}")
     lacking = missing_tools(artifacts.target.name)
     if lacking:
         raise RuntimeError(f"run: {artifacts.target.name} needs {', '.join(lacking)}")
     with TemporaryDirectory(prefix="lrw-run-") as name:
         folder = Path(name)
         if artifacts.target.is_host and artifacts.shared is not None and threads == 1:
-            return _run_native(artifacts, artifacts.shared, np.ascontiguousarray(x), folder)
+            return _run_native(artifacts, artifacts.shared, [*map(np.ascontiguousarray, inputs)], folder)
         program = build_example(artifacts, folder)
-        x.astype("<f4").tofile(folder / "input")
-        files = [str(artifacts.weights.resolve()), "input", "output", str(threads)]
+        for x, port in zip(inputs, artifacts.inputs, strict=True):
+            x.astype("<f4").tofile(folder / port.name)
+        names = [port.name for port in (*artifacts.inputs, *artifacts.outputs)]
+        files = [str(artifacts.weights.resolve()), *names, str(threads)]
         _call([*launcher(artifacts.target, cpu), str(program), *files], folder, {s.value: s.name for s in abi.Status})
-        return np.fromfile(folder / "output", "<f4").astype(np.float32).reshape(artifacts.output_size)
+        return tuple(
+            np.fromfile(folder / port.name, "<f4").astype(np.float32).reshape(port.size) for port in artifacts.outputs
+        )
 
 
 def build_example(artifacts: Artifacts, folder: Path) -> Path:
@@ -79,7 +87,7 @@ def aligned_buffer(size: int) -> npt.NDArray[np.uint8]:
     return data[start : start + size]
 
 
-def _run_native(artifacts: Artifacts, shared: Path, x: Array, folder: Path) -> Array:
+def _run_native(artifacts: Artifacts, shared: Path, inputs: Sequence[Array], folder: Path) -> tuple[Array, ...]:
     # A copy of the library, because the loader would hand out an older build that lay under the same path.
     library = ctypes.CDLL(str(shutil.copyfile(shared, folder / shared.name)))
     needed = getattr(library, abi.symbol(artifacts.name, "workspace_bytes"))
@@ -87,15 +95,16 @@ def _run_native(artifacts: Artifacts, shared: Path, x: Array, folder: Path) -> A
     if needed() != artifacts.workspace_bytes:  # it would write behind what is there
         raise RuntimeError(f"run: {shared.name} wants {needed()} bytes of workspace, not {artifacts.workspace_bytes}")
     function = getattr(library, abi.symbol(artifacts.name, "run"))
-    function.argtypes, function.restype = [ctypes.c_void_p] * 5, ctypes.c_int
     data = np.fromfile(artifacts.weights, np.uint8)
     weights, workspace = aligned_buffer(data.size), aligned_buffer(artifacts.workspace_bytes)
     weights[:] = data
-    y = np.full(artifacts.output_size, np.nan, np.float32)
-    status = function(x.ctypes.data, y.ctypes.data, weights.ctypes.data, workspace.ctypes.data, None)
+    outputs = tuple(np.full(port.size, np.nan, np.float32) for port in artifacts.outputs)
+    buffers = [array.ctypes.data for array in [*inputs, *outputs]] + [weights.ctypes.data, workspace.ctypes.data]
+    function.argtypes, function.restype = [ctypes.c_void_p] * (len(buffers) + 1), ctypes.c_int
+    status = function(*buffers, None)
     if status != abi.Status.OK:
         raise RuntimeError(f"run: {artifacts.name} returned {abi.Status(status).name}")
-    return y
+    return outputs
 
 
 def _call(command: list[str], folder: Path, names: Mapping[int, str] = MappingProxyType({})) -> None:

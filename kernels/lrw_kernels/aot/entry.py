@@ -10,7 +10,7 @@ from lrw_kernels.aot.weighed import DIGEST, DIGEST_ARGUMENTS, weight_checks
 from lrw_kernels.codegen.records import Region
 
 BEGIN, WORK = "lrw_begin", "lrw_work"
-BEGIN_ARGUMENTS, WORK_ARGUMENTS = 7, 1
+BEGIN_ARGUMENTS, WORK_ARGUMENTS = 6, 1
 REGION_BYTES = len(bytes(Region()))
 
 
@@ -27,7 +27,6 @@ def entry_module(code: Code, target: Target, data_layout: str) -> str:
         _declarations(code),
         target.cpu_check,
         weight_checks(code),
-        _CHECK,
         _functions(code),
     ]
     text = "\n".join(parts)
@@ -55,7 +54,7 @@ def _declarations(code: Code) -> str:
 
 
 def _functions(code: Code) -> str:
-    return "\n".join([_sizes(code), _begin(code), _step(code), _run(code)])
+    return "\n".join([_sizes(code), _check(code), _begin(code), _step(code), _run(code)])
 
 
 def _sizes(code: Code) -> str:
@@ -72,22 +71,32 @@ define i64 @{abi.symbol(code.name, "workspace_bytes")}() {{
 """
 
 
+def _buffers(code: Code) -> str:
+    """The parameters that `begin` and `run` share: the caller's buffers, weights, workspace."""
+    return ", ".join([*(f"ptr %outside_{i}" for i in range(code.outside)), "ptr %weights", "ptr %workspace"])
+
+
 def _begin(code: Code) -> str:
+    addresses = "".join(
+        f"  %place_{i} = getelementptr ptr, ptr %outside, i64 {i}\n  store ptr %outside_{i}, ptr %place_{i}\n"
+        for i in range(code.outside)
+    )
     return f"""
-define i32 @{abi.symbol(code.name, "begin")}(ptr %input, ptr %output, ptr %weights, ptr %workspace) {{
-  %status = call i32 @lrw_check(ptr %input, ptr %output, ptr %weights, ptr %workspace)
+define i32 @{abi.symbol(code.name, "begin")}({_buffers(code)}) {{
+  %outside = alloca [{code.outside} x ptr]
+{addresses}\
+  %status = call i32 @lrw_check(ptr %outside, ptr %weights, ptr %workspace)
   %refused = icmp ne i32 %status, {Status.OK}
   br i1 %refused, label %done, label %ready
 ready:
   %image_at = ptrtoint ptr @lrw_image to i64
   %relocations_at = ptrtoint ptr @lrw_relocations to i64
   %kernels_at = ptrtoint ptr @lrw_kernels to i64
-  %input_at = ptrtoint ptr %input to i64
-  %output_at = ptrtoint ptr %output to i64
+  %outside_at = ptrtoint ptr %outside to i64
   %weights_at = ptrtoint ptr %weights to i64
   %workspace_at = ptrtoint ptr %workspace to i64
-  call void @{BEGIN}(i64 %image_at, i64 %relocations_at, i64 %kernels_at, i64 %input_at, i64 %output_at,
-    i64 %weights_at, i64 %workspace_at)
+  call void @{BEGIN}(i64 %image_at, i64 %relocations_at, i64 %kernels_at, i64 %outside_at, i64 %weights_at,
+    i64 %workspace_at)
   br label %done
 done:
   ret i32 %status
@@ -122,7 +131,7 @@ done:
 def _run(code: Code) -> str:
     """IR of the function `run`; its `threads` points to {i32 count, function, context}: `struct lrw_threads`."""
     return f"""
-define i32 @{abi.symbol(code.name, "run")}(ptr %input, ptr %output, ptr %weights, ptr %workspace, ptr %threads) {{
+define i32 @{abi.symbol(code.name, "run")}({_buffers(code)}, ptr %threads) {{
 entry:
   %alone = icmp eq ptr %threads, null
   br i1 %alone, label %check, label %several
@@ -143,7 +152,7 @@ check:
   %workers = phi i32 [ 1, %entry ], [ %count, %several ]
   %function = phi ptr [ null, %entry ], [ %start, %several ]
   %argument = phi ptr [ null, %entry ], [ %context, %several ]
-  %status = call i32 @{abi.symbol(code.name, "begin")}(ptr %input, ptr %output, ptr %weights, ptr %workspace)
+  %status = call i32 @{abi.symbol(code.name, "begin")}({_buffers(code)})
   %refused = icmp ne i32 %status, {Status.OK}
   br i1 %refused, label %done, label %loop
 loop:
@@ -173,26 +182,37 @@ done:
 """
 
 
-# Everything `begin` asks of its arguments: a Status.
-_CHECK = f"""
-define internal i32 @lrw_check(ptr %input, ptr %output, ptr %weights, ptr %workspace) {{
-  %no_input = icmp eq ptr %input, null
-  %no_output = icmp eq ptr %output, null
+def _check(code: Code) -> str:
+    """IR of everything `begin` asks of its arguments, a Status; at `outside` lie the addresses of the caller's buffers,
+    of which there is at least one."""
+    return f"""
+define internal i32 @lrw_check(ptr %outside, ptr %weights, ptr %workspace) {{
+entry:
   %no_weights = icmp eq ptr %weights, null
   %no_workspace = icmp eq ptr %workspace, null
-  %no_data = or i1 %no_input, %no_output
   %no_memory = or i1 %no_weights, %no_workspace
-  %any_null = or i1 %no_data, %no_memory
+  br label %each
+each:
+  %i = phi i64 [ 0, %entry ], [ %next, %each ]
+  %missing = phi i1 [ %no_memory, %entry ], [ %any_null, %each ]
+  %data = phi i64 [ 0, %entry ], [ %any_data, %each ]
+  %place = getelementptr ptr, ptr %outside, i64 %i
+  %buffer = load ptr, ptr %place
+  %no_buffer = icmp eq ptr %buffer, null
+  %any_null = or i1 %missing, %no_buffer
+  %buffer_at = ptrtoint ptr %buffer to i64
+  %any_data = or i64 %data, %buffer_at
+  %next = add i64 %i, 1
+  %more = icmp ult i64 %next, {code.outside}
+  br i1 %more, label %each, label %all
+all:
   br i1 %any_null, label %null, label %align
 null:
   ret i32 {Status.NULL_POINTER}
 align:
-  %input_at = ptrtoint ptr %input to i64
-  %output_at = ptrtoint ptr %output to i64
   %weights_at = ptrtoint ptr %weights to i64
   %workspace_at = ptrtoint ptr %workspace to i64
-  %data = or i64 %input_at, %output_at
-  %data_low = and i64 %data, 3
+  %data_low = and i64 %any_data, 3
   %memory = or i64 %weights_at, %workspace_at
   %memory_low = and i64 %memory, {abi.ALIGNMENT - 1}
   %low = or i64 %data_low, %memory_low

@@ -16,17 +16,18 @@ BLOCK_BYTES = 64
 
 
 def begin_function(sizes: tuple[int, int, int, int]) -> Callable[..., None]:
-    """begin(image, relocations, functions, input, output, weights, workspace), all addresses.
+    """begin(image, relocations, functions, outside, weights, workspace), all addresses; at `outside` lie those of the
+    caller's buffers.
 
     sizes: of the image in bytes, of the table of relocations in numbers, of the zeros behind the image in bytes, and
     where the buffers begin.
     """
     image_bytes, relocation_count, zero_bytes, buffers_at = sizes
-    of_input, of_output, of_weights = int(Section.OUTSIDE), int(Section.OUTSIDE) + 1, int(Section.WEIGHTS)
-    of_image, of_zeros, of_code = int(Section.IMAGE), int(Section.ZEROS), int(Section.CODE)
+    of_outside, of_weights, of_code = int(Section.OUTSIDE), int(Section.WEIGHTS), int(Section.CODE)
+    of_image, of_zeros = int(Section.IMAGE), int(Section.ZEROS)
     bits, low = SECTION_BITS, (1 << SECTION_BITS) - 1
 
-    def begin(image, relocations, functions, input, output, weights, workspace):
+    def begin(image, relocations, functions, outside, weights, workspace):
         for i in range(0, image_bytes, 8):
             put(workspace + i, get(image + i))
         clear(workspace + image_bytes, zero_bytes)
@@ -35,10 +36,8 @@ def begin_function(sizes: tuple[int, int, int, int]) -> Callable[..., None]:
             section, offset = get(at) >> bits, get(at) & low
             if section == of_code:
                 put(at, get(functions + 8 * offset))
-            elif section == of_input:
-                put(at, input + offset)
-            elif section == of_output:
-                put(at, output + offset)
+            elif section >= of_outside:
+                put(at, get(outside + 8 * (section - of_outside)) + offset)
             elif section == of_weights:
                 put(at, weights + offset)
             elif section == of_image:

@@ -4,13 +4,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from lrw_kernels.aot import abi
+from lrw_kernels.aot.ports import Port, Ports
 from lrw_kernels.aot.targets import Target, find_target
-from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.versions import package_version
 from lrw_kernels.network.described import described
 from lrw_kernels.network.graph import Size
@@ -25,15 +24,15 @@ _FILES = ("header", "weights", "static")
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Where the files of one built network are, and its sizes.
+    """Where the files of one built network are, and what goes in and comes out, in the order of its parameters.
 
     `shared` is None where no linker was there; `note` says which linked, or why none did.
     """
 
     name: str
     target: Target
-    input_size: Size
-    output_size: Size
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     threads: int
     workspace_bytes: int
     header: Path
@@ -56,8 +55,8 @@ class Artifacts:
         return Artifacts(
             name=values.text("name"),
             target=find_target(values.text("target")),
-            input_size=_size(values, "input_size"),
-            output_size=_size(values, "output_size"),
+            inputs=_ports(values, "input"),
+            outputs=_ports(values, "output"),
             threads=values.whole("threads", 1),
             workspace_bytes=values.whole("workspace_bytes", 1),
             shared=_file(path, values, "shared") if "shared" in values.entries("files") else None,
@@ -81,8 +80,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def manifest_text(
-    program: Program, weights: bytes, target: Target, files: Mapping[str, str], versions: Mapping[str, str]
-) -> str:
+    program: Program, ports: Ports, weights: bytes, target: Target, files: Mapping[str, str],
+    versions: Mapping[str, str],
+) -> str:  # fmt: skip
     """JSON, a line per entry and per layer; `weights` is their whole file, `versions` those of what made the network,
     beside those of the packages this one uses."""
     own = {package: package_version(package) for package in ("numba", "llvmlite", "numpy")}
@@ -91,8 +91,8 @@ def manifest_text(
         "name": program.name,
         "target": target.name,
         "cpu_features": target.needs,
-        "input_size": program.input_size,
-        "output_size": program.output_size,
+        "inputs": [_described(port) for port in ports.inputs],
+        "outputs": [_described(port) for port in ports.outputs],
         "threads": program.threads,
         "workspace_bytes": program.workspace_bytes,
         "steps": program.step_count,
@@ -113,9 +113,10 @@ def _check_entries(path: Path, values: Entries) -> None:
         raise ValueError(f"abi_version: {version_found}; this lrw reads {abi.ABI_VERSION}")
     abi.check_name(values.text("name"))
     find_target(values.text("target"))
-    for key in ("input_size", "output_size"):
-        if prod(_size(values, key)) > MOST_BYTES // FLOAT:
-            raise values.refused(key, f"are activations of up to {MOST_BYTES} bytes")
+    if "input_size" in values:
+        raise ValueError("input_size: is of an earlier lrw; accepted are manifests with a list of inputs: export again")
+    for kind in ("input", "output"):
+        _ports(values, kind)
     values.whole("threads", 1)
     values.whole("workspace_bytes", 1, MOST_BYTES)
     for what in (*_FILES, *(["shared"] if "shared" in values.entries("files") else [])):
@@ -151,6 +152,27 @@ def _check_weights(name: str, path: Path, stated: Entries) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if stated.text("sha256") != found:
         raise ValueError(f"{name}: {path.name} does not have the checksum {shown(stated.text('sha256'))}")
+
+
+def _described(port: Port) -> dict[str, Any]:
+    return {"name": port.name, "node": port.node, "size": port.size, "is": port.origin}
+
+
+def _ports(values: Entries, kind: str) -> tuple[Port, ...]:
+    """Those of a `kind`, "input" or "output". Raises ValueError naming the entry that no library has."""
+    key = f"{kind}s"
+    found = tuple(_port(of) for of in values.each(key))
+    names = abi.parameters(kind, len(found))
+    if not found or any(port.name != name for port, name in zip(found, names, strict=True)):
+        raise values.refused(key, f"are one or more, called {', '.join(names or abi.parameters(kind, 1))}")
+    return found
+
+
+def _port(values: Entries) -> Port:
+    port = Port(values.text("name"), values.text("node"), _size(values, "size"), values.text("is"))
+    if port.bytes > MOST_BYTES:
+        raise values.refused("size", f"are activations of up to {MOST_BYTES} bytes")
+    return port
 
 
 def _size(values: Entries, key: str) -> Size:

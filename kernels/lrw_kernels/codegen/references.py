@@ -19,7 +19,7 @@ class Section(IntEnum):
     CODE = 5  # the offset is the kernel's number
     SHARED = 6  # memory the steps of one operator share, until it has a place among BUFFERS
     HELD = 7  # the offset is the array's number
-    OUTSIDE = 8  # this one and the next: a buffer of the caller's each; a network's input, then its output
+    OUTSIDE = 8  # this one and those after it: a buffer of the caller's each; a network's inputs, then its outputs
     BUFFER = 1 << 14  # this one and all above: a buffer each, until it has a place among BUFFERS
 
 

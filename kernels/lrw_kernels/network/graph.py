@@ -30,16 +30,18 @@ class Node:
 @dataclass(frozen=True, eq=False)
 class Network:
     """Nodes in the order they are computed; `inputs` names what goes in, with its size, `outputs` the nodes whose
-    activations come out.
+    activations come out. `origins` says what the inputs, then the outputs, are where the network comes from; it is
+    empty where nobody knows.
 
     Raises ValueError for a network without nodes or outputs, a node that is there twice or refers to one that is not
-    there yet, and an output that is no node.
+    there yet, and an output that is no node or is there twice.
     """
 
     name: str
     inputs: Mapping[str, Size]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+    origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.nodes or not self.outputs:
@@ -55,6 +57,12 @@ class Network:
         missing = [name for name in self.outputs if name in self.inputs or name not in known]
         if missing:
             raise ValueError(f"network: its output {missing[0]!r} is not computed")
+        if self.origins and len(self.origins) != len(self.inputs) + len(self.outputs):
+            ends = f"{len(self.inputs)} inputs and {len(self.outputs)} outputs"
+            raise ValueError(f"network: {len(self.origins)} origins; accepted are none, or those of {ends}")
+        twice = [name for name in self.outputs if self.outputs.count(name) > 1]
+        if twice:
+            raise ValueError(f"network: its output {twice[0]!r} is there twice")
 
     @staticmethod
     def single(name: str, size: Size, nodes: tuple[Node, ...]) -> "Network":

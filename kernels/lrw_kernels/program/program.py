@@ -40,16 +40,6 @@ class Program:
     layers: tuple[Outcome, ...]
 
     @property
-    def input_size(self) -> Size:
-        """The size [N, D, H, W, C] of the input of a network that has one."""
-        return self.outside[0]
-
-    @property
-    def output_size(self) -> Size:
-        """The size [N, D, H, W, C] of the output of a network that has one input and one output."""
-        return self.outside[1]
-
-    @property
     def buffers_at(self) -> int:
         """The byte of a workspace at which its buffers begin: behind the image and the zeros, in whole cache lines."""
         return len(self.image.data) + whole_lines(self.image.zeros)

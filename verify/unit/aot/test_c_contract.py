@@ -62,7 +62,7 @@ def test_activations_need_the_alignment_of_a_float_only(native: Native) -> None:
     native.forget()
     first, second, *others = native.addresses
     assert native.run(first + 4, second + 4, *others, None) == Status.OK
-    y = native.buffers[1][4 : 4 + native.sizes[1]].view(np.float32).reshape(native.shape)
+    y = native.buffers[1][4 : 4 + native.sizes[1]].view(np.float32).reshape(native.shapes[0])
     np.testing.assert_array_equal(y, expected)
 
 
@@ -105,30 +105,32 @@ def test_threads_without_a_function_to_start_them_are_refused(native: Native, co
     assert_refused(native, list(native.addresses), Status.BAD_THREADS, Threads(count, START(), None))
 
 
-@pytest.mark.parametrize("name", ["every", "c3d", "pruned"])
-def test_a_run_writes_output_and_workspace_and_no_further(built: Builder, name: str) -> None:
+@pytest.mark.parametrize("name", ["every", "several", "c3d", "pruned"])
+def test_a_run_writes_outputs_and_workspace_and_no_further(built: Builder, name: str) -> None:
     need(target=NATIVE)
-    native = Native(built(name, NATIVE), case(name).x)
+    native = Native(built(name, NATIVE), *case(name).inputs)
     before = [buffer.copy() for buffer in native.buffers]
     assert native.run(*native.addresses, None) == Status.OK
-    assert np.isfinite(native.output).all()
-    np.testing.assert_array_equal(native.buffers[0], before[0])
-    np.testing.assert_array_equal(native.buffers[2], before[2])
+    assert all(np.isfinite(y).all() for y in native.outputs)
+    for i in (*range(len(case(name).inputs)), -2):
+        np.testing.assert_array_equal(native.buffers[i], before[i])
     for buffer, size in zip(native.buffers, native.sizes, strict=True):
         assert (buffer[size:] == 0xFF).all()
 
 
-@pytest.mark.parametrize("name", ["every", "c3d", "r3d18", "unet", "monai", "pruned"])
+@pytest.mark.parametrize("name", ["every", "several", "c3d", "r3d18", "unet", "monai", "pruned"])
 def test_buffers_may_end_where_memory_does(built: Builder, name: str) -> None:
     need(target=NATIVE)
-    native = Native(built(name, NATIVE), case(name).x)
+    native = Native(built(name, NATIVE), *case(name).inputs)
     assert native.run(*native.addresses, None) == Status.OK
-    fenced = [Fenced(size, alignment) for size, alignment in zip(native.sizes, (4, 4, 64, 64), strict=True)]
-    for i in (0, 2):
+    inputs, alignments = len(case(name).inputs), (*[4] * native.outside, 64, 64)
+    fenced = [Fenced(size, alignment) for size, alignment in zip(native.sizes, alignments, strict=True)]
+    for i in (*range(inputs), -2):
         fenced[i].bytes[:] = native.buffers[i][: native.sizes[i]]
-    assert native.check(fenced[2].address, native.sizes[2]) == Status.OK
+    assert native.check(fenced[-2].address, native.sizes[-2]) == Status.OK
     assert native.run(*(buffer.address for buffer in fenced), None) == Status.OK
-    assert fenced[1].bytes.tobytes() == native.output.tobytes()
+    for buffer, y in zip(fenced[inputs : native.outside], native.outputs, strict=True):
+        assert buffer.bytes.tobytes() == y.tobytes()
     for buffer in fenced:
         buffer.close()
 
@@ -175,19 +177,20 @@ def side_by_side(pool: ThreadPoolExecutor) -> Callable[..., None]:
     return START(start)
 
 
-@pytest.mark.parametrize("name", ["every", "c3d", "pruned"])
+@pytest.mark.parametrize("name", ["every", "several", "c3d", "pruned"])
 @pytest.mark.parametrize("count", [1, 2, THREADS])
 def test_threads_of_the_caller_give_the_bits_of_one(built: Builder, name: str, count: int) -> None:
     need(target=NATIVE)
-    native = Native(built(name, NATIVE), case(name).x)
+    native = Native(built(name, NATIVE), *case(name).inputs)
     assert native.run(*native.addresses, None) == Status.OK
-    one = native.output.copy()
+    one = [y.copy() for y in native.outputs]
     native.forget()
     with ThreadPoolExecutor(count) as pool:
         threads = Threads(count, side_by_side(pool), None)
         assert native.run(*native.addresses, ctypes.byref(threads)) == Status.OK
-    np.testing.assert_array_equal(native.output, one)
-    assert (native.buffers[3][native.sizes[3] :] == 0xFF).all()
+    for y, of in zip(native.outputs, one, strict=True):
+        np.testing.assert_array_equal(y, of)
+    assert (native.buffers[-1][native.sizes[-1] :] == 0xFF).all()
 
 
 def test_start_gets_its_context_and_a_task_that_one_thread_may_do_alone(native: Native) -> None:

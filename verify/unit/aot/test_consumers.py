@@ -11,6 +11,7 @@ from lrw_kernels.aot.abi import FUNCTIONS
 from lrw_kernels.aot.example import THREADS_HEADER, sources
 from lrw_kernels.aot.header import header_text
 from lrw_kernels.aot.manifest import Artifacts
+from lrw_kernels.aot.ports import Ports
 from lrw_kernels.aot.targets import find_target
 from lrw_kernels.codegen.elf import read_elf
 from lrw_kernels.program.assemble import assemble
@@ -46,8 +47,9 @@ def test_headers_of_two_networks_compile_in_one_file(
 def test_a_networks_name_hides_no_declaration(name: str, tmp_path: Path) -> None:
     need("gcc")
     for one in (name, "other"):
-        program = assemble(replace(TINY, name=one), find_target(ARM).machine)
-        (tmp_path / f"lrw_{one}.h").write_text(header_text(program, find_target(ARM)))
+        network = replace(TINY, name=one)
+        program = assemble(network, find_target(ARM).machine)
+        (tmp_path / f"lrw_{one}.h").write_text(header_text(program, Ports.of(network), find_target(ARM)))
     (tmp_path / "lrw_threads.h").write_text(THREADS_HEADER)
     lines = [f'#include "lrw_{header}.h"' for header in ("threads", name, "other")]
     lines += ["struct lrw_threads threads = {1, 0, 0};", "int started(void) { return lrw_threads_start(&threads, 1); }"]
@@ -93,8 +95,8 @@ int main(void) {
 def test_threads_that_cannot_be_started_give_an_error_number(tmp_path: Path) -> None:
     need("gcc")
     program = assemble(TINY, find_target(NATIVE).machine)
-    (tmp_path / "lrw_tiny.h").write_text(header_text(program, find_target(NATIVE)))
-    for file, text in (sources("tiny", "none") | {"main.c": LIMITED}).items():
+    (tmp_path / "lrw_tiny.h").write_text(header_text(program, Ports.of(TINY), find_target(NATIVE)))
+    for file, text in (sources("tiny", Ports.of(TINY), "none") | {"main.c": LIMITED}).items():
         (tmp_path / file).write_text(text)
     call("gcc", *WARNINGS, "main.c", "lrw_threads.c", "-o", "limited", "-pthread", cwd=tmp_path)
     assert call(tmp_path / "limited") == ""
@@ -124,8 +126,8 @@ def test_the_example_runs_clean_under_sanitizers(built: Builder, tmp_path: Path,
         wrapper.write_text(f'#!/bin/sh\nexec {" ".join(prefix)} {program} "$@"\n')
         wrapper.chmod(0o755)
         program = wrapper
-    y = np.frombuffer(run_program(program, made, tmp_path, threads), np.float32).reshape(made.output_size)
-    exact, tolerance = case("every").expected
+    y = np.frombuffer(run_program(program, made, tmp_path, threads), np.float32).reshape(made.outputs[0].size)
+    ((exact, tolerance),) = case("every").expected
     assert (np.abs(y - exact) <= tolerance).all()
 
 
@@ -135,7 +137,7 @@ def test_the_cmake_project_builds_and_runs(built: Builder, tmp_path: Path) -> No
     call("cmake", "-S", made.manifest.parent, "-B", tmp_path / "build", "-DCMAKE_C_FLAGS=-Wall -Wextra -Werror")
     call("cmake", "--build", tmp_path / "build")
     y = run_program(tmp_path / "build" / "tiny_example", made, tmp_path, 2)
-    exact, _ = case("tiny").expected
+    ((exact, _),) = case("tiny").expected
     np.testing.assert_allclose(np.frombuffer(y, np.float32).reshape(exact.shape), exact, rtol=1e-6)
 
 

@@ -43,7 +43,8 @@ def test_the_manifest_describes_the_files(quick: Network, tmp_path: Path) -> Non
     made = build_network(quick, tmp_path / "new" / "folder", threads=THREADS, versions={"lrw": "7"})
     manifest = json.loads(made.manifest.read_text())
     assert (manifest["abi_version"], manifest["target"], manifest["threads"]) == (ABI_VERSION, ARM, THREADS)
-    assert (manifest["input_size"], manifest["output_size"]) == ([1, 1, 2, 3, 2], [1, 1, 2, 3, 3])
+    assert manifest["inputs"] == [{"name": "input", "node": "input", "size": [1, 1, 2, 3, 2], "is": ""}]
+    assert manifest["outputs"] == [{"name": "output", "node": "only", "size": [1, 1, 2, 3, 3], "is": ""}]
     blob = made.weights.read_bytes()
     assert manifest["weights"] == {"sha256": hashlib.sha256(blob).hexdigest(), "bytes": len(blob)}
     assert manifest["workspace_bytes"] == made.workspace_bytes
@@ -146,10 +147,12 @@ def test_run_names_the_missing_tool(built: Builder, tmp_path: Path, monkeypatch:
     assert {"qemu-aarch64", "aarch64-linux-gnu-gcc"} <= set(missing_tools(ARM))
     with pytest.raises(RuntimeError, match="qemu-aarch64"):
         run_network(made, x)
-    with pytest.raises(ValueError, match=r"x: float64 .*float32 \[1, 1, 2, 3, 2\]"):
+    with pytest.raises(ValueError, match=r"input: float64 .*float32 \[1, 1, 2, 3, 2\]"):
         run_network(made, x.astype(np.float64))
-    with pytest.raises(ValueError, match=r"x: float32 \[1, 1, 2, 3\]; accepted"):
+    with pytest.raises(ValueError, match=r"input: float32 \[1, 1, 2, 3\]; accepted"):
         run_network(made, x[..., 0])
+    with pytest.raises(ValueError, match="inputs: 2; accepted are 1"):
+        run_network(made, x, x)
     assert missing_tools("arm64-apple-ios") == ["a machine for arm64-apple-ios"]
 
 

@@ -84,19 +84,28 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=6,
 )
-CHECKED = ("abi_version", "name", "target", "input_size", "output_size", "threads", "workspace_bytes", "files")
-INSIDE = [("files", key) for key in ("header", "weights", "static", "shared")]
+CHECKED = ("abi_version", "name", "target", "inputs", "outputs", "threads", "workspace_bytes", "files")
+Where = tuple[str | int, ...]
+INSIDE: list[Where] = [("files", key) for key in ("header", "weights", "static", "shared")]
 INSIDE += [("weights", key) for key in ("bytes", "sha256")]
+INSIDE += [(kind, 0, key) for kind in ("inputs", "outputs") for key in ("name", "node", "size", "is")]
 names = st.sampled_from(
     ["../outside", "/etc/passwd", "..", ".", "", "lrw_tiny.h/", "./lrw_tiny.h", "\0", "lrw\0tiny", "a" * 5000, "\ud800"]
 )
 
 
+def holding(values: Any, where: Where) -> Any:
+    """What the entry is in."""
+    for key in where[:-1]:
+        values = values[key]
+    return values
+
+
 @given(st.sampled_from([(key,) for key in CHECKED] + INSIDE), json_values | names)
-def test_other_values_are_refused(copied: tuple[Path, str], where: tuple[str, ...], value: Any) -> None:
+def test_other_values_are_refused(copied: tuple[Path, str], where: Where, value: Any) -> None:
     path, text = copied
     values = json.loads(text)
-    holder = values[where[0]] if len(where) == 2 else values
+    holder = holding(values, where)
     kept = holder[where[-1]]
     holder[where[-1]] = value
     path.write_text(json.dumps(values))
@@ -105,10 +114,10 @@ def test_other_values_are_refused(copied: tuple[Path, str], where: tuple[str, ..
 
 
 @given(st.sampled_from([(key,) for key in CHECKED] + [("weights",)] + [w for w in INSIDE if w[1] != "shared"]))
-def test_missing_values_are_refused(copied: tuple[Path, str], where: tuple[str, ...]) -> None:
+def test_missing_values_are_refused(copied: tuple[Path, str], where: Where) -> None:
     path, text = copied
     values = json.loads(text)
-    del (values[where[0]] if len(where) == 2 else values)[where[-1]]
+    del holding(values, where)[where[-1]]
     path.write_text(json.dumps(values))
     assert not loads_or_refuses(path)
 

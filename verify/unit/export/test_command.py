@@ -23,6 +23,7 @@ from lrw.commands import exported
 from lrw.commands.networks import NAMES
 from lrw_kernels.aot import Artifacts, missing_tools
 from verify.unit.export.calls import NAMED, NATIVE, ROOT, SMALL, UMASK, module, named, run
+from verify.unit.trace.nets import Gated, gated, settled
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def test_json_is_the_manifest_with_paths_sizes_and_the_check(built: tuple[Path, 
     folder, said = built
     manifest = json.loads((folder / "lrw_small.json").read_text())
     assert {key: said[key] for key in manifest} == manifest
-    assert (said["input_size"], said["output_size"]) == ([2, 4, 5, 6, 2], [2, 4, 5, 6, 2])
+    assert said["inputs"] == [{"name": "input", "node": "input", "size": [2, 4, 5, 6, 2], "is": "argument input"}]
+    assert said["outputs"] == [{"name": "output", "node": "2", "size": [2, 4, 5, 6, 2], "is": "result"}]
     assert (said["threads"], said["target"]) == (2, NATIVE)
     assert said["layers"][0]["tile"].startswith("F(2x2x4,3x3x3)")
     paths = {what: folder.parent / path for what, path in said["paths"].items()}
@@ -196,7 +198,9 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("programs")
     net, x = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.ReLU()).eval(), torch.randn(1, 2, 4, 5, 6)
     torch.export.save(torch.export.export(net, (x,)), folder / "small.pt2")
-    torch.export.save(torch.export.export(Sum().eval(), (x, x)), folder / "two.pt2")
+    torch.export.save(torch.export.export(settled(Gated()), gated()), folder / "gated.pt2")
+    torch.export.save(torch.export.export(Sum().eval(), (x,), {"y": x}), folder / "named.pt2")
+    torch.export.save(torch.export.export(Sum().eval(), (x, x.long())), folder / "whole.pt2")
     (folder / "damaged.pt2").write_bytes(b"PK\x03\x04 and no more")
     return folder
 
@@ -215,8 +219,32 @@ def test_a_file_of_torch_export_says_all_that_is_needed(
     flags = ("--target", NATIVE, "--out", str(tmp_path / "made"), "--check", "--json")
     assert main(["export", str(programs / "small.pt2"), *flags]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert (said["name"], said["input_size"], said["output_size"]) == ("small", [1, 4, 5, 6, 2], [1, 4, 5, 6, 4])
+    assert (said["name"], said["inputs"][0]["size"], said["outputs"][0]["size"]) == (
+        "small", [1, 4, 5, 6, 2], [1, 4, 5, 6, 4]
+    )  # fmt: skip
     assert said["check"]["error"] < 1e-5
+
+
+def test_a_file_of_several_tensors_is_a_library_of_as_many(
+    programs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacking = missing_tools(NATIVE)
+    if lacking:
+        pytest.skip(f"missing: {', '.join(lacking)}")
+    call = ["export", str(programs / "gated.pt2"), "--target", NATIVE, "--out", str(tmp_path / "made"), "--check"]
+    assert main([*call, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [port["is"] for port in said["inputs"]] == [
+        "argument image", "argument batch['mask']", "argument batch['ids']"
+    ]  # fmt: skip
+    assert [port["size"] for port in said["outputs"]] == [[1, 4, 6, 6, 4], [1, 1, 1, 1, 3], [1, 4, 6, 6, 1]]
+    assert said["check"]["error"] < 1e-5
+    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    exported.show(console, Artifacts.load(tmp_path / "made" / "lrw_gated.json"), None)
+    console.file.close()
+    lines = console.export_text().splitlines()
+    assert "input_1: 1x4x6x6x1, argument batch['mask']" in lines
+    assert "output_1: 1x1x1x1x3, result['others'][0]" in lines
 
 
 @pytest.mark.parametrize(
@@ -224,7 +252,8 @@ def test_a_file_of_torch_export_says_all_that_is_needed(
     [
         (("small.pt2", "--in-channels", "2"), "--in-channels: .*small.pt2 says it, as the network was exported"),
         (("small.pt2", "--batch", "2"), "--batch: .*small.pt2 says it"),
-        (("two.pt2",), "two.pt2 was not exported with one tensor alone"),
+        (("named.pt2",), r"named.pt2 was exported with arguments by name \(y\); accepted are those by place"),
+        (("whole.pt2",), r"whole.pt2: example_input\[1\]: torch.int64 on cpu; accepted is torch.float32"),
         (("damaged.pt2",), "damaged.pt2 is no file of torch.export.save this torch can read"),
         (("none.pt2",), "No such file or directory: .*none.pt2"),
     ],

@@ -23,6 +23,7 @@ from lrw.job import JobConfig, finish, state
 from lrw.job.progress import Reporter
 from lrw.layers import winograd_layers
 from lrw_kernels.aot import find_target
+from lrw_kernels.aot.ports import Port
 from verify.unit.job.small import volumes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -236,7 +237,9 @@ def test_an_emulator_that_fails_does_not_cost_the_report(monkeypatch: pytest.Mon
     monkeypatch.setattr("lrw_kernels.aot.emulate.run_network", broken)
     monkeypatch.setattr("lrw_kernels.aot.emulate.missing_tools", lambda _: [])
     target = find_target("aarch64-linux-gnu")
-    built = SimpleNamespace(target=target, header="a.h", shared=None, note="", input_size=(1, 8, 8, 8, 1))
+    built = SimpleNamespace(
+        target=target, header="a.h", shared=None, note="", inputs=(Port("input", "input", (1, 8, 8, 8, 1)),)
+    )
     monkeypatch.setattr(finish, "export", lambda *_, **__: built)
     config = JobConfig(out=str(tmp_path))
     row = finish._export(config, nn.Conv3d(1, 1, 3), torch.zeros(1, 1, 8, 8, 8), Reporter(Console(), quiet=True))

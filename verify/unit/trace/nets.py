@@ -110,3 +110,28 @@ def instance_norm_unet() -> nn.Module:
 def group_norm_unet(act: Callable[[], nn.Module]) -> nn.Module:
     """Group norm, an activation and trilinear enlargement."""
     return MedicalUNet(lambda c: nn.GroupNorm(4, c), act, trilinear=True)
+
+
+class Gated(nn.Module):
+    """A network whose features are gated by a mask, which comes out again, with the scores of a deeper layer beside its
+    own; it does not look at all it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv3d(2, 6, 3, padding=1), nn.BatchNorm3d(6), nn.ReLU())
+        self.gate = nn.Conv3d(1, 6, 3, padding=1)
+        self.deep = nn.Sequential(nn.MaxPool3d(2), nn.Conv3d(6, 8, 3, padding=1), nn.ReLU())
+        self.aux, self.head = nn.Linear(8, 3), nn.Conv3d(14, 4, 1)
+
+    def forward(
+        self, image: Tensor, batch: dict[str, Tensor], share: float
+    ) -> dict[str, Tensor | tuple[Tensor, Tensor]]:
+        x = self.stem(image) * self.gate(batch["mask"]).sigmoid() * share
+        deep = self.deep(x)
+        both = torch.cat([x, F.interpolate(deep, scale_factor=2.0, mode="nearest")], dim=1)
+        return {"out": self.head(both), "others": (self.aux(deep.mean((2, 3, 4))), batch["mask"])}
+
+
+def gated() -> tuple[Tensor, dict[str, Tensor], float]:
+    """All arguments of a `Gated`."""
+    return volume(1, 2, 4, 6, 6), {"mask": volume(1, 1, 4, 6, 6), "ids": volume(1, 3)}, 0.5

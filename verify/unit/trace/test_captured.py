@@ -37,7 +37,7 @@ def net() -> nn.Module:
     )
 
 
-def made(function: Callable[..., object], *given: Tensor, inputs: int = 1) -> Captured:
+def made_of(function: Callable[..., object], *given: Tensor, inputs: int = 1) -> Captured:
     """The graph of `function`; of what it is called with, `inputs` are such and the others constants."""
     with torch.no_grad():
         graph = make_fx(function, pre_dispatch=True)(*given).graph
@@ -53,7 +53,7 @@ def functional(module: nn.Module) -> Captured:
     def run(x: Tensor, *values: Tensor) -> object:
         return torch.func.functional_call(module, dict(zip(tensors, values, strict=True)), (x,))
 
-    return made(run, X, *tensors.values())
+    return made_of(run, X, *tensors.values())
 
 
 def test_a_graph_of_make_fx_is_the_network_of_torch_export() -> None:
@@ -80,22 +80,24 @@ def test_the_walk_knows_several_inputs_and_outputs_by_name() -> None:
     def several(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         return x + y, torch.cat([torch.conv3d(y, weight), x], dim=1)
 
-    captured = made(several, X, X + 1, torch.randn(2, 3, 1, 1, 1), inputs=2)
+    captured = made_of(several, X, X + 1, torch.randn(2, 3, 1, 1, 1), inputs=2)
     walk = Walk(captured)
     nodes = [node for made in walk.made.values() for node in made]
     assert [given.name for given in walk.inputs] == [node.name for node in captured.inputs]
     assert len({given.name for given in walk.inputs}) == 2
     assert [type(node.operator) for node in nodes] == [Binary, Direct, Concat]
     assert nodes[0].inputs == tuple(given.name for given in walk.inputs)
-    assert [(out.name, out.shape[1]) for out in walk.outputs()] == [("add", 3), ("cat", 5)]
+    made = network(captured)
+    assert [(name, made.size(name)[4]) for name in made.outputs] == [("add", 3), ("cat", 5)]
+    names = [node.name for node in captured.inputs]
+    assert made.origins == (*(f"argument {name}" for name in names), "result[0]", "result[1]")
 
 
 REFUSED: dict[str, Callable[[], Captured]] = {
-    "net: 2 tensors go in; accepted is one": lambda: made(lambda x, y: x + y, X, X + 1, inputs=2),
-    "net: 0 tensors go in; accepted is one": lambda: made(lambda x: x + 1, X, inputs=0),
-    "net: 2 tensors come out; accepted is one": lambda: made(lambda x: (x + 1, x + 2), X),
-    "net: what comes out does not depend on the input": lambda: made(lambda x, y: y + 1, X, X + 1),
-    "aten.log_sigmoid at 'log_sigmoid' [2, 3, 4, 6, 5]: is none of this version's operators": lambda: made(
+    "net: no tensor goes in; accepted is one at least": lambda: made_of(lambda x: None, X, inputs=0),
+    "net: no tensor comes out; accepted is one at least": lambda: made_of(lambda x: (None, 2), X),
+    "net: its result[1] does not depend on the input": lambda: made_of(lambda x, y: (x + 1, y + 1), X, X + 1),
+    "aten.log_sigmoid at 'log_sigmoid' [2, 3, 4, 6, 5]: is none of this version's operators": lambda: made_of(
         lambda x: torch.nn.functional.logsigmoid(x), X
     ),
 }

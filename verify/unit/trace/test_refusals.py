@@ -238,7 +238,7 @@ PLAIN = nn.Conv3d(4, 2, 1)
 RECTIFIED = nn.Sequential(lrw.WinogradConv3d(4, 4, rectified=True))
 ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "no network": (lambda: trace(F.relu, X), "net: a function; accepted is a torch network"),  # type: ignore[arg-type]
-    "no tensor": (lambda: trace(PLAIN, [X]), "example_input: a list; accepted is one tensor"),  # type: ignore[arg-type]
+    "no tensor": (lambda: trace(PLAIN, [X]), "example_input: a list; accepted is a tensor, or a tuple"),  # type: ignore[arg-type]
     "whole numbers": (lambda: trace(PLAIN, X.long()), "example_input: torch.int64 on cpu"),
     "double": (lambda: trace(PLAIN, X.double()), "example_input: torch.float64 on cpu"),
     "another device": (lambda: trace(PLAIN, X.to("meta")), "example_input: torch.float32 on meta"),
@@ -255,14 +255,21 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: trace(nn.Conv3d(4, 4, (1, 3, 3)), X, tile=lrw.WinogradConv3d(1, 1).geometry.tile),
         "tile: .* is for kernel_size",
     ),
-    "two outputs": (
-        lambda: trace(Fn(lambda m, x: (x.relu(), m.conv(x))), X),
-        "net: 2 tensors come out; accepted is one",
+    "arguments without a tensor": (lambda: trace(PLAIN, (2.0, {})), "example_input: holds no tensor; accepted is a"),
+    "an array": (
+        lambda: trace(PLAIN, (X, {"a": [X.numpy()]})),
+        r"example_input\[1\]\['a'\]\[0\]: a ndarray; accepted are tensors, numbers and texts",
     ),
-    "no output": (lambda: trace(Fn(lambda m, x: None), X), "net: what comes out does not depend on the input"),
+    "ids": (lambda: trace(PLAIN, (X, {"ids": X.long()})), r"example_input\[1\]\['ids'\]: torch.int64 on cpu"),
+    "a row": (lambda: trace(PLAIN, (X, X[0, 0])), r"example_input\[1\]: shape \(4, 4, 4\); accepted are"),
+    "no output": (lambda: trace(Fn(lambda m, x: (None, 3)), X), "net: no tensor comes out; accepted is one at least"),
     "constant": (
         lambda: trace(Fn(lambda m, x: m.conv.bias + 1), X),
-        "net: what comes out does not depend on the input",
+        "net: its result does not depend on the input; accepted are results that do",
+    ),
+    "a constant beside it": (
+        lambda: trace(Fn(lambda m, x: {"y": m.conv(x), "b": [m.conv.bias + 1]}), X),
+        r"net: its result\['b'\]\[0\] does not depend on the input",
     ),
     "memory": (lambda: trace(Counting(), X), "net: changes its buffer calls when called; accepted is a function"),
     "odd output": (lambda: trace(Fn(lambda m, x: x[0]), X), r"aten.select at 'select'"),
