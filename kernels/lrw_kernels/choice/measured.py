@@ -20,9 +20,9 @@ from lrw_kernels.codegen.compile import llvm
 from lrw_kernels.codegen.machine import LINE, Machine, host
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.operators.convolution import convolution
-from lrw_kernels.cpu.step import view
+from lrw_kernels.cpu.step import Size, View, spread_strides
 from lrw_kernels.cpu.winograd.problem import FORWARD, Problem
-from lrw_kernels.program.layer import Runner, dense, steps
+from lrw_kernels.program.layer import Form, Runner, steps
 from lrw_kernels.winograd import Tile, spatial_error
 
 WORTH = 3e-4  # seconds a layer takes by formulas, from which on it is worth timings
@@ -56,7 +56,7 @@ class Measured:
     def _timed(self, of: Convolution) -> dict[str, float]:
         """Milliseconds of each way that was tried, by its name."""
         ways = {_name(tile): tile for tile in [self._prior(of), *likely(of, self._rtol, TILES), None]}
-        x, y = (_filled(4 * of.batch * int(np.prod(size)) * c) for size, c in ((of.size, of.cin), (of.output, of.cout)))
+        x, y = (_filled(size[0] * spread_strides(size)[0]) for size in _sizes(of))
         runs = {name: _run(of, tile, host(), self._threads, x, y) for name, tile in ways.items()}
         times: dict[str, list[float]] = {name: [] for name in runs}
         for run in runs.values():
@@ -117,8 +117,7 @@ def _run(
     bias = _filled(4 * of.cout + LINE)
     if tile is None:
         source, target = (
-            view(symbolic(Section.OUTSIDE + i), (of.batch, *size, channels))
-            for i, (size, channels) in enumerate(((of.size, of.cin), (of.output, of.cout)))
+            View(symbolic(Section.OUTSIDE + i), spread_strides(size), size) for i, size in enumerate(_sizes(of))
         )
         weight = np.ones((*of.taps, of.cin, of.cout), np.float32)
         runner = Runner(convolution(source, target, weight, machine, padding=of.padding), threads)
@@ -127,7 +126,8 @@ def _run(
         str(tile), of.padding, None, False, of.batch, of.size, of.cin, of.cout, "float32", "float32", machine, threads,
         sized=True,
     )  # fmt: skip
-    runner = Runner(steps(p, dense(p, FORWARD, bias=True)), threads)
+    first, second = map(spread_strides, _sizes(of))
+    runner = Runner(steps(p, Form(FORWARD, first, second, bias=True)), threads)
     copies = [_filled(p.weight_bytes) for _ in range(min(MOST_COPIES, 1 + machine.l3 // p.weight_bytes))]
 
     def run() -> None:
@@ -135,6 +135,11 @@ def _run(
         runner.run(x.address, y.address, bias.address, 0, copies[0].address)
 
     return run
+
+
+def _sizes(of: Convolution) -> tuple[Size, Size]:
+    """The sizes [N, D, H, W, C] of what goes in and comes out."""
+    return (of.batch, *of.size, of.cin), (of.batch, *of.output, of.cout)
 
 
 def _filled(size: int) -> Memory:

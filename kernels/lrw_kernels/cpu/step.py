@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from lrw_kernels.codegen.kernel import Kernel
-from lrw_kernels.codegen.machine import BYTES, FLOAT, Machine
+from lrw_kernels.codegen.machine import BYTES, FLOAT, KIB, LINE, Machine, whole_lines
 from lrw_kernels.codegen.records import Record
 from lrw_kernels.network.operators import BY_CHANNEL, Pointwise
 
 Size = tuple[int, int, int, int, int]
 Strides = tuple[int, int, int, int]
 Table = npt.NDArray[Any]
+SPREAD = 4 * KIB  # bytes of a plane, from which on several lie in one place of a first-level cache
 ITEMS = 16  # work items at least, where there is enough to share out
 
 
@@ -80,6 +81,18 @@ def dense_strides(size: Size, number: int) -> Strides:
     _, d, h, w, c = size
     pixel = c * number
     return pixel * w * h * d, pixel * w * h, pixel * w, pixel
+
+
+def spread_strides(size: Size) -> Strides:
+    """The same of float32, with planes an odd number of cache lines apart: powers of two would put the planes that a
+    transform reads together into a few places of a cache."""
+    _, d, h, w, c = size
+    pixel = c * FLOAT
+    plane = whole_lines(pixel * w * h)
+    if d == 1 or plane < SPREAD:
+        return dense_strides(size, FLOAT)
+    plane += LINE * (1 - plane // LINE % 2)
+    return plane * d, plane, pixel * w, pixel
 
 
 class Zeros(NamedTuple):

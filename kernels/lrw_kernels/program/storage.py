@@ -1,11 +1,10 @@
 """Which buffer every node's activations lie in: one of its own, that of an input, or some channels of a wider one."""
 
 from dataclasses import dataclass
-from math import prod
 
 from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.codegen.references import Section, symbolic
-from lrw_kernels.cpu.step import View, view
+from lrw_kernels.cpu.step import Strides, View, dense_strides, spread_strides
 from lrw_kernels.network.graph import Network, Node, Size
 from lrw_kernels.network.operators import (
     Affine,
@@ -34,9 +33,14 @@ class Root:
     section: int
 
     @property
+    def strides(self) -> Strides:
+        """The strides in bytes: the caller's buffers are dense."""
+        return spread_strides(self.size) if self.section >= Section.BUFFER else dense_strides(self.size, FLOAT)
+
+    @property
     def buffer(self) -> Buffer:
         """This root as `memory.plan` takes it: bytes of float32, and the nodes it is in use for."""
-        return Buffer(prod(self.size) * FLOAT, self.first, self.last)
+        return Buffer(self.size[0] * self.strides[0], self.first, self.last)
 
 
 class Storage:
@@ -69,7 +73,7 @@ class Storage:
     def view(self, name: str) -> View:
         """The view of what node `name` gives, or of an input: a symbolic address with its strides in bytes."""
         root, channel = self._places[name]
-        return view(symbolic(root.section, channel * FLOAT), self._network.size(name), root.size[4])
+        return View(symbolic(root.section, channel * FLOAT), root.strides, self._network.size(name))
 
     def _top(self, name: str) -> tuple[str, int]:
         """The widest concatenation that node `name` is part of, or itself, and the node's first channel there."""

@@ -184,7 +184,7 @@ def _products(of: _Pass) -> list[Job]:
     for p, target in zip(of.parts, of.targets, strict=True):
         vectors = of.counts.vectors_out if len(of.parts) == 1 else p.machine.vectors_of(p.cout, p.element)
         line, rows, machine = p.machine.vector_bytes, of.plan.rows, p.machine.with_rows(of.plan.rows)
-        alone = min(of.plan.tiles, of.counts.tiles) <= rows
+        alone = not of.by_tiles and min(of.plan.tiles, of.counts.tiles) <= rows
         made.append(
             job(
                 records.Products,
