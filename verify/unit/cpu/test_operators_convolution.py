@@ -70,10 +70,12 @@ class Layer:
 
 @st.composite
 def layers(draw: st.DrawFn) -> Layer:
-    kind = draw(st.sampled_from(["dense", "dense", "grouped", "depthwise"]))
-    groups = {"dense": 1, "grouped": draw(st.integers(2, 3)), "depthwise": draw(st.integers(2, 37))}[kind]
+    kind = draw(st.sampled_from(["dense", "dense", "grouped", "depthwise", "few"]))
+    many = draw(st.integers(2, 37))
+    groups = {"dense": 1, "grouped": draw(st.integers(2, 3)), "depthwise": many, "few": many}[kind]
     sizes = st.sampled_from([1, 2, 3, 4, 5, 8, 16, 17, 31, 48, 70])
-    channels = (1, 1) if kind == "depthwise" else (draw(sizes), draw(sizes))
+    few = draw(st.sampled_from([2, 4, 8]))  # of a group, as many in as out
+    channels = {"depthwise": (1, 1), "few": (few, few)}.get(kind) or (draw(sizes), draw(sizes))
     return Layer(
         draw(st.integers(1, 2)),
         draw(triples(1, 7)),

@@ -1,5 +1,5 @@
-"""Builder of convolution: by products, a step for as many groups as fill a vector; channel by channel where it is
-depthwise."""
+"""Builder of convolution: by products, a step for as many groups as fill a vector; channel by channel where groups have
+few."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -12,7 +12,7 @@ from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine, whole_lines
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.micro import patch_micro, patch_row
 from lrw_kernels.cpu.operators import neighbours, records, taps
-from lrw_kernels.cpu.operators.depthwise import depthwise_step
+from lrw_kernels.cpu.operators.depthwise import depthwise_step, fits
 from lrw_kernels.cpu.operators.grid import Grid, Triple, finish_fields, grid_fields
 from lrw_kernels.cpu.operators.neighbours import Part
 from lrw_kernels.cpu.operators.taps import Array, Taps
@@ -57,9 +57,10 @@ def in_phases(
 
 
 def on_grid(x: View, whole: Part, groups: int, machine: Machine) -> tuple[Step, ...]:
-    """The steps of a convolution on any grid: one if it is depthwise, else one for as many groups as fill a vector."""
+    """The steps of a convolution on any grid: one if its groups have few channels, else one for as many groups as fill
+    a vector."""
     y, weight, grid, epilogue = whole
-    if groups > 1 and weight.shape[3:] == (1, groups):
+    if groups > 1 and fits(weight, groups, machine):
         return (depthwise_step(x, y, weight, grid, epilogue, machine),)
     most = max(1, machine.lanes("float32") * groups // weight.shape[4])
     weight, groups = _joined(weight, groups, max(n for n in range(1, min(most, groups) + 1) if groups % n == 0))

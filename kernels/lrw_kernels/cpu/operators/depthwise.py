@@ -1,4 +1,4 @@
-"""Builder of convolution channel by channel."""
+"""Builder of convolution channel by channel, or within groups of a few that fill a vector together."""
 
 from math import ceil
 
@@ -12,12 +12,21 @@ from lrw_kernels.cpu.operators.taps import Array
 from lrw_kernels.cpu.step import Epilogue, Step, View, axes, job, share_channels, strides
 
 
+def fits(weight: Array, groups: int, machine: Machine) -> bool:
+    """Whether groups of `weight` [kd, kh, kw, Cin / groups, Cout] have as many channels going in as coming out, and
+    so few that several whole ones fill a vector."""
+    group, lanes = weight.shape[3], machine.lanes("float32")
+    return weight.shape[4] == groups * group and group < lanes and lanes % group == 0
+
+
 def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
-    """The step of a depthwise convolution by weight [kd, kh, kw, 1, C]; the taps of an axis are equally far apart."""
-    lanes = machine.lanes("float32")
+    """The step of a convolution in groups by weight [kd, kh, kw, C of a group, C]; the taps of an axis are equally far
+    apart."""
+    lanes, group = machine.lanes("float32"), weight.shape[3]
     chosen = weight[np.ix_(*([k for k, _ in axis] for axis in grid.taps))]
-    packed = np.zeros((max(1, chosen[..., 0, 0].size), ceil(y.channels / lanes) * lanes), np.float32)
-    packed[: chosen[..., 0, 0].size, : y.channels] = chosen.reshape(-1, y.channels)
+    taps = chosen[..., 0, 0].size
+    packed = np.zeros((max(1, taps), group, ceil(y.channels / lanes) * lanes), np.float32)
+    packed[:taps, :, : y.channels] = chosen.reshape(taps, group, y.channels)
     offsets = [[offset for _, offset in axis] for axis in grid.taps]
     first = [of[0] if of else 0 for of in offsets]
     by = [of[1] - of[0] if len(of) > 1 else 1 for of in offsets]
@@ -32,9 +41,10 @@ def depthwise_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilog
         **axes("by", by),
         **axes("taps", [*map(len, offsets)]),
         weights=packed,
-        weights_pixel=packed.shape[1] * FLOAT,
+        weights_tap=group * packed.shape[2] * FLOAT,
+        weights_channel=packed.shape[2] * FLOAT,
         channels=y.channels,
         split=split,
     )
-    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_item", (lanes, epilogue.function), ITEM)
+    kernel = Kernel("cpu.operators.depthwise_kernels.depthwise_item", (lanes, group, epilogue.function), ITEM)
     return Step(kernel, made, rows * ceil(y.channels / split))

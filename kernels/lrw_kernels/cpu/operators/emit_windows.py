@@ -64,56 +64,73 @@ def finish(v: Vectors, function: str, total: Any, offset: Any, mask: Any, argume
     v.store_lanes(followed(v, function, [total], after, own)[0], b.add(target, offset), mask)
 
 
+Values = list[Any]
+
+
 def over_window(
     b: Any,
     counts: Sequence[Any],
     pitches: Sequence[Sequence[Any]],
     addresses: Sequence[Any],
-    start: Any,
-    inner: Callable[[Sequence[Any], Any], Any],
+    start: Values,
+    inner: Callable[[Sequence[Any], Values], Values],
     outer: Callable[[Any, Any], Any],
-) -> Any:
-    """Three loops, over d, h and w: total = inner(addresses, total) along w from `start` on, and rows and planes of
-    them put together by `outer`: partial results err less than one long sum. `pitches`: of each address, by axis.
-    Counts that are Python's own give straight code."""
+) -> Values:
+    """Three loops, over d, h and w: totals = inner(addresses, totals) along w from `start` on, and rows and planes of
+    them put together by `outer`, one by one: partial results err less than one long sum. `pitches`: of each address,
+    by axis. Counts that are Python's own give straight code."""
     if not counts:
         return inner(addresses, start)
 
-    def turn(i: Any, carried: list[Any]) -> list[Any]:
+    def turn(i: Any, carried: Values) -> Values:
         here = [b.add(address, b.mul(i, by[0])) for address, by in zip(addresses, pitches, strict=True)]
         if len(counts) == 1:
-            return [inner(here, carried[0])]
-        rest = [by[1:] for by in pitches]
-        return [outer(carried[0], over_window(b, counts[1:], rest, here, start, inner, outer))]
+            return inner(here, carried)
+        rest = over_window(b, counts[1:], [by[1:] for by in pitches], here, start, inner, outer)
+        return [outer(total, part) for total, part in zip(carried, rest, strict=True)]
 
     if isinstance(counts[0], int):
-        total = [start]
+        totals = start
         for i in range(counts[0]):
-            total = turn(I64(i), total)
-        return total[0]
-    return loop(b, counts[0], [start], turn)[0]
+            totals = turn(I64(i), totals)
+        return totals
+    return loop(b, counts[0], start, turn)
 
 
-def emit_depthwise(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
-    """`count` channels of a pixel of a depthwise convolution, then as `emit_finish`.
+def emit_depthwise(v: Vectors, function: str, group: int, pixels: int, arguments: Sequence[Any]) -> None:
+    """`count` channels of so many `pixels` of a convolution in groups of `group` channels, then as `emit_finish`: a
+    vector of weights serves all of them.
 
     arguments (i64): x and weights, the first tap's; taps_d, taps_h, taps_w; from tap to tap along d, h, w in x, then in
-    the weights (whole vectors); bias, residual, target; after, parameters; count.
+    the weights (whole vectors), and there from channel to channel of a group; bias, residual, target; after,
+    parameters; from pixel to pixel in x, in the residual, in the target; count.
     """
     x, weights = arguments[:2]
     taps, x_pitches, weight_pitches = arguments[2:5], arguments[5:8], arguments[8:11]
-    bias, *epilogue, count = arguments[11:]
+    weights_channel, bias, residual, target, after, parameters, *by_pixel, count = arguments[11:]
     b = v.builder
+    apart = [[b.mul(pitch, I64(i)) for i in range(pixels)] for pitch in by_pixel]
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
-        def tap(at: Sequence[Any], total: Any) -> Any:
-            return v.fma(v.load(at[1]), v.load_lanes(at[0], mask), total)
+        def tap(at: Sequence[Any], totals: Values) -> Values:
+            values = [v.load_lanes(b.add(at[0], shift), mask) for shift in apart[0]]
+            weight = at[1]
+            for channel in range(group):  # of each group, to all of its lanes
+                places = [lane // group * group + channel for lane in range(v.lanes)]
+                given = values if group == 1 else [v.shuffle(value, value, places) for value in values]
+                by = v.load(weight)
+                totals = [v.fma(by, value, total) for value, total in zip(given, totals, strict=True)]
+                weight = b.add(weight, weights_channel)
+            return totals
 
-        start = [b.add(x, offset), b.add(weights, offset)]
-        zero = v.constant(0.0)
-        total = over_window(b, taps, (x_pitches, weight_pitches), start, zero, tap, v.add)
-        total = v.add(total, v.load(b.add(bias, offset)))
-        finish(v, function, total, offset, mask, epilogue)
+        start, zeros = [b.add(x, offset), b.add(weights, offset)], [v.constant(0.0)] * pixels
+        totals = over_window(b, taps, (x_pitches, weight_pitches), start, zeros, tap, v.add)
+        added = v.load(b.add(bias, offset))
+        for total, *shifts in zip(totals, *apart[1:], strict=True):
+            there = b.icmp_signed("!=", residual, I64(0))
+            own = b.select(there, b.add(residual, shifts[0]), residual)
+            epilogue = own, b.add(target, shifts[1]), after, parameters
+            finish(v, function, v.add(total, added), offset, mask, epilogue)
         return []
 
     each_vector(v, count, [], vector)
@@ -132,10 +149,10 @@ def emit_pool(v: Vectors, kind: str, shape: str, arguments: Sequence[Any]) -> No
     start, combine = (v.constant(float("-inf")), v.larger) if kind == "max" else (v.constant(0.0), v.add)
 
     def vector(offset: Any, mask: Any, _: list[Any]) -> list[Any]:
-        def pixel(at: Sequence[Any], total: Any) -> Any:
-            return combine(total, v.load_lanes(at[0], mask))
+        def pixel(at: Sequence[Any], totals: Values) -> Values:
+            return [combine(totals[0], v.load_lanes(at[0], mask))]
 
-        total = over_window(b, windows, (pitches,), [b.add(x, offset)], start, pixel, combine)
+        (total,) = over_window(b, windows, (pitches,), [b.add(x, offset)], [start], pixel, combine)
         if kind == "mean":
             total = b.fdiv(total, v.splat(b.sitofp(divisor, FLOATS["float32"])))
         v.store_lanes(total, b.add(target, offset), mask)

@@ -71,12 +71,12 @@ def store_float(_, address, value):
 
 
 @intrinsic(prefer_literal=True)
-def depthwise_pixel(_, function, lanes, x, weights, n_d, n_h, n_w, x_d, x_h, x_w, w_d, w_h, w_w, bias, residual, target,
-                    after, parameters, count):  # fmt: skip
+def depthwise_pixels(_, function, lanes, group, pixels, x, weights, n_d, n_h, n_w, x_d, x_h, x_w, w_d, w_h, w_w, w_c,
+                     bias, residual, target, after, parameters, x_pixel, residual_pixel, y_pixel, count):  # fmt: skip
     """See `emit_windows.emit_depthwise`."""
-    name = function.literal_value
-    emit = does(lambda b, a: emit_windows.emit_depthwise(_vectors(b, lanes), name, a[2:]))
-    return types.void(function, lanes, *(LONG,) * 17), emit
+    of = function.literal_value, group.literal_value, pixels.literal_value
+    emit = does(lambda b, a: emit_windows.emit_depthwise(_vectors(b, lanes), *of, a[4:]))
+    return types.void(function, lanes, group, pixels, *(LONG,) * 21), emit
 
 
 @intrinsic(prefer_literal=True)

@@ -27,15 +27,15 @@ class Patches(Record):
 
 
 class Depthwise(Record):
-    """A convolution of every channel by itself: taps [taps_d, taps_h, taps_w], `by` apart in x, the first one of
-    output pixel (d, h, w) at start + step * (d, h, w); weights [taps, C padded], `weights_pixel` bytes a tap. A work
-    item is a row of output pixels and `split` channels. Then bias, residual (if not 0) and, where `after` is not 0, a
-    function of `parameters`."""
+    """A convolution in groups of a few channels: taps [taps_d, taps_h, taps_w], `by` apart in x, the first one of
+    output pixel (d, h, w) at start + step * (d, h, w); weights [taps, C of a group, C padded], `weights_tap` bytes a
+    tap, `weights_channel` each of the group's. A work item is a row of output pixels and `split` channels. Then bias,
+    residual (if not 0) and, where `after` is not 0, a function of `parameters`."""
 
     _fields_ = fields(
         "x x_n x_d x_h x_w size_d size_h size_w start_d start_h start_w step_d step_h step_w by_d by_h by_w "
         "taps_d taps_h taps_w y y_n y_d y_h y_w out_d out_h out_w residual residual_n residual_d residual_h residual_w "
-        "bias after parameters weights weights_pixel channels split"
+        "bias after parameters weights weights_tap weights_channel channels split"
     )
     addresses = ("x", "y", "residual", "bias", "parameters", "weights")
 
