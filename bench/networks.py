@@ -174,6 +174,31 @@ def table(found: Sequence[Row]) -> list[str]:
     return page.tight(page.table(head, lines))
 
 
+def beside(*machines: Sequence[Row]) -> list[str]:
+    """How fast networks are on each of some machines, in the order of `certificate`s below; or that nobody knows."""
+    found = [rows for rows in machines if rows]
+    if not found:
+        return [NOTHING]
+    head = ["network", "input"]
+    for rows in found:
+        name = rows[0].machine.split(", ")[1]
+        head += [f"{name}: fastest other, ms", "lrw, ms", "times as fast"]
+    by_name = [{row.network: row for row in rows} for rows in found]
+    lines = [
+        [name, row.input, *(text for of in by_name for text in _short(of.get(name)))]
+        for name, row in {name: row for of in reversed(by_name) for name, row in of.items()}.items()
+    ]
+    means = [f"{geometric_mean([row.speedup for row in rows]):.2f}x" for rows in found]
+    lines.append(["geometric mean", "", *(text for mean in means for text in ("", "", mean))])
+    return page.tight(page.table(head, lines))
+
+
+def _short(row: Row | None) -> tuple[str, str, str]:
+    if row is None:
+        return "", "", ""
+    return f"{row.speedup * row.lrw_ms:.1f} ({row.peer})", f"{row.lrw_ms:.1f}", f"{row.speedup:.2f}x"
+
+
 def _peer_versions() -> str:
     there = [name for name in _PACKAGES if find_spec(name) is not None]
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in there)

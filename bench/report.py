@@ -59,6 +59,13 @@ def _certified(bench: Any, name: str) -> list[str]:
     return [*bench.table(rows), *(["", f"{', '.join(made(rows))}."] if rows else [])]
 
 
+def networks_table() -> list[str]:
+    """Whole networks on each machine they were measured on."""
+    found = {of: read(networks.Row, RESULTS / f"networks_{of}.csv") for of in ("zen4", "xeon")}
+    feet = [f"{', '.join(made(rows))}." for rows in found.values() if rows]
+    return [*networks.beside(*found.values()), *(line for foot in feet for line in ("", foot))]
+
+
 def operators_table() -> list[str]:
     """torch's operators that can be exported, in the words of the functions that convert them."""
     by_function: dict[Function, list[str]] = {}
@@ -80,7 +87,9 @@ def citizens_table() -> list[str]:
 TABLES: dict[str, Callable[[], list[str]]] = {
     "cpu": lambda: _certified(inference, "cpu"),
     "cpu_training": lambda: _certified(training, "cpu_training"),
-    "networks": lambda: _certified(networks, "networks"),
+    "networks_zen4": lambda: _certified(networks, "networks_zen4"),
+    "networks_xeon": lambda: _certified(networks, "networks_xeon"),
+    "networks": networks_table,
     "evidence": evidence_table,
     "arm": lambda: arm.table(*(read(arm.Row, RESULTS / f"{name}.csv") for name in ("arm", "arm_peers"))),
     "gpu": lambda: gpu.table(read(gpu.Row, RESULTS / "gpu.csv")),
