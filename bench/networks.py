@@ -175,20 +175,20 @@ def table(found: Sequence[Row]) -> list[str]:
 
 
 def beside(*machines: Sequence[Row]) -> list[str]:
-    """How fast networks are on each of some machines, in the order of `certificate`s below; or that nobody knows."""
-    found = [rows for rows in machines if rows]
+    """How fast networks are on each of some machines; or that nobody knows."""
+    found = [of for of in machines if of]
     if not found:
         return [NOTHING]
     head = ["network", "input"]
-    for rows in found:
-        name = rows[0].machine.split(", ")[1]
+    for of in found:
+        name = of[0].machine.split(", ")[1]
         head += [f"{name}: fastest other, ms", "lrw, ms", "times as fast"]
-    by_name = [{row.network: row for row in rows} for rows in found]
+    by_name = [{row.network: row for row in of} for of in found]
     lines = [
         [name, row.input, *(text for of in by_name for text in _short(of.get(name)))]
         for name, row in {name: row for of in reversed(by_name) for name, row in of.items()}.items()
     ]
-    means = [f"{geometric_mean([row.speedup for row in rows]):.2f}x" for rows in found]
+    means = [f"{geometric_mean([row.speedup for row in of]):.2f}x" for of in found]
     lines.append(["geometric mean", "", *(text for mean in means for text in ("", "", mean))])
     return page.tight(page.table(head, lines))
 
