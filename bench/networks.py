@@ -181,8 +181,8 @@ def beside(*machines: Sequence[Row]) -> list[str]:
         return [NOTHING]
     head = ["network", "input"]
     for of in found:
-        name = of[0].machine.split(", ")[1]
-        head += [f"{name}: fastest other, ms", "lrw, ms", "times as fast"]
+        name = of[0].machine.split(", ")[1:2] or [of[0].machine]
+        head += [f"{name[0]}: fastest other, ms", "lrw, ms", "times as fast"]
     by_name = [{row.network: row for row in of} for of in found]
     lines = [
         [name, row.input, *(text for of in by_name for text in _short(of.get(name)))]
@@ -196,7 +196,8 @@ def beside(*machines: Sequence[Row]) -> list[str]:
 def _short(row: Row | None) -> tuple[str, str, str]:
     if row is None:
         return "", "", ""
-    return f"{row.speedup * row.lrw_ms:.1f} ({row.peer})", f"{row.lrw_ms:.1f}", f"{row.speedup:.2f}x"
+    fastest = min(ms for name in PEERS if (ms := getattr(row, f"{name}_ms")) is not None)
+    return f"{fastest:.1f} ({row.peer})", f"{row.lrw_ms:.1f}", f"{row.speedup:.2f}x"
 
 
 def _peer_versions() -> str:

@@ -39,6 +39,7 @@ class Marks:
         self._looks: list[_Look] = []
         self._uses: dict[int, int] = {}  # by rate: since the tensors were looked at
         self._grouped: object = None  # by which state of trust
+        self._forgotten = unchanged.forgotten()
 
     def those(self, taken: Sequence[bool]) -> "Marks":
         """The marks of those tensors that are `taken`."""
@@ -59,6 +60,10 @@ class Marks:
         """Whether all tensors lie where they lay, in their form, and hold what they held, written anew or not."""
         if not self.lie():
             return False
+        if self._forgotten != unchanged.forgotten():
+            if _held(self.tensors) != self._held:
+                return False
+            self._forgotten = unchanged.forgotten()
         now = [*map(writes, self.tensors)]
         if now != self._writes:
             of = [i for i, (count, before) in enumerate(zip(now, self._writes, strict=True)) if count != before]
@@ -73,7 +78,7 @@ class Marks:
         if self._grouped is not state:
             rates = [*map(rate, self.tensors)]
             self._looks = [self._look(each, rates) for each in sorted({*rates} - {0})]
-            self._uses, self._grouped = {}, state
+            self._grouped = state
         return self._looks
 
     def _look(self, at: int, rates: Sequence[int]) -> _Look:
@@ -90,10 +95,13 @@ class Marks:
         from lrw_kernels.cpu.digest import digest  # loads a kernel
 
         uses = self._uses.get(look.rate, 0) + 1
-        self._uses[look.rate] = uses if uses < look.rate else 0
         if uses < look.rate and look.held is not None:
+            self._uses[look.rate] = uses
             return True
-        return look.held is not None and look.held == digest(look.pieces, torch.get_num_threads())
+        if look.held is None or look.held != digest(look.pieces, torch.get_num_threads()):
+            return False  # and so it stays: the next use looks too
+        self._uses[look.rate] = 0
+        return True
 
 
 def _form(tensors: Sequence[Tensor], storages: Sequence[UntypedStorage]) -> Form:
@@ -111,6 +119,8 @@ def _held(tensors: Sequence[Tensor]) -> list[bytes]:
     from lrw_kernels.cpu.digest import PIECE, digest, pieces  # these load a kernel
 
     places = [extent(t) for t in tensors]
+    if not places:
+        return []
     found, at, each = digest(pieces(places), torch.get_num_threads()), 0, list[bytes]()
     for place in places:
         count = 8 * ceil(len(place) / PIECE)

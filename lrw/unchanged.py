@@ -28,6 +28,7 @@ SMALL = 1 << 15  # bytes that are compared themselves
 MOST_VALUES, MOST_VIEWS = 256, 4096  # of a tensor, of a memory
 Place = tuple[int, Hashable]  # a storage's id, and the view of it
 _TRUSTED: dict[Place, tuple["ref[UntypedStorage]", int]] = {}  # and at which use it is looked at
+_forgotten = 0
 _trust_state = object()  # another one after each change of what is trusted
 _SEEN: dict[int, dict[Hashable, "_Seen"]] = {}  # by storage, then by view
 
@@ -65,15 +66,23 @@ def trust_state() -> object:
     return _trust_state
 
 
+def forgotten() -> int:
+    """How often something was forgotten."""
+    return _forgotten
+
+
 def _trust_changed() -> None:
     global _trust_state
     _trust_state = object()
 
 
 def forget(net: nn.Module) -> None:
-    """Drop what is kept of the weights of `net`: its memory is free, and the next pass derives it anew."""
+    """Drop what is kept of the weights of `net`: its memory is free, and the next pass derives it anew. Accelerated
+    networks look at all of their weights once more, those that are trusted too."""
+    global _forgotten
     for tensor in _tensors(net):
         _SEEN.pop(id(tensor.untyped_storage()), None)
+    _forgotten += 1
 
 
 def _tensors(net: nn.Module) -> list[Tensor]:

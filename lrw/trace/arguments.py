@@ -30,7 +30,9 @@ def _check(name: str, x: object) -> None:
     if isinstance(x, _CONSTANT):
         return
     if not isinstance(x, Tensor):
-        raise ValueError(f"{name}: a {type(x).__name__}; accepted are tensors, numbers and texts")
+        raise ValueError(f"{name}: a {type(x).__name__}; accepted are tensors, numbers, texts and None")
+    if x.layout != torch.strided:
+        raise ValueError(f"{name}: {x.layout}; accepted is torch.strided")
     if x.dtype != torch.float32 or x.device.type != "cpu":
         raise ValueError(f"{name}: {x.dtype} on {x.device}; accepted is torch.float32 on the CPU")
     if x.dim() not in (2, 5) or x.numel() == 0:

@@ -148,6 +148,48 @@ def test_trust_spares_the_look_at_the_rest(builds: Builds) -> None:
     assert builds.new() == 1
 
 
+def test_trusted_weights_are_looked_at_at_every_third_use() -> None:
+    fast = accelerated(net())
+    with torch.no_grad():
+        before = fast(X)
+        lrw.trust(fast, every=3)
+        fast[0].weight.data.mul_(2)
+        for i in range(3):
+            lrw.trust(nn.Linear(2, 2), every=4 + i)  # of another network, which goes at once
+            last = fast(X)
+        assert not torch.allclose(last, before)
+    assert_follows(fast)
+
+
+def test_every_weight_counts_at_its_own_rate() -> None:
+    fast = accelerated(nn.Sequential(nn.Conv3d(CIN, 5, 3), nn.ReLU(), nn.Conv3d(5, 4, 3)).eval())
+    first, second = fast[0].weight, fast[2].weight
+    with torch.no_grad():
+        lrw.trust(fast[0])
+        lrw.trust(fast[2], every=2)
+        before = fast(X)
+        first.data.mul_(2)
+        assert torch.equal(fast(X), before)  # looks at the second alone
+        second.data.mul_(2)
+        results = [fast(X) for _ in range(2)]
+        assert not torch.allclose(results[-1], before)
+
+
+def test_forgotten_networks_are_looked_at_whatever_is_trusted(builds: Builds) -> None:
+    fast = accelerated(net())
+    with torch.no_grad():
+        before = fast(X)
+        lrw.trust(fast)
+        lrw.forget(fast)
+        builds.new()
+        assert torch.equal(fast(X), before)
+        assert builds.new() == 0, "nothing has changed"
+        fast[0].weight.data.mul_(2)
+        assert torch.equal(fast(X), before), "as promised: nobody looks"
+        lrw.forget(fast)
+        assert not torch.allclose(fast(X), before)
+
+
 def test_forms_of_calls_share_the_weights_that_are_read_in_place() -> None:
     plain = nn.Sequential(nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 3)).eval()
     fast, more = accelerated(plain, torch.randn(1, 12)), torch.randn(5, 12)

@@ -164,7 +164,7 @@ def _ports(values: Entries, kind: str) -> tuple[Port, ...]:
     found = tuple(_port(of) for of in values.each(key))
     names = abi.parameters(kind, len(found))
     if not found or any(port.name != name for port, name in zip(found, names, strict=True)):
-        raise values.refused(key, f"are one or more, called {', '.join(names or abi.parameters(kind, 1))}")
+        raise values.refused(key, f"are one, called {kind}, or several, called {kind}_0 and so on")
     return found
 
 

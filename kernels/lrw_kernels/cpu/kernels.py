@@ -41,27 +41,26 @@ def first_vector(p, panel):
 
 
 def panel_products(micro: Micro) -> Any:
-    """(a, b, c, tiles, terms, add, v_panel, m_panel, next): all tiles times one panel of weights, over `terms`
-    channels; `next` is where the weights lie that are needed then."""
+    """(a, b, c, tiles, terms, add, v_panel, m_panel, following): all tiles times one panel of weights, over
+    `terms` channels; `following` is where the weights lie that are needed then."""
     rows, a_row, c_row, step, ahead = micro.rows[0], micro.a_row, micro.c_row, micro.b_step, micro.ahead * LINE
     whole_text, rest_text = replace(micro, rows=(rows,)).text, micro.text
     plain_text = replace(micro, rows=(rows,), ahead=0).text
     fetching = -(-step // ahead) if ahead else 0  # panels of tiles in whose time what is next is asked for
 
     @helper
-    def all_tiles(a, b, c, tiles, terms, add, v_panel, m_panel, next):
-        # Weights come from memory, evenly: of several panels of tiles the first two ask for half of what is next each,
-        # others for what they have anyway.
+    def all_tiles(a, b, c, tiles, terms, add, v_panel, m_panel, following):
+        # Weights come from memory, evenly: so many panels of tiles as it takes, a line a term, ask for what follows.
         for panel in range(tiles // rows):
             if panel < fetching:
-                multiply(whole_text, a, b, c, rows, terms, add, next)
-                next += terms * ahead
+                multiply(whole_text, a, b, c, rows, terms, add, following)
+                following += terms * ahead
             else:
-                multiply(plain_text, a, b, c, rows, terms, add, next)
+                multiply(plain_text, a, b, c, rows, terms, add, following)
             a, c = a + v_panel, c + m_panel
         left = tiles % rows
         while left > 0:
-            done = multiply(rest_text, a, b, c, left, terms, add, next)
+            done = multiply(rest_text, a, b, c, left, terms, add, following)
             a, c, left = a + done * a_row, c + done * c_row, left - done
 
     return all_tiles

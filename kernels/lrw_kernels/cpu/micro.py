@@ -23,7 +23,8 @@ class Micro:
     `a_step` and B by `b_step` per k, from run to run both jump by amounts known at run time. Row i of A lies
     i * `a_row` further on, vector j of B and of C j * `b_vector` and j * `c_vector`. `by_element`: a row's numbers of
     a whole run are one vector of A. `jumps` of A and B from run to run and `c_row` from row to row of C where they are
-    the same in all calls. `ahead`: cache lines that are asked for in each term of whole runs, see `emit_micro`.
+    the same in all calls. `ahead`: cache lines that are asked for in each term of the tallest height's whole runs,
+    see `emit_micro`; none `by_element`.
     """
 
     element: str
@@ -212,8 +213,7 @@ def _by_element(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any]
 
 def _straight(v: Vectors, m: Micro, rows: int, a: Any, b: Any, sums: list[Any], *ahead: Any) -> list[Any]:
     """A whole run without a loop, because the end of a short loop is what branch predictors get wrong. Lines `ahead`
-    are asked for term by term, because many at once would keep those waiting that are needed now; in the middle of one,
-    because compilers move no loads past them and have no register to spare there."""
+    are asked for term by term: many at once would keep those waiting that are needed now."""
     for k in range(m.run):
         for to in ahead:
             for line in range(m.ahead):

@@ -2,9 +2,9 @@
 
 Every 64-bit lane walks its own words: s = state ^ word, s ^= s >> 29, state = s + (s << 13) mod 2^64. Each step is a
 bijection of the state for every word and of the word for every state, so a single changed word always changes the
-result; several ones cancel with a chance of about 2^-64. The shift brings upper bits down before the sum, which carries
-upwards only: without it two flipped signs would cancel. Products would mix better and take three times as long; they
-put the lanes together. It guards against accidents, not against an adversary.
+result; so do several that do not know of each other, but for a chance of about 2^-64. The shift brings upper bits down
+before the sum, which carries upwards only: without it two flipped signs would cancel. Products would mix better and
+take three times as long; they put the lanes together. It guards against accidents, not against an adversary.
 """
 
 from collections.abc import Sequence

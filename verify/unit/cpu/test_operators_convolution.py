@@ -105,6 +105,13 @@ def stem(beside: int) -> Layer:
     return Layer(2, (13, 14, 15), (3, 20), 1, (7, 6, 5), (1, 1, 2), (3, 2, 1), ones, wider, True, True, "prelu", 2, 0)
 
 
+def few(channels: int, width: int, step: int = 1) -> Layer:
+    """Groups of a few channels, in rows with and without a rest beside several pixels at a time, in wider buffers."""
+    size, three, ones = (3, 4, width), (3, 3, 3), (1, 1, 1)
+    of, wider = (channels, channels), (5, 3, 1)
+    return Layer(2, size, of, 11, three, (1, 1, step), ones, ones, wider, True, True, "prelu", 2, 0)
+
+
 def assert_computes(layer: Layer, machine: Machine, transpose: bool) -> None:
     """Steps against torch in float64; sums of n terms err by sqrt(n) eps of their length in root mean square."""
     cin, cout = layer.channels[0] * layer.groups, layer.channels[1] * layer.groups
@@ -155,6 +162,10 @@ def reference(x: Array, weight: Array, bias: Array, layer: Layer, transpose: boo
 @example(linear(700, 333))
 @example(stem(0))
 @example(stem(1))
+@example(few(1, 11))
+@example(few(2, 3))
+@example(few(4, 9))
+@example(few(8, 12, 2))
 def test_convolution(machine: Machine, layer: Layer) -> None:
     assert_computes(layer, machine, transpose=False)
 

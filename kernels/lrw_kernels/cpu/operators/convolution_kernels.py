@@ -73,18 +73,25 @@ def _multiply(wide_text: str, narrow_text: str) -> Function:
     multiply_wide, multiply_narrow = panel_products(wide), panel_products(narrow)
 
     @helper
+    def weights_at(k, panel, term):
+        whole = k.vectors // vectors
+        if panel < whole:
+            return k.weights + panel * k.weights_panel + term * wide_step
+        return k.weights + whole * k.weights_panel + (panel - whole) * (k.weights_panel // vectors) + term * narrow_step
+
+    @helper
     def products(k, chunk, pixels, first, last, a, m):
         start, whole, m_panel = chunk * CHUNK, k.vectors // vectors, k.m_panel
         terms = min(CHUNK, k.terms - start)
-        for panel in range(first, min(last, whole)):
-            b = k.weights + panel * k.weights_panel + start * wide_step
-            multiply_wide(a, b, m, pixels, terms, start, a_panel, m_panel, b + k.weights_panel)
-            m += vectors * rows * line
-        for panel in range(max(first, whole), last):
-            narrow = (panel - whole) * (k.weights_panel // vectors)
-            b = k.weights + whole * k.weights_panel + narrow + start * narrow_step
-            multiply_narrow(a, b, m, pixels, terms, start, a_panel, m_panel, b + k.weights_panel // vectors)
-            m += rows * line
+        for panel in range(first, last):
+            b = weights_at(k, panel, start)
+            following = weights_at(k, panel + 1, start) if panel + 1 < last else weights_at(k, first, start + terms)
+            if panel < whole:
+                multiply_wide(a, b, m, pixels, terms, start, a_panel, m_panel, following)
+                m += vectors * rows * line
+            else:
+                multiply_narrow(a, b, m, pixels, terms, start, a_panel, m_panel, following)
+                m += rows * line
 
     return products
 

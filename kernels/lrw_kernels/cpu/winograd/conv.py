@@ -154,10 +154,9 @@ def _sides(of: _Pass, function: str) -> tuple[Side, list[Side]]:
         of.first.strides[3],
         of.second.strides[3],
     )
-    domain = {"streamed": plan.v_streamed}
-    first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors, pixel=pixel, **domain)
+    first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors, pixel=pixel)
     if of.way == WEIGHT_GRAD:
-        return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors, pixel=second, **domain)]
+        return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors, pixel=second)]
     backward, lanes = of.way == INPUT_GRAD, p.machine.lanes(p.element)
     whole = p.aligned and not backward and all(part.cout % lanes == 0 for part in of.parts)
     if len(of.parts) > 1:  # planes of one size, so that all blocks find their zeros at one place

@@ -16,7 +16,7 @@ def transform(recipe: Recipe) -> Kernel:
 
 
 def products(machine: Machine, element: str, *, alone: bool) -> Kernel:
-    """The kernel of the forward products, M = V U, of tiles that are a single panel or more."""
+    """The kernel of the forward products, M = V U; `alone` as in `forward_micro`."""
     wide, narrow = (forward_micro(machine, element, vectors, alone=alone).text for vectors in (machine.vectors, 1))
     return Kernel("cpu.winograd.kernels.products_kernel", (wide, narrow), PRODUCTS)
 

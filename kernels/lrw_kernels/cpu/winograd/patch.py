@@ -83,7 +83,7 @@ def emit_lines(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
         targets = [place(offsets, numbers[i]) for i in there]
         values = apply(p.matrices[2], loads, wanted, v)
         for i, to in zip(there, targets, strict=True):
-            v.store(_or_zero(v, values[i]), *to, streamed=p.streamed)
+            v.store(_or_zero(v, values[i]), *to)
 
     def any_line(i: Any, _: list[Any]) -> list[Any]:
         offsets = b.add(table, b.mul(i, I64(positions * ADDRESS)))

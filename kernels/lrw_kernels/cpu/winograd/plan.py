@@ -34,7 +34,7 @@ class Plan:
     By `path` "tiles" or "positions", V and M hold so many `tiles`, a panel of them `rows`; products go through
     `panels` of weights between two output transforms of a turn, or as a work item; `gather_vectors` of channels are
     transformed together, and by positions `scatter_vectors` on the other side. `streamed`: outputs go past the caches
-    where they can; `v_streamed`: V does (and dM). Gradients go by positions. Raises ValueError for other values.
+    where they can. Gradients go by positions. Raises ValueError for other values.
     """
 
     path: str
@@ -44,10 +44,9 @@ class Plan:
     gather_vectors: int
     scatter_vectors: int
     streamed: bool = False
-    v_streamed: bool = False
 
     def __post_init__(self) -> None:
-        if self.path not in ("tiles", "positions") or min(astuple(self)[1:-2]) < 1:
+        if self.path not in ("tiles", "positions") or min(astuple(self)[1:-1]) < 1:
             raise ValueError(f'plan: {self}; accepted are "tiles" or "positions", and integers from 1')
 
 

@@ -23,7 +23,7 @@ class Recipe:
     (their transposes). `table` "B" or "A" names the matrices: gather B is the input transform, scatter A the output
     transform, gather A and scatter B their adjoints. `kept` None serves any kept set through a table of offsets;
     otherwise code is generated for just these positions. `kind` is the activations' dtype; scatter can `accumulate`
-    (adjoints overlap); what is written can be `streamed` past the caches; `function` is what it may apply at last.
+    (adjoints overlap) or write `streamed` past the caches; `function` is what it may apply at last.
     `plane`, where given, is what positions lie apart, known to the code; the table then has the offsets of stretches of
     REACH bytes.
     """
