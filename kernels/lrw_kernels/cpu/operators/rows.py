@@ -92,8 +92,8 @@ def _with_vectors(function: str, x: View, y: View, machine: Machine, **vectors: 
 
 
 def _everywhere(function: str, x: View, z: View, y: View, machine: Machine) -> Step:
-    """A function of numbers, whose channel does not matter: of pieces of memory where that is possible, else of rows as
-    long as possible."""
+    """A function of numbers, whose channel does not matter: of pieces of memory where activations are one, else of
+    rows, or pixel by pixel."""
     views, step = (x, z, y), by_pixel(function, x, z, y, machine)
     total = prod(y.size)
     if all(view.dense for view in views):
