@@ -84,8 +84,8 @@ def dense_strides(size: Size, number: int) -> Strides:
 
 
 def spread_strides(size: Size) -> Strides:
-    """The same of float32, with planes an odd number of cache lines apart: powers of two would put the planes that a
-    transform reads together into a few places of a cache."""
+    """The strides in bytes of float32 activations of `size` with planes an odd number of cache lines apart: powers of
+    two would put the planes that a transform reads together into a few places of a cache."""
     _, d, h, w, c = size
     pixel = c * FLOAT
     plane = whole_lines(pixel * w * h)
