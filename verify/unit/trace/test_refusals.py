@@ -258,7 +258,7 @@ ARGUMENTS: dict[str, tuple[Callable[[], Any], str]] = {
     "arguments without a tensor": (lambda: trace(PLAIN, (2.0, {})), "example_input: holds no tensor; accepted is a"),
     "an array": (
         lambda: trace(PLAIN, (X, {"a": [X.numpy()]})),
-        r"example_input\[1\]\['a'\]\[0\]: a ndarray; accepted are tensors, numbers and texts",
+        r"example_input\[1\]\['a'\]\[0\]: a ndarray; accepted are tensors, numbers, texts and None",
     ),
     "ids": (lambda: trace(PLAIN, (X, {"ids": X.long()})), r"example_input\[1\]\['ids'\]: torch.int64 on cpu"),
     "a row": (lambda: trace(PLAIN, (X, X[0, 0])), r"example_input\[1\]: shape \(4, 4, 4\); accepted are"),
