@@ -19,6 +19,7 @@ from lrw.export import export
 from lrw.lowrank import add_low_rank, merge_low_rank, print_trainable_parameters, training_size
 from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d
 from lrw.plans import load_plan, save_plan
+from lrw.prune import prune
 from lrw.pruning import ColumnPruner
 from lrw.rectify import activation_density, rectify
 from lrw.schedule import PruningSchedule
@@ -47,6 +48,7 @@ __all__ = [
     "load_plan",
     "merge_low_rank",
     "print_trainable_parameters",
+    "prune",
     "rectify",
     "revert",
     "save",

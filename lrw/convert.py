@@ -1,6 +1,6 @@
 """nn.Conv3d -> WinogradConv3d, throughout a network, and back as nearly as that can be."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import sqrt
 
@@ -14,6 +14,8 @@ from lrw.layers import check_replaceable, copied, named_layers, replace_layers, 
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.ops import TileLike
 from lrw_kernels.winograd import output_gram, spatial_error
+
+UNNAMED = "no tile is given for it"
 
 
 @dataclass
@@ -30,7 +32,7 @@ class ConversionReport:
 
 def to_winograd(
     net: nn.Module,
-    tile: TileLike = 2,
+    tile: TileLike | Mapping[str, TileLike] = 2,
     *,
     filter: Callable[[str, nn.Conv3d], bool] | None = None,
     rtol: float = 1e-2,
@@ -39,26 +41,34 @@ def to_winograd(
 ) -> nn.Module:
     """A copy of `net` (or `net` itself, `inplace`) whose suitable Conv3d layers are WinogradConv3d ones.
 
-    `tile` is outputs per axis; along an axis with a one-tap filter an int means one. `filter(name, conv)` may leave
-    layers out. Left as they are, too, are layers where the tile's error bound (largest error over largest output, with
-    U rounded to the weights' dtype) exceeds `rtol`, that share a parameter with another module, whose weight is
-    computed from others (torch.nn.utils.prune, weight_norm), or on whose instance hooks or methods were set. Filters
-    cut out by hand are taken as their tensors are. The result computes the same function up to rounding; `.report`
-    lists what was converted and what was skipped and why. Rounding the result (`net.half()`) rounds U: convert a
-    network in the dtype it is to have. NaN and infinity in an input spread further than in torch, as NaN to at most
-    all outputs of the tiles that read them (`lrw.check` finds the layer). Raises ValueError, with nothing changed, for
-    non-finite weights, an unknown tile, a network that cannot be copied, or one with nothing to convert.
+    `tile` is outputs per axis; along an axis with a one-tap filter an int means one. Given by layer name, layers that
+    are not named are left out; `filter(name, conv)` may leave out others. Left as they are, too, are layers where the
+    tile's error bound (largest error over largest output, with U rounded to the weights' dtype) exceeds `rtol`, that
+    share a parameter with another module, whose weight is computed from others (torch.nn.utils.prune, weight_norm), or
+    on whose instance hooks or methods were set. Filters cut out by hand are taken as their tensors are. The result
+    computes the same function up to rounding; `.report` lists what was converted and what was skipped and why. Rounding
+    the result (`net.half()`) rounds U: convert a network in the dtype it is to have. NaN and infinity in an input
+    spread further than in torch, as NaN to at most all outputs of the tiles that read them (`lrw.check` finds the
+    layer). Raises ValueError, with nothing changed, for non-finite weights, an unknown tile, a network that cannot be
+    copied, or one with nothing to convert.
     """
     checks.check_unwrapped(net)
     checks.check_finite(net)
+    if isinstance(tile, Mapping):
+        unknown = sorted(set(tile) - set(named_layers(net, nn.Conv3d)))
+        if unknown:
+            raise ValueError(f"tile: names {unknown[0]!r}, which is no nn.Conv3d of this network")
     report, new, shared = ConversionReport(), dict[str, nn.Module](), tied(net)
     for name, given in named_layers(net, nn.Conv3d).items():
         conv = checks.fitted(given)
         reason = checks.unsuited(conv) or shared.get(name)
         if reason is None and filter is not None and not filter(name, given):
             reason = "left out by the filter"
+        if reason is None and isinstance(tile, Mapping) and name not in tile:
+            reason = UNNAMED
         if reason is None:
-            layer = WinogradConv3d.from_conv3d(conv, tile, backend)
+            own = tile[name] if isinstance(tile, Mapping) else tile
+            layer = WinogradConv3d.from_conv3d(conv, own, backend)
             reason = _too_inaccurate(layer, rtol)
         if reason is None:
             new[name] = layer

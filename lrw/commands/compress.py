@@ -66,7 +66,7 @@ def _compress(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from lrw.job import JobConfig, run
-    from lrw.job.progress import Reporter
+    from lrw.progress import Reporter
 
     if arguments.resume and arguments.fresh:
         raise ValueError("--resume and --fresh: one goes on, the other starts over; give one of them")

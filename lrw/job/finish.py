@@ -16,12 +16,12 @@ from lrw.data import Volumes
 from lrw.export import compare, export
 from lrw.job import figure, folder
 from lrw.job.config import JobConfig
-from lrw.job.progress import Reporter
 from lrw.job.report import ExportRow, LayerRow, Report
 from lrw.job.state import JobState, plain
 from lrw.job.training import evaluate
 from lrw.layers import evaluating, input_sizes, named_layers, winograd_layers
 from lrw.nn import LowRankWinogradConv3d, WinogradLayer
+from lrw.progress import Reporter
 from lrw.timing import interleaved
 from lrw_kernels.winograd.tile import Triple
 

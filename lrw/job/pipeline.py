@@ -22,12 +22,12 @@ from lrw.job import folder, restore
 from lrw.job import state as checkpoint
 from lrw.job.config import JobConfig
 from lrw.job.finish import finish
-from lrw.job.progress import Reporter
 from lrw.job.report import Report
 from lrw.job.restore import Stage
 from lrw.job.state import JobState, Scores
 from lrw.job.training import Metrics, evaluate, train_epoch
 from lrw.lowrank import add_low_rank, count_parameters
+from lrw.progress import Reporter
 from lrw.pruning import ColumnPruner
 
 SMOOTHING = 0.05  # of the labels

@@ -94,6 +94,14 @@ class WinogradConv3d(WinogradLayer):
         self.mask.copy_(mask)
         self.follow()
 
+    @torch.no_grad()
+    def adopt(self, u: Tensor, mask: Tensor) -> None:
+        """Keep the weights at which `mask` is True, as `keep_weights` does, and make them those of u [T, Cin, Cout]."""
+        self.keep_weights(mask)
+        kept = list(self.geometry.positions)
+        change = self.rows(u).to(self.weight) - self.stored()
+        self.weight[kept] += change * self.rows(self.mask)  # what is dropped may come back as it was
+
     def compute_all(self, all_columns: bool = True) -> None:
         """Whether dropped columns are computed too, as zeros, so that they have gradients."""
         self.computes_all = all_columns

@@ -30,6 +30,14 @@ class Granularity:
         """How many blocks there are along input and output channels."""
         return -(-cin // self._size(self.inputs, cin)), -(-cout // self._size(self.outputs, cout))
 
+    def channels(self, cin: int, cout: int) -> tuple[list[slice | None], list[slice]]:
+        """The input and the output channels of each block; None: all inputs, which are one."""
+        inputs, outputs = (
+            [slice(first, min(first + size, count)) for first in range(0, count, size)]
+            for size, count in ((self._size(self.inputs, cin), cin), (self._size(self.outputs, cout), cout))
+        )
+        return [*inputs] if len(inputs) > 1 else [None], outputs
+
     def sums(self, x: Tensor) -> Tensor:
         """x [K, Cin, Cout] added up in blocks: [K, blocks of inputs, blocks of outputs]."""
         _, cin, cout = x.shape

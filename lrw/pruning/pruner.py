@@ -1,6 +1,6 @@
 """The column pruner: watches backward passes, accumulates scores, cuts in one or several stages."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,9 @@ from lrw import checks
 from lrw.layers import input_sizes, named_layers
 from lrw.nn import Observer, WinogradConv3d, WinogradLayer
 from lrw.pruning import ranks
+from lrw.pruning.calibration import Calibration, Forward
 from lrw.pruning.granularity import COLUMN, Granularity
+from lrw.pruning.layerwise import refit
 from lrw.pruning.scores import SCORES
 from lrw.pruning.selection import SCOPES, Kept, cubic_sparsity, select_global, select_per_layer
 from lrw.pruning.weights import winograd_convs
@@ -177,11 +179,18 @@ class ColumnPruner:
         """Whether every stage has been cut."""
         return self.stage >= self.stages
 
-    def prune(self) -> dict[str, Kept]:
+    def prune(
+        self, *, calibration: Iterable[Any] | Tensor | None = None, forward: Forward | None = None
+    ) -> dict[str, Kept]:
         """Cut to the next stage's sparsity; returns the kept positions by layer name.
 
-        Raises RuntimeError when nothing has been observed, when all stages are done, or when ranks disagree.
+        calibration: some batches of samples, without labels, as `lrw.prune` takes them: layer after layer, what stays
+        is fitted to what the layer gave before the cut, so that training goes on from nearly the same function;
+        forward(net, batch): how the network is called with one. Without it the cut is all that happens, as in the
+        paper. Raises RuntimeError when nothing has been observed, when all stages are done, or when ranks disagree, and
+        ValueError, with nothing cut, for batches that are not accepted.
         """
+        samples = None if calibration is None else Calibration.of(calibration, forward)
         if self.done:
             raise RuntimeError(f"prune: all {self.stages} stages are done; make a new pruner to cut further")
         self._check_layers("prune")
@@ -190,16 +199,25 @@ class ColumnPruner:
         scores = {name: self._reduced(score).tolist() for name, score in self.scores.items()}
         kept = self._select(scores, cubic_sparsity(self.sparsity, self.stage + 1, self.stages))
         kept = ranks.decided(kept, {name: layer.mask for name, layer in self.layers.items()})
+        masks = {name: self._mask(name, blocks) for name, blocks in kept.items()}
+        if samples is None:
+            for name, mask in masks.items():
+                self.layers[name].keep_weights(mask)
+        else:
+            refit(self._net, self.layers, masks, samples)
         self.stage += 1
-        for name, layer in self.layers.items():
-            blocks = torch.zeros(self._blocks(name), dtype=torch.bool)
-            blocks[list(kept[name])] = True
-            blocks = blocks.view(-1, *self._grids[name])
-            mask = self.granularity.mask(blocks, layer.in_channels, layer.out_channels).to(layer.mask.device)
-            layer.keep_weights(mask if self.regrow else mask & layer.mask)
         self._compute_all()
         self._seen.clear()
         return kept
+
+    def _mask(self, name: str, kept: Kept) -> Tensor:
+        """The layer's mask with the blocks `kept`; what is gone for good stays so."""
+        layer = self.layers[name]
+        blocks = torch.zeros(self._blocks(name), dtype=torch.bool)
+        blocks[list(kept)] = True
+        blocks = blocks.view(-1, *self._grids[name])
+        mask = self.granularity.mask(blocks, layer.in_channels, layer.out_channels).to(layer.mask.device)
+        return mask if self.regrow else mask & layer.mask
 
     def _check_layers(self, what: str) -> None:
         now = named_layers(self._net, WinogradConv3d)

@@ -28,6 +28,15 @@ def averaged(values: Tensor) -> Tensor:
     return summed(values) / distributed.get_world_size() if active() else values
 
 
+def first(values: Tensor) -> Tensor:
+    """The first rank's `values`, on every rank, where there are some."""
+    if not active():
+        return values
+    moved = values.to("cuda") if distributed.get_backend() == "nccl" else values.clone()
+    distributed.broadcast(moved, 0)
+    return moved.to(values.device)
+
+
 def decided(kept: Mapping[str, Kept], masks: Mapping[str, Tensor]) -> dict[str, Kept]:
     """The first rank's `kept`, on every rank.
 

@@ -110,6 +110,13 @@ def whole_mask(layer: WinogradConv3d) -> Tensor:
     return layer.mask.expand(-1, layer.in_channels, layer.out_channels)
 
 
+def effective_weights(layer: WinogradConv3d) -> Tensor:
+    """U [T, Cin, Cout] as the layer computes with it: zero where weights are dropped."""
+    u = layer.weights().detach()
+    whole = u.new_zeros(layer.geometry.tile.positions, *u.shape[1:])
+    return whole.index_copy(0, torch.tensor(layer.geometry.positions, device=u.device), u)
+
+
 def _all_weights(layer: WinogradConv3d) -> Tensor:
     """U [T, Cin, Cout] of all columns, dropped ones too."""
     computed = layer.computes_all

@@ -20,8 +20,8 @@ from lrw import nets
 from lrw.checkpoint import read, read_state_dict
 from lrw.cli import main
 from lrw.job import JobConfig, finish, state
-from lrw.job.progress import Reporter
 from lrw.layers import winograd_layers
+from lrw.progress import Reporter
 from lrw_kernels.aot import find_target
 from lrw_kernels.aot.ports import Port
 from verify.unit.job.small import volumes

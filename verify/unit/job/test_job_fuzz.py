@@ -24,7 +24,7 @@ from lrw import data
 from lrw.commands.networks import Source, from_run
 from lrw.job import JobConfig, state
 from lrw.job.pipeline import Job, _resumable
-from lrw.job.progress import Reporter
+from lrw.progress import Reporter
 from verify.damage import damaged
 from verify.unit.job.small import job
 

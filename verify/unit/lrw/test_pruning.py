@@ -243,3 +243,46 @@ def test_scoring_keeps_no_weights_of_past_passes() -> None:
         net(X).square().sum().backward()
         pruner.observe()
     assert [ref() for ref in formed] == [None] * 3
+
+
+def test_calibration_keeps_the_function_where_the_cut_alone_does_not() -> None:
+    away = {}
+    for calibrated in (False, True):
+        net = lrw.add_low_rank(lrw.to_winograd(small_net(), 2), 4)
+        pruner = lrw.ColumnPruner(net, 0.75, stages=2)
+        trained(net, pruner)
+        before = {name: layer.weights().detach().clone() for name, layer in pruner.layers.items()}
+        with torch.no_grad():
+            wanted = copy.deepcopy(net)[:2](X)
+        factor = net[0].Gr.clone()
+        kept = pruner.prune(calibration=[(X, torch.zeros(2))] if calibrated else None)
+        assert all(pruner.layers[name].geometry.kept == kept[name] for name in kept)
+        assert torch.equal(net[0].Gr, factor)
+        with torch.no_grad():
+            away[calibrated] = float((net[:2](X) - wanted).norm() / wanted.norm())
+        assert calibrated != torch.equal(net[0].weights(), before["0"][list(kept["0"])])
+        trained(net, pruner, 1)
+        pruner.prune(calibration=[X] if calibrated else None)
+        assert pruner.done
+    assert away[True] < 0.8 * away[False]
+
+
+def test_calibration_leaves_what_may_come_back_as_it_was() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = lrw.ColumnPruner(net, 0.75, stages=2, regrow=True)
+    trained(net, pruner)
+    before = net[0].weight.detach().clone()
+    kept = pruner.prune(calibration=[X])["0"]
+    dropped = [p for p in range(64) if p not in kept]
+    assert torch.equal(net[0].weight[dropped], before[dropped])
+    assert not torch.equal(net[0].weight[list(kept)], before[list(kept)])
+
+
+def test_calibration_is_refused_before_anything_is_cut() -> None:
+    net = lrw.to_winograd(small_net(), 2)
+    pruner = lrw.ColumnPruner(net, 0.75)
+    trained(net, pruner)
+    with pytest.raises(ValueError, match=r"batches\[0\]: holds NaN"):
+        pruner.prune(calibration=[X * torch.nan])
+    assert net[0].geometry.columns == 64
+    assert pruner.stage == 0

@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: bars on a terminal, one line per epoch elsewhere, always on stderr."""
+"""What a person sees while something long runs: bars on a terminal, one line per epoch elsewhere, always on stderr."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,3 +28,8 @@ class Reporter:
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(text, total=total)
             yield lambda done: progress.update(task, completed=done)
+
+
+def on_stderr(*, quiet: bool = False) -> Reporter:
+    """One that writes on stderr, or nowhere."""
+    return Reporter(Console(stderr=True), quiet=quiet)

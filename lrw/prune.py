@@ -1,0 +1,168 @@
+"""Pruning without training: columns go by elimination, the others are fitted to what the network computed."""
+
+import os
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+from torch import Tensor, nn
+
+from lrw import checks
+from lrw.compress import LayerSize, measure
+from lrw.convert import UNNAMED, ConversionReport, to_winograd
+from lrw.layers import copied, named_layers
+from lrw.nn import WinogradConv3d
+from lrw.ops import TileLike
+from lrw.progress import on_stderr
+from lrw.pruning.calibration import Calibration, Forward, survey
+from lrw.pruning.compensation import Compensated, Errors, compensated
+from lrw.pruning.granularity import COLUMN, Granularity
+from lrw.pruning.layerwise import VOXELS, change_in_turn, draw
+from lrw.pruning.least_squares import RIDGE
+from lrw.pruning.resume import Done
+from lrw.pruning.statistics import estimate_again
+from lrw.pruning.tiles import Tiles
+from lrw.pruning.weights import effective_weights
+
+FEWEST = 4  # input channels from which on a layer's columns are worth dropping
+
+
+@dataclass(frozen=True)
+class PrunedLayer:
+    """One layer: its size, the errors of its outputs on the calibration samples, the seconds that pruning it took."""
+
+    size: LayerSize
+    errors: Errors
+    seconds: float
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Its row of a table."""
+        size, errors = self.size, self.errors
+        share = (size.multiplies or 0) / (size.direct_multiplies or 1)
+        numbers = (f"{share:.3f}", f"{errors.cut:.3f}", f"{errors.fitted:.3f}", f"{self.seconds:.1f}")
+        return (size.name, size.tile, f"{size.kept} of {size.columns}", *numbers)
+
+
+HEADS = ("layer", "tile", "columns", "multiplies of direct", "error of the cut", "fitted", "s")
+
+
+@dataclass(frozen=True)
+class PruningReport:
+    """What `prune` did, layer by layer in the order in which they compute, and what it left alone and why.
+
+    error: distance of the network's outputs from the original's on the calibration samples, root mean square over that
+    of the latter; statistics: whether batch norms took theirs from the samples anew, None where there are none.
+    """
+
+    layers: tuple[PrunedLayer, ...]
+    skipped: dict[str, str]
+    error: float
+    statistics: bool | None
+
+    def __str__(self) -> str:
+        rows = [HEADS, *(layer.cells for layer in self.layers)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [f"{name}: left as it is, {reason}" for name, reason in self.skipped.items()]
+        return "\n".join([*lines, f"outputs are off by {self.error:.3f} of their root mean square"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def prune(
+    net: nn.Module,
+    batches: Iterable[Any] | Tensor,
+    *,
+    sparsity: float,
+    tile: TileLike = 2,
+    granularity: Granularity = COLUMN,
+    spare: Collection[str] | None = None,
+    voxels: int = VOXELS,
+    ridge: float = RIDGE,
+    seed: int = 0,
+    forward: Forward | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> nn.Module:
+    """A copy of `net` that keeps a share of 1 - sparsity of its layers' Winograd columns, and nearly its function.
+
+    batches: some samples as `net` takes them, without labels: tensors [N, C, D, H, W], tuples that start with one,
+    dictionaries with one at "image"; a few hundred, or a few volumes, of the kind that `net` is meant for. Layers that
+    can become Winograd layers do, with `tile` outputs per axis; those that are (`WinogradConv3d`) stay what they are.
+    One after the other, in the order in which they compute, each loses the columns whose loss costs its outputs least
+    (backward elimination), and the rest is fitted by least squares to what the layer gave in `net`, from what it is
+    given now. Nothing is trained, no label is looked at, and the same samples and seed give the same network in
+    whatever order they come.
+
+    granularity: blocks of channels that columns are divided into. spare: names of layers to leave alone; by default
+    those of fewer than 4 input channels. voxels: outputs of each layer that are looked at, as far as memory (512 MiB a
+    layer) goes; ridge: how strongly weights are held, in units of each column's energy. forward(net, batch): how `net`
+    is called, by default with the tensor alone. checkpoint: a folder for layers that are done, from which the same call
+    goes on after it was stopped. Batch norms take running statistics from the samples where that brings outputs nearer.
+    `.report` lists what was done. Train on with `add_low_rank`, or go on to `compress`. Raises ValueError naming the
+    argument, also for NaN in a batch and where there is nothing to prune; OSError where `checkpoint` cannot be written.
+    The method is ours: optimal brain surgeon (Hassibi, Stork 1992) on columns, and least squares, layer after layer.
+    """
+    checks.check_network(net)
+    checks.check_unwrapped(net)
+    checks.check_share(sparsity, "sparsity")
+    checks.check_count(voxels, "voxels")
+    if not ridge > 0:
+        raise ValueError(f"ridge: {ridge!r}; accepted is a number above 0")
+    calibration = Calibration.of(batches, forward)
+    chosen, skipped = _chosen(net, spare)
+    sites = survey(net, calibration, chosen)
+    skipped |= {name: "the first batch does not reach it" for name in chosen if name not in sites}
+    if not sites:
+        raise ValueError("net: holds no layer to prune that is not spared and that the first batch reaches")
+    result, refused = _converted(net, tile, list(sites))
+    layers = {name: layer for name, layer in named_layers(result, WinogradConv3d).items() if name in sites}
+    draws = [
+        draw(name, layers[name], sites[name], calibration, voxels=voxels, seed=seed)
+        for name in sorted(layers, key=lambda name: sites[name].place)
+    ]
+
+    def pruned(name: str, tiles: Tiles, wanted: Tensor) -> Compensated:
+        return compensated(tiles, wanted, effective_weights(layers[name]), sparsity, granularity, ridge=ridge)
+
+    said = {"sparsity": sparsity, "granularity": str(granularity), "ridge": ridge, "draws": [*map(str, draws)],
+            "marks": sorted(chain(*calibration.marks))}  # fmt: skip
+    done = None if checkpoint is None else Done.of(checkpoint, said, result.state_dict())
+    rows: list[PrunedLayer] = []
+    with on_stderr(quiet=not progress).bar("pruning layers", len(draws)) as update:
+        for name, errors, seconds in change_in_turn(net, result, calibration, draws, sites, pruned, done):
+            d, h, w = sites[name].input_size
+            rows.append(PrunedLayer(measure(name, layers[name], (d, h, w)), errors, seconds))
+            update(len(rows))
+    result.report = PruningReport(tuple(rows), skipped | refused, *estimate_again(result, net, calibration))  # type: ignore[assignment]
+    return result
+
+
+def _converted(net: nn.Module, tile: TileLike, names: Sequence[str]) -> tuple[nn.Module, dict[str, str]]:
+    """A copy of `net` in which those of `names` that are convolutions are Winograd layers, and which were refused."""
+    convs = [name for name in names if isinstance(net.get_submodule(name), nn.Conv3d)]
+    if not convs:
+        return copied(net), {}
+    result = to_winograd(net, dict.fromkeys(convs, tile))
+    report: ConversionReport = result.report  # type: ignore[assignment]
+    return result, {name: reason for name, reason in report.skipped.items() if reason != UNNAMED}
+
+
+def _chosen(net: nn.Module, spare: Collection[str] | None) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Layers that may be pruned, and those that are spared with the reason."""
+    convs = {n: c for n, c in named_layers(net, nn.Conv3d).items() if checks.unsuited(checks.fitted(c)) is None}
+    layers: dict[str, nn.Module] = {**convs, **named_layers(net, WinogradConv3d)}
+    unknown = sorted(set(spare or ()) - set(layers))
+    if unknown:
+        raise ValueError(f"spare: names {unknown[0]!r}, which is no layer to prune; accepted are {', '.join(layers)}")
+    if not layers:
+        raise ValueError("net: holds no layer to prune; they are 3D convolutions of stride 1 and Winograd layers")
+    if spare is not None:
+        return {n: m for n, m in layers.items() if n not in spare}, dict.fromkeys(spare, "spared")
+    few = {n: int(m.in_channels) for n, m in layers.items() if int(m.in_channels) < FEWEST}  # type: ignore[arg-type]
+    reason = "input channels are too few to gain by it; spare=() prunes it too"
+    return {n: m for n, m in layers.items() if n not in few}, {n: f"{c} {reason}" for n, c in few.items()}

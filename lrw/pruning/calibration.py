@@ -1,0 +1,184 @@
+"""Samples without labels, and what layers see and give while a network computes them.
+
+Which tiles of a layer are looked at follows from a seed and from each sample's own bytes: the order of samples, and how
+they are batched, changes nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from lrw import checks
+from lrw.geometry import Geometry
+from lrw.layers import evaluating
+
+Forward = Callable[[nn.Module, Any], Any]
+See = Callable[[str, int, int, Tensor, Tensor], None]  # name, call, batch, input, output
+_ACCEPTED = (
+    "accepted is a tensor, a tuple or list that starts with one, or a dictionary with one at 'image'; for others, "
+    "forward= says how the network is called"
+)
+
+
+class _Enough(BaseException):
+    """All layers that were to be seen have been: the rest of the pass is left out."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Batches as the network takes them, and a mark for each sample of each, made of its bytes."""
+
+    batches: tuple[Any, ...]
+    marks: tuple[tuple[int, ...], ...]
+    forward: Forward
+
+    @staticmethod
+    def of(batches: Iterable[Any] | Tensor, forward: Forward | None = None) -> "Calibration":
+        """Hold `batches`: tensors [N, ...], tuples that start with one (what follows, labels, is left alone) or
+        dictionaries with one at "image"; a tensor alone is one batch.
+
+        forward(net, batch): how the network is called with one, by default with that tensor alone. Raises ValueError
+        naming the batch for others, and for NaN and infinity.
+        """
+        if isinstance(batches, nn.Module) or not isinstance(batches, Iterable):
+            raise ValueError(f"batches: a {type(batches).__name__}; accepted are batches one after the other")
+        held = (batches,) if isinstance(batches, Tensor) else tuple(batches)
+        if not held:
+            raise ValueError("batches: holds none; accepted is one at least")
+        find = _image if forward is None else _first
+        images = [_checked(find(batch), batch, f"batches[{i}]") for i, batch in enumerate(held)]
+        marks = tuple(tuple(_mark(sample) for sample in image) for image in images)
+        if forward is None:
+            return Calibration(tuple(images), marks, lambda net, image: net(image.to(_device(net))))
+        return Calibration(held, marks, forward)
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        return sum(len(marks) for marks in self.marks)
+
+    @torch.no_grad()
+    def run(self, net: nn.Module) -> Iterable[Any]:
+        """What `net` gives for each batch, in eval mode."""
+        with evaluating(net):
+            for batch in self.batches:
+                yield self.forward(net, batch)
+
+    @torch.no_grad()
+    def watch(
+        self,
+        net: nn.Module,
+        layers: Mapping[str, nn.Module],
+        see: See,
+        calls: Mapping[str, int] | None = None,
+        *,
+        batches: int | None = None,
+    ) -> None:
+        """Call `see(name, call, batch, input, output)` whenever one of `layers` has computed, in eval mode.
+
+        calls: how often each is called in a pass; with it a pass ends with the last of them. batches: only the first.
+        """
+        counts = dict.fromkeys(layers, 0)
+        at = 0
+
+        def hook(name: str) -> Callable[..., None]:
+            def seen(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], y: Tensor) -> None:
+                see(name, counts[name], at, args[0] if args else kwargs["input"], y)
+                counts[name] += 1
+                if calls is not None and all(counts[n] >= calls[n] for n in layers):
+                    raise _Enough
+
+            return seen
+
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(net))
+            for name, layer in layers.items():
+                handle = layer.register_forward_hook(hook(name), with_kwargs=True)
+                stack.callback(handle.remove)
+            for at, batch in enumerate(self.batches[:batches]):  # noqa: B007 (the hooks read it)
+                counts.update(dict.fromkeys(layers, 0))
+                with suppress(_Enough):
+                    self.forward(net, batch)
+
+
+@dataclass
+class Site:
+    """Where a layer is called: how often in a pass, in which place among the first calls, and on what sizes."""
+
+    place: int
+    calls: int = 0
+    input_size: tuple[int, ...] = ()
+    items: list[int] = field(default_factory=list)  # samples it is given by each call
+
+
+def survey(net: nn.Module, calibration: Calibration, layers: Mapping[str, nn.Module]) -> dict[str, Site]:
+    """The `layers` that the first batch reaches, in the order in which it does."""
+    sites: dict[str, Site] = {}
+
+    def see(name: str, call: int, batch: int, x: Tensor, y: Tensor) -> None:
+        checks.check_activation(x, None, f"batches[0]: the input of {name!r}")
+        site = sites.setdefault(name, Site(len(sites)))
+        site.calls += 1
+        site.input_size = tuple(x.shape[2:])
+        site.items.append(len(x))
+
+    calibration.watch(net, layers, see, batches=1)
+    return sites
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which tiles of a layer are looked at: `each` of every sample in each call, at most."""
+
+    name: str
+    geometry: Geometry
+    each: int
+    seed: int
+
+    def chosen(self, marks: Sequence[int], call: int, items: int, output_size: Sequence[int]) -> Tensor:
+        """Numbers [tiles] over items and grid, rising within a sample, for a batch of samples with these `marks`."""
+        tiles = prod(self.geometry.tile.grid(output_size))
+        samples = marks if items % len(marks) == 0 else [sum(marks)]
+        span = items // len(samples) * tiles
+        parts = []
+        for i, mark in enumerate(samples):
+            said = f"{self.seed} {self.name} {call} {mark}".encode()
+            generator = torch.Generator().manual_seed(int.from_bytes(blake2b(said, digest_size=7).digest(), "little"))
+            parts.append(torch.randperm(span, generator=generator)[: self.each].sort().values + i * span)
+        return torch.cat(parts)
+
+
+def _image(batch: Any) -> Any:
+    found = batch.get("image") if isinstance(batch, Mapping) else batch
+    return found[0] if isinstance(found, list | tuple) and found else found
+
+
+def _first(batch: Any) -> Any:
+    return next((leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)), None)
+
+
+def _checked(found: Any, batch: Any, name: str) -> Tensor:
+    """`found` in `batch`. Raises ValueError where it holds no samples, or numbers that are not finite."""
+    if not isinstance(found, Tensor) or found.dim() == 0:
+        raise ValueError(f"{name}: a {type(batch).__name__}; {_ACCEPTED}")
+    if len(found) == 0:
+        raise ValueError(f"{name}: holds no sample; accepted is one at least")
+    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+        raise ValueError(f"{name}: holds NaN or infinity; accepted are finite numbers")
+    return found
+
+
+def _mark(sample: Tensor) -> int:
+    plain = sample.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return int.from_bytes(blake2b(plain.numpy().data, digest_size=7).digest(), "little")
+
+
+def _device(net: nn.Module) -> torch.device:
+    return next((t.device for t in (*net.parameters(), *net.buffers())), torch.device("cpu"))

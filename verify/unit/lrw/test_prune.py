@@ -1,0 +1,308 @@
+"""lrw.prune: the function is kept as well as it can be, any network goes, samples in any order, stopped and gone on."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lrw
+from lrw.pruning import Granularity
+from lrw.pruning.calibration import Calibration, Site
+from lrw.pruning.layerwise import MEMORY, draw
+from verify.unit.lrw.small_nets import X, pruned_net, small_net
+
+
+class Branches(nn.Module):
+    """A residual block, a layer that is used twice, one that no sample reaches, and a head of two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv3d(4, 8, 3, padding=1)
+        self.norm = nn.BatchNorm3d(8)
+        self.twice = nn.Conv3d(8, 8, 3, padding=1, bias=False)
+        self.unused = nn.Conv3d(8, 8, 3)
+        self.strided = nn.Conv3d(8, 6, 3, stride=2)
+        self.flat = nn.Conv3d(6, 6, (1, 3, 3), padding=(0, 1, 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        y = self.norm(self.stem(x)).relu()
+        y = y + self.twice(y).relu()
+        y = y + self.twice(y).relu()
+        y = self.flat(self.strided(y))
+        return y.mean((2, 3, 4)), {"map": y, "where": y.argmax(1)}
+
+
+def branches() -> Branches:
+    torch.manual_seed(2)
+    net = Branches().eval()
+    with torch.no_grad():
+        net.norm.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+    return net
+
+
+def samples(batches: int = 3, size: int = 2, seed: int = 0, shape: tuple[int, ...] = (4, 7, 9, 8)) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(size, *shape, generator=generator) for _ in range(batches)]
+
+
+def quietly(net: nn.Module, batches: Any, **options: Any) -> nn.Module:
+    return lrw.prune(net, batches, progress=False, **{"sparsity": 0.5, **options})
+
+
+def far(net: nn.Module, original: nn.Module, batches: list[Tensor]) -> float:
+    """Distance of the first output, root mean square over that of the original's."""
+    with torch.no_grad():
+        ours, theirs = (torch.cat([n(x)[0] for x in batches]) for n in (net, original))
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def test_any_network_is_pruned_nearer_than_by_the_cut() -> None:
+    net, batches, fresh = branches(), samples(), samples(seed=9)
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    pruned = quietly(net, batches)
+    report = pruned.report
+    assert [layer.size.name for layer in report.layers] == ["stem", "twice", "flat"]
+    assert [(layer.size.kept, layer.size.columns) for layer in report.layers] == [(32, 64), (32, 64), (8, 16)]
+    assert set(report.skipped) == {"unused", "strided"}
+    assert all(layer.errors.fitted < 0.9 * layer.errors.cut for layer in report.layers)
+    cut = lrw.to_winograd(net, 2)
+    for layer in report.layers:
+        cut.get_submodule(layer.size.name).keep(pruned.get_submodule(layer.size.name).geometry.positions)
+    assert far(pruned, net, batches) < 0.8 * far(cut, net, batches)
+    assert far(pruned, net, fresh) < 0.9 * far(cut, net, fresh)
+    assert not any(bool((before[name] != t).any()) for name, t in net.state_dict().items())
+    assert not any(m._forward_hooks for n in (net, pruned) for m in n.modules())
+
+
+def test_nothing_removed_changes_nothing() -> None:
+    net, batches = branches(), samples()
+    pruned = quietly(net, batches, sparsity=0.0)
+    assert far(pruned, net, batches) < 1e-5
+    assert all(layer.size.kept == layer.size.columns for layer in pruned.report.layers)
+    assert pruned.report.error < 1e-5
+
+
+def test_order_and_batching_of_samples_do_not_matter() -> None:
+    net, batches = branches(), samples()
+    one = quietly(net, batches)
+    apart = [sample[None] for batch in reversed(batches) for sample in batch]
+    two = quietly(net, iter(apart))
+    for name in ("stem", "twice", "flat"):
+        a, b = one.get_submodule(name), two.get_submodule(name)
+        assert a.geometry.kept == b.geometry.kept
+        torch.testing.assert_close(a.weights(), b.weights(), rtol=1e-3, atol=1e-4)
+
+
+def test_a_seed_says_it_all() -> None:
+    net, batches = branches(), samples()
+    one, two, other = (quietly(net, batches, seed=seed, voxels=200) for seed in (1, 1, 2))
+    weights = [n.twice.weights() for n in (one, two, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_batches_as_loaders_give_them() -> None:
+    net, batches = branches(), samples()
+    expected = quietly(net, batches)
+    labels = torch.zeros(2)
+    forms: list[Any] = [
+        torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.cat(batches)), batch_size=2),
+        [(x, labels) for x in batches],
+        [{"image": x, "label": labels} for x in batches],
+        torch.cat(batches),
+    ]
+    for form in forms:
+        torch.testing.assert_close(quietly(net, form).flat.weights(), expected.flat.weights(), rtol=1e-3, atol=1e-4)
+    called = quietly(net, [{"volume": x} for x in batches], forward=lambda n, batch: n(batch["volume"]))
+    torch.testing.assert_close(called.flat.weights(), expected.flat.weights(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("granularity", [Granularity(None, 4), Granularity(4, None), Granularity(3, 5)])
+def test_blocks_of_channels(granularity: Granularity) -> None:
+    net, batches = branches(), samples()
+    pruned = quietly(net, batches, granularity=granularity)
+    assert float(pruned.twice.mask.double().expand(64, 8, 8).mean()) == pytest.approx(0.5, abs=0.01)
+    assert all(layer.errors.fitted < layer.errors.cut for layer in pruned.report.layers)
+    small = lrw.compress(pruned)
+    assert far(small, pruned, batches) < 1e-5
+
+
+def test_winograd_layers_are_pruned_as_they_are() -> None:
+    net, _ = pruned_net(0.5)
+    pruned = quietly(net, [X], sparsity=0.75, spare=())
+    layer = pruned.get_submodule("0")
+    assert isinstance(layer, lrw.LowRankWinogradConv3d)
+    assert layer.geometry.columns == 16
+    assert set(layer.geometry.positions) <= set(net[0].geometry.positions)  # what was gone costs nothing
+    assert torch.equal(layer.Gr, net[0].Gr)
+    assert far(pruned, net, [X]) < 1
+
+
+def test_layers_of_few_inputs_are_spared() -> None:
+    pruned = quietly(small_net(), [X])
+    assert pruned.report.skipped["0"].startswith("1 input channels are too few")
+    assert isinstance(pruned[0], nn.Conv3d)
+    assert isinstance(quietly(small_net(), [X], spare=())[0], lrw.WinogradConv3d)
+    named = quietly(small_net(), [X], spare=("2",))
+    assert named.report.skipped["2"] == "spared"
+
+
+def test_what_follows_goes_on_from_it() -> None:
+    net, batches = branches(), samples()
+    pruned = quietly(net, batches)
+    trained = lrw.add_low_rank(pruned, 4)
+    small = lrw.compress(trained)
+    assert far(small, net, batches) < 0.5
+    assert sum(1 for m in small.modules() if isinstance(m, lrw.CompressedConv3d)) == 3
+
+
+def test_statistics_are_taken_anew_where_that_helps() -> None:
+    net, batches = branches(), [3 * x + 1 for x in samples()]
+    pruned = quietly(net, batches, sparsity=0.9)
+    kept, taken = pruned.report.error, pruned.report.statistics
+    other = quietly(net, batches, sparsity=0.9)
+    with torch.no_grad():
+        other.norm.load_state_dict(net.norm.state_dict())
+    from lrw.pruning.statistics import distance
+
+    as_before = distance(other, net, Calibration.of(batches))
+    assert kept <= as_before * (1 + 1e-6)
+    assert taken is (kept < as_before * (1 - 1e-6))
+    assert not pruned.norm.training
+    assert pruned.norm.momentum == net.norm.momentum
+    plain = nn.Sequential(nn.Conv3d(4, 4, 3, padding=1), nn.ReLU())
+    assert quietly(plain, batches).report.statistics is None
+
+
+def test_modes_stay() -> None:
+    net = branches()
+    net.train()
+    net.norm.eval()
+    pruned = quietly(net, samples())
+    assert pruned.training
+    assert not pruned.norm.training
+    assert pruned.twice.training
+    assert net.training
+
+
+def test_double_and_half_precision() -> None:
+    batches = samples()
+    double = quietly(branches().double(), [x.double() for x in batches])
+    assert double.twice.weight.dtype == torch.float64
+    assert far(double, branches().double(), [x.double() for x in batches]) < 0.5
+    half = quietly(branches().bfloat16(), [x.bfloat16() for x in batches])
+    assert half.twice.weight.dtype == torch.bfloat16
+
+
+def test_report_says_what_was_done() -> None:
+    report = quietly(branches(), samples()).report
+    text = str(report)
+    assert text.splitlines()[0].split()[:3] == ["layer", "tile", "columns"]
+    assert "unused: left as it is, the first batch does not reach it" in text
+    assert "strided: left as it is, stride (2, 2, 2)" in text
+    said = json.loads(json.dumps(report.to_dict()))
+    assert said["layers"][1]["size"]["kept"] == 32
+    assert 0 < said["error"] < 1
+
+
+REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "no network": (lambda: (3, [X]), {}, r"net: a int; accepted is a torch network"),
+    "no layer": (lambda: (nn.Linear(2, 2), [X]), {}, r"net: holds no layer to prune"),
+    "no batches": (lambda: (branches(), []), {}, r"batches: holds none"),
+    "not batches": (lambda: (branches(), 3), {}, r"batches: a int; accepted are batches one after the other"),
+    "a text": (lambda: (branches(), ["x"]), {}, r"batches\[0\]: a str; accepted is a tensor, a tuple"),
+    "an empty batch": (lambda: (branches(), [samples()[0], samples()[0][:0]]), {}, r"batches\[1\]: holds no sample"),
+    "NaN": (lambda: (branches(), [samples()[0], samples()[1] * torch.nan]), {}, r"batches\[1\]: holds NaN or infinity"),
+    "sparsity": (lambda: (branches(), samples()), {"sparsity": 1.0}, r"sparsity: 1.0; accepted is a share"),
+    "spare": (lambda: (branches(), samples()), {"spare": ("stem2",)}, r"spare: names 'stem2', which is no layer"),
+    "spared all": (lambda: (branches(), samples()), {"spare": ("stem", "twice", "flat")}, r"net: holds no"),
+    "tile": (lambda: (branches(), samples()), {"tile": 0}, r"tile: 0"),
+    "voxels": (lambda: (branches(), samples()), {"voxels": 0}, r"voxels: 0; accepted are whole numbers from 1"),
+    "ridge": (lambda: (branches(), samples()), {"ridge": 0}, r"ridge: 0; accepted is a number above 0"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_not_accepted(name: str) -> None:
+    make, options, words = REFUSED[name]
+    net, batches = make()
+    with pytest.raises(ValueError, match=words):
+        quietly(net, batches, **options)
+
+
+def test_memory_is_bounded() -> None:
+    layer = lrw.WinogradConv3d(512, 512, 3, padding=1, tile=4, device="meta")
+    calibration = Calibration((None,) * 8, ((0,) * 8,) * 8, lambda net, batch: None)
+    site = Site(place=0, calls=1, input_size=(64, 64, 64), items=[8])
+    tiles = 64 * draw("wide", layer, site, calibration, voxels=1 << 30, seed=0).each
+    taken = 4 * tiles * (216 * 512 + 2 * 64 * 512)
+    assert 0.8 * MEMORY < taken <= MEMORY * 1.1
+
+
+class Killed(Exception):
+    """As if the process ended there."""
+
+
+def test_goes_on_after_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, batches = branches(), samples()
+    expected = quietly(net, batches)
+    from lrw.pruning.resume import Done
+
+    written = Done.write
+
+    def write(self: Done, place: int, layer: Any) -> None:
+        written(self, place, layer)
+        if place == 1:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Done, "write", write)
+        with pytest.raises(Killed):
+            quietly(net, batches, checkpoint=tmp_path / "run")
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["layer-0.safetensors", "layer-1.safetensors"]
+    pruned = quietly(net, batches, checkpoint=tmp_path / "run")
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(pruned.state_dict()[name], tensor), name
+    assert [layer.errors for layer in pruned.report.layers] == [layer.errors for layer in expected.report.layers]
+    for other in ({"sparsity": 0.6}, {"seed": 3}, {"tile": 4}, {"granularity": Granularity(None, 4)}):
+        with pytest.raises(ValueError, match="is of another network, other samples or settings"):
+            quietly(net, batches, checkpoint=tmp_path / "run", **other)
+    with pytest.raises(ValueError, match="is of another network"):
+        quietly(net, samples(seed=5), checkpoint=tmp_path / "run")
+
+
+@pytest.mark.parametrize("damage", ["cut off", "empty", "foreign", "a number changed"])
+def test_damaged_checkpoints_are_refused(tmp_path: Path, damage: str) -> None:
+    net, batches = branches(), samples()
+    quietly(net, batches, checkpoint=tmp_path)
+    path = tmp_path / "layer-1.safetensors"
+    content = path.read_bytes()
+    changed = bytearray(content)
+    changed[-5] ^= 0x55
+    path.write_bytes({"cut off": content[:-10], "empty": b"", "foreign": b"hello" * 40}.get(damage, bytes(changed)))
+    with pytest.raises(ValueError, match=r"layer-1.safetensors is no file of lrw.prune, or damaged"):
+        quietly(net, batches, checkpoint=tmp_path)
+
+
+KILLED = """
+import sys, torch, lrw
+from verify.unit.lrw.test_prune import branches, samples
+lrw.prune(branches(), samples(), sparsity=0.5, checkpoint=sys.argv[1], progress=False)
+"""
+
+
+def test_killed_processes_leave_whole_layers(tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[3]
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], cwd=root)
+    while process.poll() is None and not list(tmp_path.glob("layer-*.safetensors")):
+        pass
+    process.kill()
+    process.wait()
+    pruned = quietly(branches(), samples(), checkpoint=tmp_path)
+    expected = quietly(branches(), samples())
+    torch.testing.assert_close(pruned.flat.weights(), expected.flat.weights(), rtol=1e-3, atol=1e-4)
