@@ -97,7 +97,7 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from lrw.commands import accelerate, compress, export  # within reach of main's handlers
+    from lrw.commands import accelerate, compress, export, prune  # within reach of main's handlers
 
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="lrw", description="Fast 3D convolutional networks through the Winograd domain."
@@ -105,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lrw {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     compress.add(commands)
+    prune.add(commands)
     export.add(commands)
     accelerate.add(commands)
     return parser

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.geometry import Geometry
 from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d, WinogradLayer
+from lrw.nn.low_rank import UNITS
 from lrw.version import __version__
 from lrw_kernels.untrusted import MOST_CHARACTERS, Entries, parse_json, shown
 from lrw_kernels.winograd import Block, Tile, kept_positions
@@ -30,12 +31,24 @@ _KINDS: dict[str, type[WinogradLayer]] = {
     "compressed": CompressedConv3d,
     "grouped": GroupedConv3d,
 }
-_SAID = ("kind", "in_channels", "out_channels", "tile", "padding", "kept", "rectified", "bias", "rank", "blocks")
+_SAID = (
+    "kind",
+    "in_channels",
+    "out_channels",
+    "tile",
+    "padding",
+    "kept",
+    "rectified",
+    "bias",
+    "rank",
+    "blocks",
+    "units",
+)
 
 
 @dataclass(frozen=True)
 class Form:
-    """One layer's: rank is None unless its kind is "lowrank", blocks is empty unless it is "grouped"."""
+    """One layer's: rank is None and units are "none" unless its kind is "lowrank", blocks is empty unless "grouped"."""
 
     kind: str
     in_channels: int
@@ -44,6 +57,7 @@ class Form:
     bias: bool
     rank: int | None
     blocks: tuple[Block, ...]
+    units: str = "none"
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -147,12 +161,14 @@ def layer_of(form: Form, old: nn.Module, name: str, file: object) -> WinogradLay
     layer = WinogradConv3d(
         *theirs, tile.kernel_size, padding=pads, tile=tile, rectified=form.geometry.rectified, **more
     )
-    return layer if form.rank is None else LowRankWinogradConv3d.of(layer, form.rank)
+    return layer if form.rank is None else LowRankWinogradConv3d.of(layer, form.rank, units=form.units)
 
 
 def _described(layer: WinogradLayer) -> dict[str, Any]:
     geometry = layer.geometry
+    units = {"units": layer.units} if isinstance(layer, LowRankWinogradConv3d) and layer.units != "none" else {}
     return {
+        **units,
         "kind": next(k for k, c in reversed(_KINDS.items()) if isinstance(layer, c)),
         "in_channels": layer.in_channels,
         "out_channels": layer.out_channels,
@@ -194,7 +210,17 @@ def _form(said: Entries) -> Form:
         raise said.refused("blocks", f"are blocks of {io[1]} output channels together")
     if kind == "grouped" and tuple(sorted({p for _, part in blocks for p in part})) != geometry.positions:
         raise said.refused("kept", "are the positions that its blocks have")
-    return Form(kind, *io, geometry, said.flag("bias"), rank, blocks)
+    return Form(kind, *io, geometry, said.flag("bias"), rank, blocks, _units(said, kind))
+
+
+def _units(said: Entries, kind: str) -> str:
+    """In what the factors of a low-rank layer are counted; files of before, and of other layers, do not say."""
+    if "units" not in said:
+        return "none"
+    units = said.text("units")
+    if kind != "lowrank" or units not in UNITS:
+        raise said.refused("units", f"are {', '.join(UNITS)}, for layers of kind lowrank")
+    return units
 
 
 def _block(value: object, most: int, tile: Tile) -> Block:

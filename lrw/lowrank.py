@@ -16,12 +16,16 @@ from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
 PROBE = 16  # numbers of a stand-in
 
 
-def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str = "principal") -> nn.Module:
+def add_low_rank(
+    net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str = "principal", units: str = "importance"
+) -> nn.Module:
     """Give every WinogradConv3d of `net`, in place, a low-rank update of `rank` (or rank by layer name); returns `net`.
 
-    Transformed weights are frozen; everything else stays trainable. At step 0 the network is the given one: up to
-    rounding with init "principal" (the factors take over the base's largest directions, which retrains better than a
-    start at zero: docs/evidence.md), bit for bit with "gc_zero" and "gr_zero", see `LowRankWinogradConv3d.of`.
+    Transformed weights are frozen; everything else (biases, norms, linear layers) stays trainable. `units` says what
+    rows of Gc are counted in: with "importance" and "gram" one learning rate suits all positions, with "none", as in
+    the paper, the factors are multiplied as they are (`LowRankWinogradConv3d`). At step 0 the network is the given one:
+    up to rounding with init "principal" (the factors take over the base's largest directions, which retrains better
+    than a start at zero: docs/evidence.md), bit for bit with "gc_zero" and "gr_zero", see `LowRankWinogradConv3d.of`.
     Raises ValueError, with nothing changed, for ranks outside 1..T, unknown layer names, non-finite weights, layers
     whose weights are computed from others (torch.nn.utils.prune, weight_norm) or on whose instance hooks or methods
     were set, or a network without WinogradConv3d layers. The defaults are ours, the paper's are not known.
@@ -40,7 +44,9 @@ def add_low_rank(net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str
         raise ValueError(f"rank: names {unknown[0]!r}, which is no WinogradConv3d; accepted are {', '.join(layers)}")
     for name, value in ranks.items():
         checks.check_count(value, f"rank of {name!r}" if name else "rank", layers[name].geometry.tile.positions)
-    return replace_layers(net, {name: LowRankWinogradConv3d.of(layers[name], r, init) for name, r in ranks.items()})
+    return replace_layers(
+        net, {name: LowRankWinogradConv3d.of(layers[name], r, init, units) for name, r in ranks.items()}
+    )
 
 
 def merge_low_rank(net: nn.Module) -> nn.Module:

@@ -1,7 +1,7 @@
 """Pruning without training: columns go by elimination, the others are fitted to what the network computed."""
 
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -15,6 +15,7 @@ from lrw.layers import copied, named_layers
 from lrw.nn import WinogradConv3d
 from lrw.ops import TileLike
 from lrw.progress import on_stderr
+from lrw.pruning.budget import AUTO, Share, planned, uniform
 from lrw.pruning.calibration import Calibration, Forward, survey
 from lrw.pruning.compensation import Compensated, Errors, compensated
 from lrw.pruning.granularity import COLUMN, Granularity
@@ -77,8 +78,9 @@ def prune(
     net: nn.Module,
     batches: Iterable[Any] | Tensor,
     *,
-    sparsity: float,
-    tile: TileLike = 2,
+    sparsity: float | None = None,
+    multiplies: float | None = None,
+    tile: TileLike | str = AUTO,
     granularity: Granularity = COLUMN,
     spare: Collection[str] | None = None,
     voxels: int = VOXELS,
@@ -88,15 +90,19 @@ def prune(
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> nn.Module:
-    """A copy of `net` that keeps a share of 1 - sparsity of its layers' Winograd columns, and nearly its function.
+    """A copy of `net` that computes fewer of its layers' Winograd columns, and nearly the same function.
+
+    sparsity: the share of each layer's columns to drop; or multiplies: the share of direct convolution's multiplies, in
+    the products of all these layers together, that may be left (1/16, say), which a plan spreads over layers and tiles
+    where the least error comes of it. One of the two.
 
     batches: some samples as `net` takes them, without labels: tensors [N, C, D, H, W], tuples that start with one,
     dictionaries with one at "image"; a few hundred, or a few volumes, of the kind that `net` is meant for. Layers that
-    can become Winograd layers do, with `tile` outputs per axis; those that are (`WinogradConv3d`) stay what they are.
-    One after the other, in the order in which they compute, each loses the columns whose loss costs its outputs least
-    (backward elimination), and the rest is fitted by least squares to what the layer gave in `net`, from what it is
-    given now. Nothing is trained, no label is looked at, and the same samples and seed give the same network in
-    whatever order they come.
+    can become Winograd layers do, with `tile` outputs per axis ("auto": 2, or each layer's own as the plan says); those
+    that are (`WinogradConv3d`) stay what they are. One after the other, in the order in which they compute, each loses
+    the columns whose loss costs its outputs least (backward elimination), and the rest is fitted by least squares to
+    what the layer gave in `net`, from what it is given now. Nothing is trained, no label is looked at, and the same
+    samples and seed give the same network in whatever order they come.
 
     granularity: blocks of channels that columns are divided into. spare: names of layers to leave alone; by default
     those of fewer than 4 input channels. voxels: outputs of each layer that are looked at, as far as memory (512 MiB a
@@ -109,7 +115,9 @@ def prune(
     """
     checks.check_network(net)
     checks.check_unwrapped(net)
-    checks.check_share(sparsity, "sparsity")
+    _check_budget(sparsity, multiplies)
+    if isinstance(tile, str) and tile != AUTO:
+        raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and 'auto'")
     checks.check_count(voxels, "voxels")
     if not ridge > 0:
         raise ValueError(f"ridge: {ridge!r}; accepted is a number above 0")
@@ -119,7 +127,12 @@ def prune(
     skipped |= {name: "the first batch does not reach it" for name in chosen if name not in sites}
     if not sites:
         raise ValueError("net: holds no layer to prune that is not spared and that the first batch reaches")
-    result, refused = _converted(net, tile, list(sites))
+    reached = {name: layer for name, layer in chosen.items() if name in sites}
+    if multiplies is not None:
+        shares = planned(net, calibration, reached, sites, multiplies, tile, seed=seed)
+    else:
+        shares = uniform(reached, sparsity or 0.0, tile)
+    result, refused = _converted(net, shares)
     layers = {name: layer for name, layer in named_layers(result, WinogradConv3d).items() if name in sites}
     draws = [
         draw(name, layers[name], sites[name], calibration, voxels=voxels, seed=seed)
@@ -127,10 +140,11 @@ def prune(
     ]
 
     def pruned(name: str, tiles: Tiles, wanted: Tensor) -> Compensated:
-        return compensated(tiles, wanted, effective_weights(layers[name]), sparsity, granularity, ridge=ridge)
+        u, own = effective_weights(layers[name]), shares[name]
+        return compensated(tiles, wanted, u, own.dropped, granularity, ridge=ridge)
 
-    said = {"sparsity": sparsity, "granularity": str(granularity), "ridge": ridge, "draws": [*map(str, draws)],
-            "marks": sorted(chain(*calibration.marks))}  # fmt: skip
+    said = {"shares": str([shares[own.name] for own in draws]), "draws": str(draws), "granularity": str(granularity),
+            "ridge": ridge, "marks": sorted(chain(*calibration.marks))}  # fmt: skip
     done = None if checkpoint is None else Done.of(checkpoint, said, result.state_dict())
     rows: list[PrunedLayer] = []
     with on_stderr(quiet=not progress).bar("pruning layers", len(draws)) as update:
@@ -142,12 +156,23 @@ def prune(
     return result
 
 
-def _converted(net: nn.Module, tile: TileLike, names: Sequence[str]) -> tuple[nn.Module, dict[str, str]]:
-    """A copy of `net` in which those of `names` that are convolutions are Winograd layers, and which were refused."""
-    convs = [name for name in names if isinstance(net.get_submodule(name), nn.Conv3d)]
+def _check_budget(sparsity: float | None, multiplies: float | None) -> None:
+    """Raises ValueError where not exactly one is given, and where it is not accepted."""
+    if (sparsity is None) == (multiplies is None):
+        given = "neither is given" if sparsity is None else "both are given"
+        raise ValueError(f"sparsity, multiplies: {given}; accepted is one of them")
+    if sparsity is not None:
+        checks.check_share(sparsity, "sparsity")
+    elif isinstance(multiplies, bool) or not isinstance(multiplies, int | float) or not 0 < multiplies <= 1:
+        raise ValueError(f"multiplies: {multiplies!r}; accepted is a share of direct convolution's, above 0 up to 1")
+
+
+def _converted(net: nn.Module, shares: Mapping[str, Share]) -> tuple[nn.Module, dict[str, str]]:
+    """A copy of `net` in which the convolutions with `shares` are Winograd layers, and which others were refused."""
+    convs = {name: own.tile for name, own in shares.items() if isinstance(net.get_submodule(name), nn.Conv3d)}
     if not convs:
         return copied(net), {}
-    result = to_winograd(net, dict.fromkeys(convs, tile))
+    result = to_winograd(net, convs)
     report: ConversionReport = result.report  # type: ignore[assignment]
     return result, {name: reason for name, reason in report.skipped.items() if reason != UNNAMED}
 

@@ -49,6 +49,26 @@ def names(path: Path) -> list[str]:
         return _names(archive)
 
 
+def read_array(path: Path) -> Tensor:
+    """The numbers of the `.npy` file at `path`, float32, of MOST_BYTES at most.
+
+    Raises:
+        FileNotFoundError: nothing at that path.
+        ValueError: it is no array of real numbers with samples along its first axis, claims another size than it has,
+            or is too large. The message names the file.
+    """
+    size = path.stat().st_size
+    with parsing(path, "is not an .npy array"), path.open("rb") as file:
+        if size > MOST_BYTES:
+            raise ValueError(f"it has {size} bytes; accepted are at most {MOST_BYTES}")
+        _check_header(file, size, "the array")
+        file.seek(0)
+        array = npy.read_array(file, allow_pickle=False)
+        if array.dtype.kind not in "fiub" or array.ndim < 2 or array.size == 0:
+            raise ValueError(f"it holds {array.dtype} {list(array.shape)}; accepted are numbers [N, C, D, H, W]")
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
 def as_labels(labels: np.ndarray, what: str, path: Path) -> Tensor:
     """The integers `labels` as int64, of the same shape.
 

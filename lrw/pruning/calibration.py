@@ -6,7 +6,7 @@ they are batched, changes nothing.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import prod
 from typing import Any
@@ -63,6 +63,13 @@ class Calibration:
     def samples(self) -> int:
         """How many there are."""
         return sum(len(marks) for marks in self.marks)
+
+    def first(self, samples: int = 8) -> "Calibration":
+        """The first batch alone, and where the network takes a tensor only its first `samples`."""
+        batch, marks = self.batches[0], self.marks[0]
+        if isinstance(batch, Tensor):
+            batch, marks = batch[:samples], marks[:samples]
+        return replace(self, batches=(batch,), marks=(marks,))
 
     @torch.no_grad()
     def run(self, net: nn.Module) -> Iterable[Any]:

@@ -10,7 +10,7 @@ from math import nan, sqrt
 import torch
 from torch import Tensor
 
-from lrw.pruning.elimination import Elimination, eliminate, made_up
+from lrw.pruning.elimination import Elimination, eliminate, made_up, products
 from lrw.pruning.granularity import COLUMN, Granularity
 from lrw.pruning.least_squares import RIDGE, fit, squared
 from lrw.pruning.tiles import Tiles
@@ -51,8 +51,8 @@ def eliminated(tiles: Tiles, u: Tensor, sparsity: float, granularity: Granularit
     inputs, outputs = granularity.channels(cin, cout)
     grams = [tiles.gram(own) for own in inputs]
     orders = {
-        (i, o): eliminate(grams[i], u[:, inputs[i] or slice(None), of])
-        for i in range(len(inputs))
+        (i, o): eliminate(grams[i], products(u[:, own or slice(None), of]))
+        for i, own in enumerate(inputs)
         for o, of in enumerate(outputs)
     }
     sizes = granularity.weights(cin, cout)

@@ -23,15 +23,21 @@ class Elimination(NamedTuple):
     costs: Tensor
 
 
-def eliminate(gram: Tensor, weights: Tensor) -> Elimination:
+def products(weights: Tensor) -> Tensor:
+    """U U^T [T, T], float64, of weights [T, ...]: all that elimination has to know of them."""
+    u = weights.flatten(1).double()
+    return u @ u.T
+
+
+def eliminate(gram: Tensor, products: Tensor) -> Elimination:
     """Drop positions one by one, each time the one that costs least; of equals the lower number.
 
-    gram: G [T, T], float64; weights: U [T, ...]. How positions are scaled against their weights changes nothing.
-    Positions whose features or weights are always zero go first and cost nothing.
+    gram: G [T, T], products: U U^T [T, T], both float64. How positions are scaled against their weights changes
+    nothing. Positions whose features or weights are always zero go first and cost nothing.
     """
     units = _units(gram)
-    u = weights.flatten(1).double() * gram.diagonal().clamp_min(0).sqrt()[:, None]
-    w, inverse = u @ u.T, torch.linalg.inv(_regular(gram, units))
+    roots = gram.diagonal().clamp_min(0).sqrt()
+    w, inverse = products * roots[:, None] * roots, torch.linalg.inv(_regular(gram, units))
     there = torch.ones(len(w), dtype=torch.bool, device=w.device)
     order, costs = [], []
     for _ in range(len(w) - 1):

@@ -10,15 +10,37 @@ from torch.utils import _pytree as pytree
 
 from lrw.pruning.calibration import Calibration
 
+MOST = 1 << 28  # bytes of outputs that are kept
 
-def distance(net: nn.Module, original: nn.Module, calibration: Calibration) -> float:
-    """How far the floating outputs of `net` are from those of `original`, root mean square over that of the latter."""
-    apart = total = 0.0
-    for ours, theirs in zip(calibration.run(net), calibration.run(original), strict=True):
-        for a, b in zip(_floating(ours), _floating(theirs), strict=True):
-            apart += float((a.double() - b.double()).square().sum())
-            total += float(b.double().square().sum())
-    return (apart / total) ** 0.5 if total > 0 else 0.0
+
+class Wanted:
+    """What a network gives for all samples: kept where it fits into memory, computed again where it does not."""
+
+    def __init__(self, net: nn.Module, calibration: Calibration) -> None:
+        self._net, self._calibration = net, calibration
+        self._kept: list[list[Tensor]] | None = None
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept: list[list[Tensor]] | None = []
+        held = 0
+        for outputs in self._calibration.run(self._net):
+            own = floating(outputs)
+            held += sum(t.numel() * t.element_size() for t in own)
+            kept = None if kept is None or held > MOST else [*kept, own]
+            yield own
+        self._kept = kept
+
+    def distance(self, net: nn.Module) -> float:
+        """How far the floating outputs of `net` are from these, root mean square over that of these."""
+        apart = total = 0.0
+        for ours, theirs in zip(self._calibration.run(net), self, strict=True):
+            for a, b in zip(floating(ours), theirs, strict=True):
+                apart += float((a.double() - b.double()).square().sum())
+                total += float(b.double().square().sum())
+        return (apart / total) ** 0.5 if total > 0 else 0.0
 
 
 def estimate_again(net: nn.Module, original: nn.Module, calibration: Calibration) -> tuple[float, bool | None]:
@@ -26,7 +48,8 @@ def estimate_again(net: nn.Module, original: nn.Module, calibration: Calibration
 
     Returns the distance of its outputs then, and whether they were taken; None where no layer has any.
     """
-    before = distance(net, original, calibration)
+    wanted = Wanted(original, calibration)
+    before = wanted.distance(net)
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if not norms:
         return before, None
@@ -34,7 +57,7 @@ def estimate_again(net: nn.Module, original: nn.Module, calibration: Calibration
     with _estimating(norms):
         for _ in calibration.run(net):
             pass
-    after = distance(net, original, calibration)
+    after = wanted.distance(net)
     if after < before:
         return after, True
     for norm, buffers in zip(norms, old, strict=True):
@@ -63,6 +86,7 @@ def _train(norm: nn.Module, _: object) -> None:
     norm.training = True
 
 
-def _floating(outputs: object) -> list[Tensor]:
+def floating(outputs: object) -> list[Tensor]:
+    """The floating tensors in what a network gives."""
     leaves = pytree.tree_leaves(outputs)
     return [t.detach() for t in leaves if isinstance(t, torch.Tensor) and t.is_floating_point()]

@@ -17,7 +17,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
+from lrw.backends import composed
+from lrw.nn import LowRankWinogradConv3d, WinogradConv3d, low_rank
 from lrw.pruning import SCORES, select_global, select_per_layer
 from lrw_kernels import reference
 from lrw_kernels.winograd import Tile, Transform, importance
@@ -50,6 +51,41 @@ def test_step_zero_is_the_given_layer_bit_for_bit(tile: Tile, seed: int, init: s
     before = layer(x := torch.randn(1, 2, 6, 5, 7))
     low = LowRankWinogradConv3d.of(layer, min(3, tile.positions), init)
     assert torch.equal(low(x), before)
+
+
+@given(any_tile(), st.integers(0, 2**31), st.sampled_from(["importance", "gram"]))
+def test_steps_do_not_depend_on_how_factors_are_split(tile: Tile, seed: int, units: str) -> None:
+    """Rows of G times c, rows of B over c: the factors of a low-rank layer have the same gradients, up to c's sign."""
+    moved = Tile(tuple(rescaled(axis, seed) for axis in tile.axes), tile.origin)  # type: ignore[arg-type]
+    scales = np.ones(1)
+    for old, new in zip(tile.axes, moved.axes, strict=True):
+        ratios = [next(b / a for a, b in zip(*rows, strict=True) if a) for rows in zip(old.G, new.G, strict=True)]
+        scales = np.kron(scales, [float(ratio) for ratio in ratios])
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(1, 6, 5, 7, 2, generator=generator, dtype=torch.float64)
+    u = torch.randn(tile.positions, 2, 3, generator=generator, dtype=torch.float64)
+    gr, gc = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 2, 3), (len(u), 2)))
+    gradients = []
+    for own, c in ((tile, np.ones_like(scales)), (moved, scales)):
+        for kept in (composed._tables, low_rank._scale):  # by m, r and points alone, in which the two are one
+            kept.cache_clear()
+        layer = layer_of(own, 0).double()
+        by = torch.from_numpy(c)
+        with torch.no_grad():
+            layer.weight.copy_(u * by[:, None, None])
+        low = LowRankWinogradConv3d.of(layer, min(2, len(u)), units=units)
+        with torch.no_grad():
+            low.Gr.copy_(gr[: low.rank])
+            low.Gc.copy_((gc * by.sign()[:, None])[:, : low.rank])  # norms do not see the sign of c
+        composed.forward(x, low.weights(), low.geometry).square().mean().backward()
+        assert low.Gr.grad is not None
+        assert low.Gc.grad is not None
+        gradients += [low.Gr.grad, low.Gc.grad * by.sign()[:, None]]
+    for kept in (composed._tables, low_rank._scale):
+        kept.cache_clear()
+    for one, other in zip(gradients[:2], gradients[2:], strict=True):
+        close = 1e-12 * tile.amplification**2 * float(one.abs().max())
+        torch.testing.assert_close(other, one, rtol=0, atol=close)
 
 
 def rescaled(axis: Transform, seed: int) -> Transform:

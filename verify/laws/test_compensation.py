@@ -6,8 +6,11 @@
 - a fit is numpy's least squares; conjugate gradients come to the same weights
 - fitting never makes the error on what it looked at larger than the cut left it
 - dropping what is zero already costs and changes nothing
+- a plan keeps to its budget and is the best of the choices on convex hulls at the cost that it has
 """
 
+from collections.abc import Sequence
+from itertools import product as combinations
 from math import prod
 
 import numpy as np
@@ -20,8 +23,9 @@ from torch import Tensor
 from lrw.nn import WinogradConv3d
 from lrw.pruning import COLUMN, Granularity
 from lrw.pruning.compensation import compensated, eliminated, refitted
-from lrw.pruning.elimination import RIDGE, eliminate, made_up
+from lrw.pruning.elimination import RIDGE, eliminate, made_up, products
 from lrw.pruning.least_squares import fit
+from lrw.pruning.plan import Option, Unreachable, cheapest
 from lrw.pruning.tiles import Patches, Tiles, outputs_at
 from lrw_kernels.winograd import Tile
 from verify.laws.test_columns import rescaled
@@ -90,7 +94,7 @@ def random_gram(seed: int, t: int, rows: int = 40) -> tuple[Tensor, Tensor]:
 def test_elimination_is_greedy_least_squares(seed: int) -> None:
     gram, u = random_gram(seed, 8)
     root = torch.linalg.cholesky(gram + RIDGE * torch.diag(gram.diagonal())).T  # phi, with the ridge in it
-    found = eliminate(gram, u)
+    found = eliminate(gram, products(u))
     there, total, wanted = list(range(8)), 0.0, root @ u
 
     def error(kept: list[int]) -> float:
@@ -203,3 +207,39 @@ def test_what_is_never_there_keeps_its_weights() -> None:
     assert bool(torch.isfinite(found.u).all())
     nothing, zeros = seen(layer, torch.zeros_like(x))
     assert bool(torch.isfinite(compensated(nothing, zeros, layer.weight.detach(), 0.5).u).all())
+
+
+CURVES = st.lists(
+    st.lists(st.tuples(st.integers(0, 50), st.integers(1, 50)), min_size=1, max_size=6), min_size=1, max_size=4
+)
+
+
+@given(CURVES, st.integers(1, 200))
+def test_plans_keep_to_their_budget(curves: list[list[tuple[int, int]]], budget: int) -> None:
+    tile = Tile.of(2, 3)
+    options = {
+        str(i): [Option(tile, 1, float(error), float(cost)) for error, cost in own] for i, own in enumerate(curves)
+    }
+    least = sum(min(o.cost for o in own) for own in options.values())
+    if least > budget:
+        with pytest.raises(Unreachable):
+            cheapest(options, budget)
+        return
+    found = cheapest(options, budget)
+
+    def total(choice: Sequence[Option], what: str) -> float:
+        return sum(getattr(o, what) for o in choice)
+
+    spent, error = (total(list(found.values()), what) for what in ("cost", "error"))
+    assert spent <= budget
+    assert all(found[name] in own for name, own in options.items())
+    others = [c for c in combinations(*options.values()) if total(c, "cost") <= spent]
+    assert error <= min(total(c, "error") for c in others)  # nothing as cheap is better
+
+
+def test_plans_spend_where_an_error_is_cheapest() -> None:
+    tile = Tile.of(2, 3)
+    steep = [Option(tile, k, (4 - k) * 10.0, float(k)) for k in range(1, 5)]
+    flat = [Option(tile, k, (4 - k) * 1.0, float(k)) for k in range(1, 5)]
+    found = cheapest({"steep": steep, "flat": flat}, 5.0)
+    assert (found["steep"].kept, found["flat"].kept) == (4, 1)

@@ -12,11 +12,12 @@ from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
 from verify.unit.lrw.small_nets import X, small_net, trained
 
 
+@pytest.mark.parametrize("units", ["none", "importance", "gram"])
 @pytest.mark.parametrize("init", ["principal", "gc_zero", "gr_zero"])
-def test_low_rank_starts_at_the_given_network_and_trains_only_the_factors(init: str) -> None:
+def test_low_rank_starts_at_the_given_network_and_trains_only_the_factors(init: str, units: str) -> None:
     net = lrw.to_winograd(small_net(), 2)
     before, dense_trainable = net(X), count_parameters(net)[0]
-    lrw.add_low_rank(net, rank=3, init=init)
+    lrw.add_low_rank(net, rank=3, init=init, units=units)
     base = net[0].weight.detach().clone()
     torch.testing.assert_close(net(X), before)
     assert init == "principal" or torch.equal(net(X), before)
@@ -82,7 +83,7 @@ def test_mixed_precision_and_gradient_checkpointing_give_the_same_gradients() ->
 def test_principal_factors_take_over_the_largest_directions() -> None:
     net = lrw.to_winograd(small_net(), 2)
     before, base = net(X), net[2].weight.detach().clone()
-    lrw.add_low_rank(net, rank=3)
+    lrw.add_low_rank(net, rank=3, units="none")
     torch.testing.assert_close(net(X), before)
     values = torch.linalg.svdvals(base.flatten(1))
     torch.testing.assert_close(torch.linalg.svdvals(net[2].weight.flatten(1))[:-3], values[3:], rtol=1e-4, atol=1e-5)

@@ -168,9 +168,9 @@ def test_statistics_are_taken_anew_where_that_helps() -> None:
     other = quietly(net, batches, sparsity=0.9)
     with torch.no_grad():
         other.norm.load_state_dict(net.norm.state_dict())
-    from lrw.pruning.statistics import distance
+    from lrw.pruning.statistics import Wanted
 
-    as_before = distance(other, net, Calibration.of(batches))
+    as_before = Wanted(net, Calibration.of(batches)).distance(other)
     assert kept <= as_before * (1 + 1e-6)
     assert taken is (kept < as_before * (1 - 1e-6))
     assert not pruned.norm.training
@@ -306,3 +306,56 @@ def test_killed_processes_leave_whole_layers(tmp_path: Path) -> None:
     pruned = quietly(branches(), samples(), checkpoint=tmp_path)
     expected = quietly(branches(), samples())
     torch.testing.assert_close(pruned.flat.weights(), expected.flat.weights(), rtol=1e-3, atol=1e-4)
+
+
+def products(net: nn.Module) -> float:
+    """Multiplies left in the products of a pruned network's layers, as a share of direct convolution's."""
+    sizes = [layer.size for layer in net.report.layers]
+    sample = {"stem": 7 * 9 * 8, "twice": 2 * 7 * 9 * 8, "flat": 3 * 4 * 3}
+    direct = {"stem": 4 * 8 * 27, "twice": 8 * 8 * 27, "flat": 6 * 6 * 9}
+    tiles = {
+        layer.size.name: net.get_submodule(layer.size.name).geometry.tile.grid(grid)
+        for layer, grid in zip(net.report.layers, ((7, 9, 8), (7, 9, 8), (3, 4, 3)), strict=True)
+    }
+    pairs = {"stem": 32, "twice": 128, "flat": 36}
+    left = sum(s.kept * tiles[s.name][0] * tiles[s.name][1] * tiles[s.name][2] * pairs[s.name] for s in sizes)
+    return left / sum(sample[name] * direct[name] for name in sample)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.05])
+def test_a_plan_leaves_as_many_multiplies_as_it_may(share: float) -> None:
+    net, batches = branches(), samples()
+    planned = quietly(net, batches, sparsity=None, multiplies=share)
+    assert 0.8 * share < products(planned) <= share
+    assert len({layer.size.kept / layer.size.columns for layer in planned.report.layers}) > 1
+
+
+def test_a_plan_does_better_than_the_same_share_everywhere() -> None:
+    net, batches = branches(), samples()
+    even = quietly(net, batches, sparsity=0.75)
+    planned = quietly(net, batches, sparsity=None, multiplies=products(even))
+    assert products(planned) <= products(even)
+    assert planned.report.error < even.report.error
+
+
+def test_plans_take_the_tile_they_are_given_and_winograd_layers_theirs() -> None:
+    net, batches = branches(), samples()
+    fixed = quietly(net, batches, sparsity=None, multiplies=0.2, tile=3)
+    assert {layer.size.tile for layer in fixed.report.layers} == {"F(3x3x3, 3x3x3)", "F(1x3x3, 1x3x3)"}
+    again = quietly(lrw.to_winograd(net, 4), batches, sparsity=None, multiplies=0.2)
+    assert {layer.size.tile for layer in again.report.layers} == {"F(4x4x4, 3x3x3)", "F(1x4x4, 1x3x3)"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sparsity": None}, "sparsity, multiplies: neither is given; accepted is one of them"),
+        ({"multiplies": 0.5}, "sparsity, multiplies: both are given"),
+        ({"sparsity": None, "multiplies": 0}, "multiplies: 0; accepted is a share of direct convolution's"),
+        ({"sparsity": None, "multiplies": 1e-6}, r"multiplies: 1e-06; a column in each layer takes 0.0\d+ already"),
+        ({"tile": "two"}, "tile: 'two'; accepted are outputs per axis and 'auto'"),
+    ],
+)
+def test_budgets_that_are_not_accepted(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        quietly(branches(), samples(), **options)

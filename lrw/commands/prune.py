@@ -1,0 +1,139 @@
+"""`lrw prune`: a trained network with fewer columns, without training and without labels."""
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrw import data
+from lrw.checkpoint import save
+from lrw.commands import options
+from lrw.commands.networks import NAMES, Source
+from lrw.compress import compress
+from lrw.data import Volumes, npz_file
+from lrw.job.training import evaluate
+from lrw.prune import prune
+
+_OPTIONS = ("sparsity", "multiplies", "speedup", "tile", "spare", "voxels", "seed")
+
+
+def add(commands: Any) -> None:
+    """Declare the command in argparse's `commands`."""
+    p = commands.add_parser(
+        "prune",
+        allow_abbrev=False,
+        help="drop columns of a trained network without training it",
+        description="Drop the Winograd columns of a trained network that its outputs miss least and fit the others to "
+        "what it computes, on samples without labels, as lrw.prune does; save what is left and report.",
+    )
+    p.add_argument("weights", metavar="WEIGHTS", help="file of lrw.save, or plain state dict (.safetensors, .pt)")
+    net = p.add_argument_group("the network")
+    net.add_argument("--net", required=True, metavar="NET",
+                     help=f"{', '.join(NAMES)}, or PACKAGE.MODULE:FUNCTION, which gives the plain network")  # fmt: skip
+    net.add_argument("--classes", type=int, metavar="N", help="channels of the output (default: those of the data)")
+    net.add_argument("--width", type=int, metavar="N", help="channels of the first layer (default: the network's own)")
+    samples = p.add_argument_group("samples")
+    samples.add_argument("--data", required=True, metavar="WHAT", help="a .npy array [N, C, D, H, W] of numbers as the "
+                         "network takes them, or what lrw compress reads: 'digits', a MedMNIST .npz, folders of "
+                         "volumes or clips, whose training split is taken, normalised")  # fmt: skip
+    samples.add_argument("--samples", type=int, default=256, metavar="N", help="at most this many (default: 256)")
+    samples.add_argument("--batch", type=int, default=8, metavar="N", help="at a time (default: 8)")
+    how = p.add_argument_group("what goes")
+    budget = how.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--sparsity", type=float, metavar="SHARE", help="of each layer's columns, 0 up to 1")
+    budget.add_argument("--multiplies", type=float, metavar="SHARE", help="of direct convolution's that may be left, "
+                        "spread over layers and tiles where the outputs miss them least")  # fmt: skip
+    how.add_argument("--tile", type=_tile, default="auto", metavar="M", help="outputs per axis: one number, DxHxW, or "
+                     "auto (default): 2 with --sparsity, each layer's own with --multiplies")  # fmt: skip
+    how.add_argument("--spare", metavar="NAMES", help="layers to leave alone, by commas (default: those of fewer than "
+                     "4 input channels)")  # fmt: skip
+    how.add_argument("--seed", type=int, default=0, metavar="N", help="of what is looked at (default: 0)")
+    p.add_argument("--out", default="pruned.safetensors", metavar="FILE", help="(default: pruned.safetensors)")
+    p.add_argument("--trainable", action="store_true", help="keep what was dropped in the file, so that it can be "
+                   "trained on with lrw.add_low_rank; otherwise it is compressed")  # fmt: skip
+    p.add_argument("--json", action="store_true", help="print the report as JSON on stdout")
+    p.add_argument("--quiet", action="store_true", help="no progress")
+    p.set_defaults(run=_run, stopped="layers that are done are kept: the same command goes on from them")
+
+
+def _tile(text: str) -> str | int | tuple[int, int, int]:
+    return text if text == "auto" else options.tile(text)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    out = Path(arguments.out)
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"--out: no folder {out.parent}")
+    volumes, batches = _samples(arguments.data, arguments.samples, arguments.batch, arguments.seed)
+    net = _network(arguments, batches[0], volumes)
+    work = out.with_name(out.name + ".layers")
+    budget = {name: getattr(arguments, name) for name in ("sparsity", "multiplies")}
+    spare = None if arguments.spare is None else [name for name in arguments.spare.split(",") if name]
+    try:
+        pruned = prune(net, batches, **budget, tile=arguments.tile, spare=spare, seed=arguments.seed, checkpoint=work,
+                       progress=not arguments.quiet)  # fmt: skip
+    except ValueError as error:
+        name = str(error).partition(":")[0]  # lrw.prune names its arguments, some of which are options here
+        raise ValueError(f"{'--' * (name in _OPTIONS)}{error}") from error
+    report: Any = pruned.report
+    left = pruned if arguments.trainable else compress(pruned)
+    save(left, out)
+    shutil.rmtree(work)
+    accuracy = _accuracy(net, left, volumes)
+    if arguments.json:
+        said = {**report.to_dict(), "file": str(out), "bytes": out.stat().st_size, "accuracy": accuracy}
+        print(json.dumps(said, indent=1, allow_nan=False))
+        return 0
+    print(report)
+    if accuracy is not None:
+        print(f"test accuracy: {accuracy['before']:.4f} before, {accuracy['after']:.4f} after")
+    print(f"{out}: {out.stat().st_size:,} bytes{'' if arguments.trainable else ', compressed'}")
+    return 0
+
+
+def _samples(what: str, most: int, batch: int, seed: int) -> tuple[Volumes | None, list[Tensor]]:
+    """(the data where it has labels too, batches of samples). Raises ValueError naming the option or the file."""
+    for value, name in ((most, "--samples"), (batch, "--batch")):
+        if value < 1:
+            raise ValueError(f"{name}: {value}; accepted are whole numbers from 1")
+    if Path(what).suffix == ".npy":
+        return None, list(npz_file.read_array(Path(what))[:most].split(batch))
+    volumes = data.load(what, seed=seed)
+    batches, count = [], 0
+    for images, _ in volumes.batches("train", batch, seed=seed):
+        batches.append(images[: most - count])
+        count += len(batches[-1])
+        if count >= most:
+            break
+    return volumes, batches
+
+
+def _network(arguments: argparse.Namespace, batch: Tensor, volumes: Volumes | None) -> nn.Module:
+    """The network with its weights. Raises ValueError naming the option, and what loading raises."""
+    named = ":" not in arguments.net
+    if batch.dim() != 5 and named:
+        raise ValueError(f"--data: samples of shape {list(batch.shape[1:])}; {arguments.net} takes [C, D, H, W]")
+    classes = arguments.classes
+    if classes is None and named and volumes is not None:
+        classes = len(volumes.classes)
+    if not named:
+        return Source(arguments.net, None, classes, arguments.width, None).build(arguments.weights).eval()
+    _, channels, depth, height, width = batch.shape
+    source = Source(arguments.net, channels, classes, arguments.width, (depth, height, width))
+    return source.build(arguments.weights).eval()
+
+
+def _accuracy(before: nn.Module, after: nn.Module, volumes: Volumes | None) -> dict[str, float] | None:
+    """On the test split, of networks that give a score for each class of the data; None for others."""
+    if volumes is None or volumes.segmented:
+        return None
+    image = next(volumes.batches("test", 1))[0]
+    with torch.no_grad():
+        scores = before(image)
+    if not isinstance(scores, Tensor) or scores.shape != (1, len(volumes.classes)):
+        return None
+    return {name: evaluate(net, volumes, "test").accuracy for name, net in (("before", before), ("after", after))}
