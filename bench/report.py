@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import networks, page
+from bench import networks, page, pruning
 from bench.arm import page as arm
 from bench.cpu import inference, training
 from bench.evidence import claims, latency
@@ -23,7 +23,7 @@ EVIDENCE, LATENCY = RESULTS / "evidence.csv", RESULTS / "evidence_latency.csv"
 README = Path(__file__).parents[1] / "README.md"
 DOCS = Path(__file__).parents[1] / "docs"
 CITIZENS = Path(__file__).parents[1] / "verify" / "unit" / "lrw" / "test_citizens.py"
-PAGES = (README, *(DOCS / f"{name}.md" for name in ("accelerate", "arm", "gpu")))
+PAGES = (README, *(DOCS / f"{name}.md" for name in ("accelerate", "arm", "gpu", "pruning")))
 
 
 def main() -> int:
@@ -90,6 +90,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "networks_zen4": lambda: _certified(networks, "networks_zen4"),
     "networks_xeon": lambda: _certified(networks, "networks_xeon"),
     "networks": networks_table,
+    "pruning": lambda: _certified(pruning, "pruning"),
     "evidence": evidence_table,
     "arm": lambda: arm.table(*(read(arm.Row, RESULTS / f"{name}.csv") for name in ("arm", "arm_peers"))),
     "gpu": lambda: gpu.table(read(gpu.Row, RESULTS / "gpu.csv")),

@@ -49,6 +49,12 @@ def add(commands: Any) -> None:
     ]
     for name, kind, metavar, text in rows:
         p.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, default=default[name], help=text)
+    p.add_argument(
+        "--no-calibration",
+        dest="calibration",
+        action="store_false",
+        help="cut only: do not fit the columns that stay to what the network gave before the cut",
+    )
     p.add_argument("--resume", action="store_true", help="go on with the run in --out")
     p.add_argument(
         "--fresh",

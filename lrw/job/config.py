@@ -8,13 +8,16 @@ from lrw import checks, nets
 from lrw.pruning import SCOPES, SCORES
 from lrw_kernels.aot import find_target
 
+SAMPLES = 256  # that columns are fitted on after a cut
+
 
 @dataclass(frozen=True)
 class JobConfig:
     """Settings of one `lrw compress`; all defaults are ours.
 
     epochs are those of dense training; fine-tuning with the low-rank update takes a third as many, retraining after
-    the cut half as many. Raises ValueError naming the argument.
+    the cut half as many. calibration: what a cut leaves is fitted to what the network gave before it, on SAMPLES of the
+    training samples. Raises ValueError naming the argument.
     """
 
     data: str = "digits"
@@ -27,6 +30,7 @@ class JobConfig:
     score: str = "product"
     scope: str = "layer"
     stages: int = 1
+    calibration: bool = True
     distill: float = 0.0
     epochs: int = 6
     batch_size: int = 32

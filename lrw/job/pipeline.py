@@ -5,6 +5,7 @@ Data flows one way: config -> state (checkpointed after every epoch) -> finished
 
 from copy import deepcopy
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from reprlib import repr as short
 from time import perf_counter
@@ -20,7 +21,7 @@ from lrw.data import Volumes
 from lrw.distill import distillation_loss
 from lrw.job import folder, restore
 from lrw.job import state as checkpoint
-from lrw.job.config import JobConfig
+from lrw.job.config import SAMPLES, JobConfig
 from lrw.job.finish import finish
 from lrw.job.report import Report
 from lrw.job.restore import Stage
@@ -123,10 +124,16 @@ class Job:
         """Retraining starts each epoch with a cut, until all pruning stages are done."""
         if stage.name != "retrain" or self.pruner is None or self.pruner.done:
             return
-        self.pruner.prune()
+        self.pruner.prune(calibration=self._samples() if self.config.calibration else None)
         if self.pruner.done:
             self.pruner.detach()
             self._milestone("pruned")
+
+    def _samples(self) -> list[Tensor]:
+        """Training samples without their labels, SAMPLES of them."""
+        size = self.config.batch_size
+        batches = self.volumes.batches("train", size, seed=self.config.seed)
+        return [images for images, _ in islice(batches, -(-SAMPLES // size))]
 
     def _train(self, index: int, stage: Stage, epoch: int) -> float:
         pruner = self.pruner

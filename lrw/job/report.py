@@ -17,7 +17,7 @@ from lrw.version import __version__
 MILESTONES = {
     "dense": "dense, as trained",
     "finetuned": "low-rank, all columns",
-    "pruned": "columns dropped",
+    "pruned": "columns dropped, before retraining",
     "retrained": "low-rank retrained",
     "compressed": "compressed, loaded back",
 }

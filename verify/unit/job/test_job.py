@@ -81,6 +81,17 @@ def test_distillation_follows_the_dense_network(finished: tuple[Path, dict[str, 
     assert all(entry["loss"] != other["loss"] for entry, other in zip(history, plain, strict=True))
 
 
+def test_a_cut_alone_can_be_asked_for(finished: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
+    """What is fitted after the cut starts nearer to what the network gave before."""
+    volumes(tmp_path / "data.npz")
+    done = run(tmp_path / "run", "--json", "--no-calibration", "--export", "none")
+    assert done.returncode == 0, done.stderr
+    cut, fitted = json.loads(done.stdout)["accuracy"], finished[1]["accuracy"]
+    assert cut["finetuned"] == fitted["finetuned"]
+    drift = [abs(found["pruned"]["loss"] - found["finetuned"]["loss"]) for found in (cut, fitted)]
+    assert drift[1] < drift[0]
+
+
 def test_saved_network_loads_and_predicts(finished: tuple[Path, dict[str, object]]) -> None:
     folder, report = finished
     skeleton = nets.build("c3d", in_channels=1, classes=2, input_size=(8, 8, 8), width=4)
