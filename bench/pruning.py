@@ -2,8 +2,8 @@
 
 For each task a dense network is trained to convergence (kept in --dense). Then it loses columns: cut by importance,
 with `lrw.prune` (elimination and least squares on a few unlabelled training samples) at the same share everywhere and
-as planned across layers and tiles, and some of these are trained on through low-rank factors, distilled from the dense
-network. Losses are against the dense network on the same test samples, with a paired bootstrap's 95 % interval. Before
+as planned across layers and tiles, and some of these are trained on through low-rank factors, to say what the dense
+network says of the training samples, without labels. Losses are against the dense network on the same test samples, with a paired bootstrap's 95 % interval. Before
 anything is learnt a gate holds each converted network against the dense one. Exit codes: 0 done, 1 a gate is red, 2
 wrong arguments, 130 stopped by Ctrl-C.
 """
@@ -26,7 +26,7 @@ from bench import certificate, page, rows
 from bench.command import Parser, checked, file, guarded, names
 from bench.evidence.settings import SMALL
 from bench.evidence.tasks import missing, task
-from bench.evidence.training import REST, train
+from bench.evidence.training import train
 from bench.gate import Red
 from lrw.data import moving_digits
 from lrw.distill import distillation_loss
@@ -39,12 +39,13 @@ DROPPED = (0.5, 0.75, 0.875)
 PLANNED = (8, 16, 32)  # times fewer multiplies than direct convolution's
 SAMPLES = {"digits": 256, "hippocampus": 24}  # unlabelled ones
 DENSE = {"digits": (14, 32, 1e-2), "hippocampus": (40, 4, 1e-4)}  # epochs, batch size, weight decay
-SHORT = {"digits": 3, "hippocampus": 14}  # epochs through the factors
+SHORT = {"digits": 6, "hippocampus": 14}  # epochs through the factors
 TRAINED = ((2, 0.75), (2, 0.875), (4, 0.5), (4, 0.75))  # tile and share dropped of what is trained on
-RATE, RANK = 3e-3, 8
+RATE, REST, RANK = 3e-3, 3e-4, 8  # learning rates of the factors and of what is no Winograd layer
 CLIPS = 30000  # of which a fifth is for tests: what tells half a point
 GATE = 1e-3  # of the largest output: F(4,3) in float32, layer after layer
 RESAMPLED = 2000
+METHODS = ("cut by importance", "fitted", "fitted, then trained")
 NOTHING = "Nothing was pruned yet: `python -m bench.pruning` does that."
 
 
@@ -195,7 +196,7 @@ def _cut(whole: nn.Module, dropped: float) -> nn.Module:
 
 
 def _trained(bench: Bench, pruned: nn.Module) -> nn.Module:
-    """Through low-rank factors, distilled from the dense network."""
+    """Through low-rank factors, to say what the dense network says: labels are not looked at here either."""
     net = lrw.add_low_rank(pruned, RANK)
     teacher = deepcopy(bench.net).eval()
     own = {id(p) for layer in winograd_layers(net).values() for n, p in layer.named_parameters() if n in ("Gr", "Gc")}
@@ -207,7 +208,7 @@ def _trained(bench: Bench, pruned: nn.Module) -> nn.Module:
     def loss_of(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
             said = teacher(images)
-        return distillation_loss(logits, said, labels, temperature=2.0)
+        return distillation_loss(logits, said, labels, weight=1.0, temperature=2.0)
 
     name = bench.task.name
     train(net, bench.task, torch.optim.AdamW(groups, weight_decay=1e-4), epochs=SHORT[name], batch=DENSE[name][1],
@@ -271,6 +272,22 @@ def table(found: Sequence[Row]) -> list[str]:
         for name in tasks:
             line += _cells(by_place.get((name, method, tile, dropped)))
         lines.append(line)
+    return page.tight(page.table(head, lines))
+
+
+def short(found: Sequence[Row]) -> list[str]:
+    """What is asked first: scores of the dense network, after cuts, fitted, trained; or that nothing was measured."""
+    if not found:
+        return [NOTHING]
+    tasks = list(dict.fromkeys(row.task for row in found))
+    by_place = {(row.task, row.method, row.tile, row.dropped): row for row in found}
+    dense = {name: next(row for row in found if row.task == name and row.method == "dense") for name in tasks}
+    head = ["", *(text for name in tasks for text in (f"{name}: cut alone", "`lrw.prune`", "then trained"))]
+    lines = [["dense", *(text for name in tasks for text in (f"{dense[name].score:.3f} {dense[name].metric}", "", ""))]]
+    for tile, dropped in ((t, d) for t in ("F(2,3)", "F(4,3)") for d in DROPPED):
+        of = [by_place.get((name, method, tile, dropped)) for name in tasks for method in METHODS]
+        texts = ["" if row is None else f"{row.score:.3f}" for row in of]
+        lines.append([f"{tile}, {100 * dropped:g} % of the columns gone", *texts])
     return page.tight(page.table(head, lines))
 
 

@@ -91,6 +91,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "networks_xeon": lambda: _certified(networks, "networks_xeon"),
     "networks": networks_table,
     "pruning": lambda: _certified(pruning, "pruning"),
+    "pruning_short": lambda: pruning.short(read(pruning.Row, RESULTS / "pruning.csv")),
     "evidence": evidence_table,
     "arm": lambda: arm.table(*(read(arm.Row, RESULTS / f"{name}.csv") for name in ("arm", "arm_peers"))),
     "gpu": lambda: gpu.table(read(gpu.Row, RESULTS / "gpu.csv")),

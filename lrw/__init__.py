@@ -1,7 +1,8 @@
 """lrw: fast 3D convolutional networks through the Winograd domain.
 
 Run a whole network faster as it is (`accelerate`). Or convert it (`to_winograd`), fine-tune it with a low-rank update
-(`add_low_rank`), score and prune whole Winograd columns (`ColumnPruner`), compress it to what is left (`compress`),
+(`add_low_rank`), score and prune whole Winograd columns (`ColumnPruner`) or drop them without training (`prune`),
+compress it to what is left (`compress`),
 hold what its layers compute against float64 (`check`), ready it for its first pass (`warmup`), save it without pickle
 (`save`, `load`), carry what was timed to other machines (`save_plan`, `load_plan`), or compile it to a library without
 Python (`export`). The functions are in `lrw.ops`, the modules in `lrw.nn`. Importing `lrw` imports torch, but neither

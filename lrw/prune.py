@@ -4,18 +4,21 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
+from math import inf
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lrw import checks
-from lrw.compress import LayerSize, measure
+from lrw.accelerate import accelerate
+from lrw.compress import LayerSize, compress, measure
 from lrw.convert import UNNAMED, ConversionReport, to_winograd
-from lrw.layers import copied, named_layers
+from lrw.layers import copied, evaluating, named_layers
 from lrw.nn import WinogradConv3d
 from lrw.ops import TileLike
 from lrw.progress import on_stderr
-from lrw.pruning.budget import AUTO, Share, planned, uniform
+from lrw.pruning.budget import AUTO, Share, planned, planned_in_time, uniform
 from lrw.pruning.calibration import Calibration, Forward, survey
 from lrw.pruning.compensation import Compensated, Errors, compensated
 from lrw.pruning.granularity import COLUMN, Granularity
@@ -25,6 +28,7 @@ from lrw.pruning.resume import Done
 from lrw.pruning.statistics import estimate_again
 from lrw.pruning.tiles import Tiles
 from lrw.pruning.weights import effective_weights
+from lrw.timing import interleaved
 
 FEWEST = 4  # input channels from which on a layer's columns are worth dropping
 
@@ -54,20 +58,26 @@ class PruningReport:
     """What `prune` did, layer by layer in the order in which they compute, and what it left alone and why.
 
     error: distance of the network's outputs from the original's on the calibration samples, root mean square over that
-    of the latter; statistics: whether batch norms took theirs from the samples anew, None where there are none.
+    of the latter; statistics: whether batch norms took theirs from the samples anew, None where there are none; ms:
+    milliseconds of one sample through the accelerated network before and after, where a speedup was asked for.
     """
 
     layers: tuple[PrunedLayer, ...]
     skipped: dict[str, str]
     error: float
     statistics: bool | None
+    ms: tuple[float, float] | None = None
 
     def __str__(self) -> str:
         rows = [HEADS, *(layer.cells for layer in self.layers)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += [f"{name}: left as it is, {reason}" for name, reason in self.skipped.items()]
-        return "\n".join([*lines, f"outputs are off by {self.error:.3f} of their root mean square"])
+        lines.append(f"outputs are off by {self.error:.3f} of their root mean square")
+        if self.ms is not None:
+            before, after = self.ms
+            lines.append(f"one sample takes {after:.2f} ms, {before:.2f} before: {before / after:.2f} times as fast")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -80,6 +90,7 @@ def prune(
     *,
     sparsity: float | None = None,
     multiplies: float | None = None,
+    speedup: float | None = None,
     tile: TileLike | str = AUTO,
     granularity: Granularity = COLUMN,
     spare: Collection[str] | None = None,
@@ -94,7 +105,9 @@ def prune(
 
     sparsity: the share of each layer's columns to drop; or multiplies: the share of direct convolution's multiplies, in
     the products of all these layers together, that may be left (1/16, say), which a plan spreads over layers and tiles
-    where the least error comes of it. One of the two.
+    where the least error comes of it; or speedup: how many times as fast as the accelerated dense network the pruned
+    one is to be, compressed and accelerated, for one sample like those of the first batch, on this machine and torch's
+    threads, by a plan of milliseconds: layers are timed here. One of the three.
 
     batches: some samples as `net` takes them, without labels: tensors [N, C, D, H, W], tuples that start with one,
     dictionaries with one at "image"; a few hundred, or a few volumes, of the kind that `net` is meant for. Layers that
@@ -115,7 +128,7 @@ def prune(
     """
     checks.check_network(net)
     checks.check_unwrapped(net)
-    _check_budget(sparsity, multiplies)
+    _check_budget(sparsity, multiplies, speedup)
     if isinstance(tile, str) and tile != AUTO:
         raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and 'auto'")
     checks.check_count(voxels, "voxels")
@@ -128,8 +141,11 @@ def prune(
     if not sites:
         raise ValueError("net: holds no layer to prune that is not spared and that the first batch reaches")
     reached = {name: layer for name, layer in chosen.items() if name in sites}
+    ms = None if speedup is None else _milliseconds(net, calibration, forward)
     if multiplies is not None:
         shares = planned(net, calibration, reached, sites, multiplies, tile, seed=seed)
+    elif ms is not None and speedup is not None:
+        shares = planned_in_time(net, calibration, reached, sites, speedup, ms, tile, seed=seed)
     else:
         shares = uniform(reached, sparsity or 0.0, tile)
     result, refused = _converted(net, shares)
@@ -152,19 +168,40 @@ def prune(
             d, h, w = sites[name].input_size
             rows.append(PrunedLayer(measure(name, layers[name], (d, h, w)), errors, seconds))
             update(len(rows))
-    result.report = PruningReport(tuple(rows), skipped | refused, *estimate_again(result, net, calibration))  # type: ignore[assignment]
+    error, statistics = estimate_again(result, net, calibration)
+    times = None if ms is None else (ms, _milliseconds(compress(result), calibration, forward))
+    result.report = PruningReport(tuple(rows), skipped | refused, error, statistics, times)  # type: ignore[assignment]
     return result
 
 
-def _check_budget(sparsity: float | None, multiplies: float | None) -> None:
+def _milliseconds(net: nn.Module, calibration: Calibration, forward: Forward | None) -> float:
+    """Of `net`, accelerated, for the first sample. Raises ValueError where it cannot be accelerated."""
+    if forward is not None:
+        raise ValueError("speedup: with forward= nothing is known of how to time the network; accepted is multiplies=")
+    sample = calibration.batches[0][:1]
+    try:
+        with torch.inference_mode(), evaluating(net):
+            fast = accelerate(net, sample)
+            return 1e3 * interleaved({"fast": lambda: fast(sample)}, seconds=1.0)["fast"]
+    except ValueError as error:
+        raise ValueError(f"speedup: the network cannot be accelerated ({error}); accepted is multiplies=") from error
+
+
+def _check_budget(sparsity: float | None, multiplies: float | None, speedup: float | None) -> None:
     """Raises ValueError where not exactly one is given, and where it is not accepted."""
-    if (sparsity is None) == (multiplies is None):
-        given = "neither is given" if sparsity is None else "both are given"
-        raise ValueError(f"sparsity, multiplies: {given}; accepted is one of them")
+    given = sum(value is not None for value in (sparsity, multiplies, speedup))
+    if given != 1:
+        raise ValueError(f"sparsity, multiplies, speedup: {given} are given; accepted is one of them")
     if sparsity is not None:
         checks.check_share(sparsity, "sparsity")
-    elif isinstance(multiplies, bool) or not isinstance(multiplies, int | float) or not 0 < multiplies <= 1:
+    if multiplies is not None and not _number(multiplies, 0, 1):
         raise ValueError(f"multiplies: {multiplies!r}; accepted is a share of direct convolution's, above 0 up to 1")
+    if speedup is not None and not _number(speedup, 1, inf):
+        raise ValueError(f"speedup: {speedup!r}; accepted is a number above 1")
+
+
+def _number(value: object, above: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and above < value <= most
 
 
 def _converted(net: nn.Module, shares: Mapping[str, Share]) -> tuple[nn.Module, dict[str, str]]:

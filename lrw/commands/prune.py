@@ -47,8 +47,10 @@ def add(commands: Any) -> None:
     budget.add_argument("--sparsity", type=float, metavar="SHARE", help="of each layer's columns, 0 up to 1")
     budget.add_argument("--multiplies", type=float, metavar="SHARE", help="of direct convolution's that may be left, "
                         "spread over layers and tiles where the outputs miss them least")  # fmt: skip
+    budget.add_argument("--speedup", type=float, metavar="TIMES", help="how many times as fast as the accelerated "
+                        "dense network the result is to be, on this machine: a plan of milliseconds")  # fmt: skip
     how.add_argument("--tile", type=_tile, default="auto", metavar="M", help="outputs per axis: one number, DxHxW, or "
-                     "auto (default): 2 with --sparsity, each layer's own with --multiplies")  # fmt: skip
+                     "auto (default): 2 with --sparsity, each layer's own otherwise")  # fmt: skip
     how.add_argument("--spare", metavar="NAMES", help="layers to leave alone, by commas (default: those of fewer than "
                      "4 input channels)")  # fmt: skip
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of what is looked at (default: 0)")
@@ -71,7 +73,7 @@ def _run(arguments: argparse.Namespace) -> int:
     volumes, batches = _samples(arguments.data, arguments.samples, arguments.batch, arguments.seed)
     net = _network(arguments, batches[0], volumes)
     work = out.with_name(out.name + ".layers")
-    budget = {name: getattr(arguments, name) for name in ("sparsity", "multiplies")}
+    budget = {name: getattr(arguments, name) for name in ("sparsity", "multiplies", "speedup")}
     spare = None if arguments.spare is None else [name for name in arguments.spare.split(",") if name]
     try:
         pruned = prune(net, batches, **budget, tile=arguments.tile, spare=spare, seed=arguments.seed, checkpoint=work,

@@ -7,6 +7,7 @@ weights, as many as do not fit there together.
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from math import inf
 from time import perf_counter
 from typing import Any
 
@@ -32,6 +33,9 @@ SLOW = 1.3  # times the fastest: a way that takes so long at first is not tried 
 TIE = 1.04  # times the fastest: of ways that take no longer than that, which may be noise, the most exact is taken
 MOST_COPIES = 32  # of weights: more would all be small ones, which caches keep
 DIRECT = "direct"
+CHOICES, COLUMNS = "choices", "columns"  # kinds of what is kept: ways of dense layers, columns of Winograd layers
+Kept = tuple[int, ...] | None  # positions of a tile; None: all
+Way = tuple[Tile | None, Kept]
 
 
 class Measured:
@@ -47,28 +51,42 @@ class Measured:
         """The tile, or None for the direct way."""
         if not of.winograd or _estimate(of, self._rtol) < WORTH:
             return self._prior(of)
-        key, rows = f"{of.text} rtol {self._rtol:g} threads {self._threads}", _rows()
-        if key not in rows:
-            rows[key] = self._timed(of)
-            _keep(rows)
-        return _taken(rows[key], of)
+        return _taken(self._row(of), of)
 
-    def _timed(self, of: Convolution) -> dict[str, float]:
+    def milliseconds(self, of: Convolution) -> float:
+        """Of the fastest way, timed here however small the layer is."""
+        return min(self._row(of).values())
+
+    def _row(self, of: Convolution) -> dict[str, float]:
         """Milliseconds of each way that was tried, by its name."""
-        ways = {_name(tile): tile for tile in [self._prior(of), *likely(of, self._rtol, TILES), None]}
-        x, y = (_filled(size[0] * spread_strides(size)[0]) for size in _sizes(of))
-        runs = {name: _run(of, tile, host(), self._threads, x, y) for name, tile in ways.items()}
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        for run in runs.values():
-            run()  # compiles, and touches its memory
-        for _ in range(ROUNDS):
-            for name, run in runs.items():
-                best = min((min(taken) for taken in times.values() if taken), default=0.0)
-                if not times[name] or min(times[name]) <= SLOW * best:
-                    began = perf_counter()
-                    run()
-                    times[name].append(perf_counter() - began)
-        return {name: round(1e3 * float(np.median(taken)), 4) for name, taken in times.items()}
+
+        def ways() -> dict[str, Way]:
+            tiles = [self._prior(of), *likely(of, self._rtol, TILES), None]
+            return {_name(tile): (tile, None) for tile in tiles}
+
+        key = f"{of.text} rtol {self._rtol:g} threads {self._threads}"
+        return _known_or_timed(CHOICES, key, of, ways, self._threads, SLOW)
+
+
+class Columns:
+    """Milliseconds of a Winograd layer over how many columns it keeps, on up to `threads` threads.
+
+    Two numbers of columns are timed, all and a quarter; the others lie on the line through them.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def __call__(self, of: Convolution, tile: Tile, kept: int) -> float:
+        """Of `of` with `tile` and so many columns."""
+        most = tile.positions
+        few = max(1, most // 4)
+        spread: Kept = tuple(i * most // few for i in range(few)) if few < most else None
+        key = f"{of.text} tile {_name(tile)} threads {self._threads}"
+        ways: dict[str, Way] = {str(few): (tile, spread), str(most): (tile, None)}
+        row = _known_or_timed(COLUMNS, key, of, lambda: ways, self._threads, inf)
+        slope = (row[str(most)] - row[str(few)]) / (most - few) if few < most else 0.0
+        return max(row[str(most)] - max(slope, 0.0) * (most - kept), 0.0)
 
 
 def processor() -> str:
@@ -79,15 +97,16 @@ def processor() -> str:
 
 def known() -> dict[str, dict[str, float]]:
     """All that was timed on this machine: milliseconds by problem and way."""
-    return {**_kept(), **_rows()}
+    return {**_kept(CHOICES), **_rows(CHOICES)}
 
 
 def learn(rows: Mapping[str, dict[str, float]]) -> int:
     """Take over `rows` of other problems than are known here; returns how many."""
     here = known()
     new = {key: row for key, row in rows.items() if key not in here}
-    _rows().update(new)
-    _keep(_rows())
+    rows = _rows(CHOICES)
+    rows.update(new)
+    _keep(CHOICES, rows)
     return len(new)
 
 
@@ -110,8 +129,35 @@ def _estimate(of: Convolution, rtol: float) -> float:
     return estimated_time(best[0], of.cin, of.cout, of.output, batch=of.batch) if best else 0.0
 
 
+def _known_or_timed(
+    kind: str, key: str, of: Convolution, ways: Callable[[], Mapping[str, Way]], threads: int, slow: float
+) -> dict[str, float]:
+    """Milliseconds of each of the `ways`: as kept under `key`, or timed in turns; those that take `slow` times the
+    fastest are not tried again."""
+    rows = _rows(kind)
+    if key not in rows:
+        x, y = (_filled(size[0] * spread_strides(size)[0]) for size in _sizes(of))
+        rows[key] = _race({name: _run(of, *way, host(), threads, x, y) for name, way in ways().items()}, slow)
+        _keep(kind, rows)
+    return dict(rows[key])
+
+
+def _race(runs: Mapping[str, Callable[[], None]], slow: float) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()  # compiles, and touches its memory
+    for _ in range(ROUNDS):
+        for name, run in runs.items():
+            best = min((min(taken) for taken in times.values() if taken), default=0.0)
+            if not times[name] or min(times[name]) <= slow * best:
+                began = perf_counter()
+                run()
+                times[name].append(perf_counter() - began)
+    return {name: round(1e3 * float(np.median(taken)), 4) for name, taken in times.items()}
+
+
 def _run(
-    of: Convolution, tile: Tile | None, machine: Machine, threads: int, x: Memory, y: Memory
+    of: Convolution, tile: Tile | None, kept: Kept, machine: Machine, threads: int, x: Memory, y: Memory
 ) -> Callable[[], None]:
     """One pass of a way on buffers x and y."""
     bias = _filled(4 * of.cout + LINE)
@@ -123,8 +169,8 @@ def _run(
         runner = Runner(convolution(source, target, weight, machine, padding=of.padding), threads)
         return lambda: runner.run(x.address, y.address, 0, 0)
     p = Problem(
-        str(tile), of.padding, None, False, of.batch, of.size, of.cin, of.cout, "float32", "float32", machine, threads,
-        sized=True,
+        str(tile), of.padding, kept, kept is not None, of.batch, of.size, of.cin, of.cout, "float32", "float32",
+        machine, threads, sized=True,
     )  # fmt: skip
     first, second = map(spread_strides, _sizes(of))
     runner = Runner(steps(p, Form(FORWARD, first, second, bias=True)), threads)
@@ -149,28 +195,28 @@ def _filled(size: int) -> Memory:
     return memory
 
 
-def _file() -> str | None:
-    """Where timings are kept, by the kernels' sources, the compilers and this machine; None where these are not
-    known."""
-    name = compiled.known_here("choices")
+def _file(kind: str) -> str | None:
+    """Where timings of a kind are kept, by the kernels' sources, the compilers and this machine; None where these are
+    not known."""
+    name = compiled.known_here(kind)
     return name and f"{name}.json"
 
 
-@lru_cache(maxsize=1)
-def _rows() -> dict[str, Any]:
+@lru_cache(maxsize=2)
+def _rows(kind: str) -> dict[str, Any]:
     """All that was timed on this machine, by problem."""
-    return _kept()
+    return _kept(kind)
 
 
-def _kept() -> dict[str, Any]:
+def _kept(kind: str) -> dict[str, Any]:
     """The same on disk; nothing where it cannot be told what machine and kernels timings are of."""
-    name = _file()
+    name = _file(kind)
     return dict(json.loads((store.read(name) if name else None) or b"{}"))
 
 
-def _keep(rows: dict[str, Any]) -> None:
+def _keep(kind: str, rows: dict[str, Any]) -> None:
     """Write `rows` to disk, beside those that other processes wrote meanwhile."""
-    name = _file()
+    name = _file(kind)
     if name:
-        rows |= {**_kept(), **rows}
+        rows |= {**_kept(kind), **rows}
         store.write(name, json.dumps(rows).encode())

@@ -13,7 +13,7 @@ import lrw
 from lrw_kernels.choice import measured
 from lrw_kernels.choice.convolution import Convolution, likely, prior
 from lrw_kernels.choice.estimate import cheapest_tile
-from lrw_kernels.choice.measured import DIRECT, Measured
+from lrw_kernels.choice.measured import CHOICES, DIRECT, Columns, Measured
 from lrw_kernels.winograd import Tile, spatial_error
 
 SMALL = Convolution((3, 3, 3), 16, 20, 1, (6, 7, 9), (1, 1, 1))
@@ -69,13 +69,13 @@ def test_formulas_choose_within_the_bound_and_directly_where_there_is_none() -> 
 
 def test_what_was_timed_is_kept_for_the_next_process(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = Measured(2)(SMALL)
-    (row,) = measured._rows().values()
+    (row,) = measured._rows(CHOICES).values()
     assert DIRECT in row
     assert 3 <= len(row) <= 5
     assert min(row.values()) > 0
     assert [path.suffix for path in cache.iterdir() if path.suffix == ".json"] == [".json"]
     measured._rows.cache_clear()
-    monkeypatch.setattr(Measured, "_timed", lambda *_: pytest.fail("timed again"))
+    monkeypatch.setattr("lrw_kernels.choice.measured._race", lambda *_: pytest.fail("timed again"))
     assert Measured(2)(SMALL) == chosen
     with pytest.raises(pytest.fail.Exception, match="timed again"):
         Measured(1)(SMALL)
@@ -86,7 +86,7 @@ def test_a_damaged_file_is_as_none(cache: Path) -> None:
     (path,) = (path for path in cache.iterdir() if path.suffix == ".json")
     path.write_bytes(path.read_bytes()[:-2] + b"??")
     measured._rows.cache_clear()
-    assert measured._rows() == {}
+    assert measured._rows(CHOICES) == {}
 
 
 def test_of_equally_fast_ways_the_most_exact_is_taken() -> None:
@@ -96,7 +96,7 @@ def test_of_equally_fast_ways_the_most_exact_is_taken() -> None:
 
 
 def test_small_layers_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Measured, "_timed", lambda *_: pytest.fail("timed"))
+    monkeypatch.setattr("lrw_kernels.choice.measured._race", lambda *_: pytest.fail("timed"))
     assert Measured(2)(SMALL) == prior()(SMALL)
     assert Measured(2)(Convolution((1, 1, 1), 512, 512, 8, (64, 64, 64), (0, 0, 0))) is None
 
@@ -108,7 +108,7 @@ def test_accelerate_measures_where_it_may_and_keeps_within_rtol(cache: Path) -> 
         expected = net(x)
         for measure in (False, True):
             fast = lrw.accelerate(net, x, measure=measure)
-            assert bool(measured._rows()) == measure
+            assert bool(measured._rows(CHOICES)) == measure
             torch.testing.assert_close(fast(x), expected, rtol=0, atol=1e-5)
         exact = lrw.accelerate(net, x, rtol=1e-7)
     assert exact.report.parts[0].operator == "Direct"
@@ -126,7 +126,7 @@ def test_a_plan_carries_what_was_timed(cache: Path, tmp_path: Path, monkeypatch:
     assert lrw.load_plan(file) == 0  # all of it is known here
     monkeypatch.setenv("LRW_CACHE_DIR", str(tmp_path / "elsewhere"))
     measured._rows.cache_clear()
-    monkeypatch.setattr(Measured, "_timed", lambda *_: pytest.fail("timed again"))
+    monkeypatch.setattr("lrw_kernels.choice.measured._race", lambda *_: pytest.fail("timed again"))
     assert lrw.load_plan(file) == 1
     assert Measured(2)(SMALL) == chosen
     measured._rows.cache_clear()  # the next process
@@ -179,3 +179,28 @@ def test_other_files_are_no_plans(change: dict[str, object], message: str, cache
         lrw.load_plan(file)
     with pytest.raises(FileNotFoundError):
         lrw.load_plan(cache / "none.json")
+
+
+def test_columns_are_timed_once_and_lie_on_a_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tile = Tile.of(2)
+    monkeypatch.setattr(
+        "lrw_kernels.choice.measured._race", lambda runs, _: {name: 1 + int(name) / 10 for name in runs}
+    )
+    columns = Columns(2)
+    assert [columns(SMALL, tile, kept) for kept in (64, 16, 40, 1)] == pytest.approx([7.4, 2.6, 5.0, 1.1])
+    assert measured._rows(CHOICES) == {}  # plans that are carried hold none of it
+    measured._rows.cache_clear()
+    monkeypatch.setattr("lrw_kernels.choice.measured._race", lambda *_: pytest.fail("timed again"))
+    assert Columns(2)(SMALL, tile, 40) == pytest.approx(5.0)
+
+
+def test_noise_does_not_make_fewer_columns_slower(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrw_kernels.choice.measured._race", lambda runs, _: {"16": 2.0, "64": 1.0})
+    assert [Columns(1)(SMALL, Tile.of(2), kept) for kept in (64, 16, 1)] == [1.0, 1.0, 1.0]
+
+
+def test_columns_of_a_layer_are_timed_here(cache: Path) -> None:
+    columns = Columns(1)
+    few, all_of_them = (columns(LARGE, Tile.of(2), kept) for kept in (16, 64))
+    assert 0 < few < all_of_them
+    assert Measured(1).milliseconds(SMALL) > 0

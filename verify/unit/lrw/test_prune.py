@@ -349,8 +349,8 @@ def test_plans_take_the_tile_they_are_given_and_winograd_layers_theirs() -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sparsity": None}, "sparsity, multiplies: neither is given; accepted is one of them"),
-        ({"multiplies": 0.5}, "sparsity, multiplies: both are given"),
+        ({"sparsity": None}, "sparsity, multiplies, speedup: 0 are given; accepted is one of them"),
+        ({"multiplies": 0.5}, "sparsity, multiplies, speedup: 2 are given"),
         ({"sparsity": None, "multiplies": 0}, "multiplies: 0; accepted is a share of direct convolution's"),
         ({"sparsity": None, "multiplies": 1e-6}, r"multiplies: 1e-06; a column in each layer takes 0.0\d+ already"),
         ({"tile": "two"}, "tile: 'two'; accepted are outputs per axis and 'auto'"),
@@ -359,3 +359,42 @@ def test_plans_take_the_tile_they_are_given_and_winograd_layers_theirs() -> None
 def test_budgets_that_are_not_accepted(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         quietly(branches(), samples(), **options)
+
+
+def wide() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv3d(16, 16, 3, padding=1), nn.ReLU(), nn.Conv3d(16, 16, 3, padding=1), nn.ReLU()]
+    return nn.Sequential(nn.Conv3d(2, 16, 1), *layers, nn.AdaptiveAvgPool3d(1)).eval()
+
+
+def test_a_speedup_is_planned_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of times that are said: 100 ms, of which two layers take 40 each; a column of F(2,3) takes half a millisecond."""
+    monkeypatch.setattr(sys.modules["lrw.prune"], "_milliseconds", lambda *_: 100.0)
+    monkeypatch.setattr("lrw_kernels.choice.measured.Measured.milliseconds", lambda *_: 40.0)
+    monkeypatch.setattr("lrw_kernels.choice.measured.Columns.__call__", lambda _, of, tile, kept: kept / 2)
+    batches = samples(1, 2, shape=(2, 8, 8, 8))
+    net = quietly(wide(), batches, sparsity=None, speedup=2.5, tile=2)
+    kept = [layer.size.kept for layer in net.report.layers]
+    assert 38 <= sum(kept) <= 40  # 20 ms are left for the two
+    assert net.report.ms == (100.0, 100.0)
+    assert "one sample takes 100.00 ms, 100.00 before: 1.00 times as fast" in str(net.report)
+    with pytest.raises(ValueError, match=r"speedup: 6; accepted is up to 4.8 here, as 20 of 100 ms are not these"):
+        quietly(wide(), batches, sparsity=None, speedup=6, tile=2)
+
+
+def test_a_speedup_is_measured() -> None:
+    net = quietly(wide(), samples(1, 2, shape=(2, 8, 8, 8)), sparsity=None, speedup=1.05)
+    assert min(net.report.ms) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"speedup": 1}, "speedup: 1; accepted is a number above 1"),
+        ({"speedup": True}, "speedup: True; accepted is a number above 1"),
+        ({"speedup": 2.0, "forward": lambda net, batch: net(batch)}, "speedup: with forward= nothing is known"),
+    ],
+)
+def test_speedups_that_are_not_accepted(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        quietly(branches(), samples(), sparsity=None, **options)
