@@ -3,9 +3,9 @@
 For each task a dense network is trained to convergence (kept in --dense). Then it loses columns: cut by importance,
 with `lrw.prune` (elimination and least squares on a few unlabelled training samples) at the same share everywhere and
 as planned across layers and tiles, and some of these are trained on through low-rank factors, to say what the dense
-network says of the training samples, without labels. Losses are against the dense network on the same test samples, with a paired bootstrap's 95 % interval. Before
-anything is learnt a gate holds each converted network against the dense one. Exit codes: 0 done, 1 a gate is red, 2
-wrong arguments, 130 stopped by Ctrl-C.
+network says of the training samples, without labels. Losses are against the dense network on the same test samples,
+with a paired bootstrap's 95 % interval. Before anything is learnt a gate holds each converted network against the dense
+one. Exit codes: 0 done, 1 a gate is red, 2 wrong arguments, 130 stopped by Ctrl-C.
 """
 
 import sys

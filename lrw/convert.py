@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from lrw import checks
-from lrw.activations import compute_dtype
+from lrw.geometry import error_bound
 from lrw.layers import check_replaceable, copied, named_layers, replace_layers, tied, winograd_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.ops import TileLike
-from lrw_kernels.winograd import output_gram, spatial_error
+from lrw_kernels.winograd import output_gram
 
 UNNAMED = "no tile is given for it"
 
@@ -84,9 +84,8 @@ def to_winograd(
 
 
 def _too_inaccurate(layer: WinogradConv3d, rtol: float) -> str | None:
-    tile, dtype = layer.geometry.tile, layer.weight.dtype
-    computing, stored = (float(torch.finfo(d).eps) for d in (compute_dtype(dtype), dtype))
-    bound = spatial_error(tile, layer.in_channels, computing, stored)
+    tile = layer.geometry.tile
+    bound = error_bound(tile, layer.in_channels, layer.weight.dtype)
     return (
         None if bound <= rtol else f"{tile.name} has an error bound of {bound:.2g}; accepted is up to rtol = {rtol:g}"
     )

@@ -6,8 +6,11 @@ from functools import cached_property, lru_cache
 from itertools import accumulate
 from typing import NamedTuple
 
+import torch
+
+from lrw.activations import compute_dtype
 from lrw_kernels.untrusted import shown
-from lrw_kernels.winograd import Block, Tile, kept_positions
+from lrw_kernels.winograd import Block, Tile, kept_positions, spatial_error
 from lrw_kernels.winograd.tile import MAX_PADDING, Triple
 
 
@@ -86,6 +89,13 @@ class Geometry:
     def output_size(self, input_size: Sequence[int]) -> Triple:
         """Outputs [3] for an input of `input_size` [3]."""
         return self.tile.output_size(input_size, self.padding)
+
+
+def error_bound(tile: Tile, channels: int, dtype: torch.dtype) -> float:
+    """The largest error of a tile's outputs over the largest output, for `channels` inputs and weights of `dtype`, U
+    rounded to it."""
+    computing, stored = (float(torch.finfo(d).eps) for d in (compute_dtype(dtype), dtype))
+    return spatial_error(tile, channels, computing, stored)
 
 
 @lru_cache(maxsize=1024)

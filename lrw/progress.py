@@ -19,6 +19,15 @@ class Reporter:
             self.console.print(text, highlight=False, soft_wrap=True)
 
     @contextmanager
+    def status(self, text: str) -> Iterator[None]:
+        """Something whose length is not known; nothing unless on a terminal."""
+        if self.quiet or not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(text):
+            yield
+
+    @contextmanager
     def bar(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
         """A bar of `total` steps; the caller reports how many are done. Nothing unless on a terminal."""
         if self.quiet or not self.console.is_terminal:

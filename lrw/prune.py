@@ -4,7 +4,6 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
-from math import inf
 from typing import Any
 
 import torch
@@ -14,12 +13,12 @@ from lrw import checks
 from lrw.accelerate import accelerate
 from lrw.compress import LayerSize, compress, measure
 from lrw.convert import UNNAMED, ConversionReport, to_winograd
-from lrw.layers import copied, evaluating, named_layers
+from lrw.layers import copied, evaluating, named_layers, tied
 from lrw.nn import WinogradConv3d
 from lrw.ops import TileLike
 from lrw.progress import on_stderr
-from lrw.pruning.budget import AUTO, Share, planned, planned_in_time, uniform
-from lrw.pruning.calibration import Calibration, Forward, survey
+from lrw.pruning.budget import AUTO, Budget, Plan, Share, planned, uniform
+from lrw.pruning.calibration import Calibration, Draw, Forward, Site, survey
 from lrw.pruning.compensation import Compensated, Errors, compensated
 from lrw.pruning.granularity import COLUMN, Granularity
 from lrw.pruning.layerwise import VOXELS, change_in_turn, draw
@@ -29,15 +28,18 @@ from lrw.pruning.statistics import estimate_again
 from lrw.pruning.tiles import Tiles
 from lrw.pruning.weights import effective_weights
 from lrw.timing import interleaved
+from lrw_kernels.winograd import column_cost, direct_cost
 
 FEWEST = 4  # input channels from which on a layer's columns are worth dropping
 
 
 @dataclass(frozen=True)
 class PrunedLayer:
-    """One layer: its size, the errors of its outputs on the calibration samples, the seconds that pruning it took."""
+    """One layer: its size, its products as a share of direct convolution's multiplies, the errors of its outputs on the
+    calibration samples, the seconds that pruning it took."""
 
     size: LayerSize
+    products: float
     errors: Errors
     seconds: float
 
@@ -45,12 +47,11 @@ class PrunedLayer:
     def cells(self) -> tuple[str, ...]:
         """Its row of a table."""
         size, errors = self.size, self.errors
-        share = (size.multiplies or 0) / (size.direct_multiplies or 1)
-        numbers = (f"{share:.3f}", f"{errors.cut:.3f}", f"{errors.fitted:.3f}", f"{self.seconds:.1f}")
+        numbers = (f"{self.products:.3f}", f"{errors.cut:.3f}", f"{errors.fitted:.3f}", f"{self.seconds:.1f}")
         return (size.name, size.tile, f"{size.kept} of {size.columns}", *numbers)
 
 
-HEADS = ("layer", "tile", "columns", "multiplies of direct", "error of the cut", "fitted", "s")
+HEADS = ("layer", "tile", "columns", "products of direct", "error of the cut", "fitted", "s")
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,14 @@ class PruningReport:
     """What `prune` did, layer by layer in the order in which they compute, and what it left alone and why.
 
     error: distance of the network's outputs from the original's on the calibration samples, root mean square over that
-    of the latter; statistics: whether batch norms took theirs from the samples anew, None where there are none; ms:
-    milliseconds of one sample through the accelerated network before and after, where a speedup was asked for.
+    of the latter, None where there are no floating ones; statistics: whether batch norms took theirs from the samples
+    anew, None where there are none; ms: milliseconds of one sample through the accelerated network before and after,
+    where a speedup was asked for.
     """
 
     layers: tuple[PrunedLayer, ...]
     skipped: dict[str, str]
-    error: float
+    error: float | None
     statistics: bool | None
     ms: tuple[float, float] | None = None
 
@@ -73,7 +75,8 @@ class PruningReport:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += [f"{name}: left as it is, {reason}" for name, reason in self.skipped.items()]
-        lines.append(f"outputs are off by {self.error:.3f} of their root mean square")
+        if self.error is not None:
+            lines.append(f"outputs are off by {self.error:.3f} of their root mean square")
         if self.ms is not None:
             before, after = self.ms
             lines.append(f"one sample takes {after:.2f} ms, {before:.2f} before: {before / after:.2f} times as fast")
@@ -128,56 +131,91 @@ def prune(
     """
     checks.check_network(net)
     checks.check_unwrapped(net)
-    _check_budget(sparsity, multiplies, speedup)
+    budget = Budget(sparsity, multiplies, speedup)
     if isinstance(tile, str) and tile != AUTO:
         raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and 'auto'")
+    if speedup is not None and forward is not None:
+        raise ValueError("speedup: with forward= nothing is known of how to time the network; accepted is multiplies=")
     checks.check_count(voxels, "voxels")
     if not ridge > 0:
         raise ValueError(f"ridge: {ridge!r}; accepted is a number above 0")
-    calibration = Calibration.of(batches, forward)
+    with torch.inference_mode(False), torch.no_grad():  # what comes out can be trained
+        calibration, reporter = Calibration.of(batches, forward), on_stderr(quiet=not progress)
+        layers, sites, skipped = _found(net, calibration, spare)
+        with reporter.status("planning"):
+            plan = _plan(net, calibration, layers, sites, budget, tile, seed, checkpoint)
+        result, refused = _converted(net, plan.shares)
+        draws = _draws(result, calibration, sites, voxels, seed)
+        said = {"shares": str([plan.shares[own.name] for own in draws]), "draws": str(draws), "ridge": ridge,
+                "granularity": str(granularity), "marks": sorted(chain(*calibration.marks))}  # fmt: skip
+        done = None if checkpoint is None else Done.of(checkpoint, said, result.state_dict())
+
+        def pruned(name: str, tiles: Tiles, wanted: Tensor) -> Compensated:
+            layer: Any = result.get_submodule(name)
+            u, dropped = effective_weights(layer), plan.shares[name].dropped
+            return compensated(tiles, wanted, u, dropped, granularity, there=layer.mask, ridge=ridge)
+
+        rows: list[PrunedLayer] = []
+        with reporter.bar("pruning layers", len(draws)) as update:
+            for name, errors, seconds in change_in_turn(net, result, calibration, draws, sites, pruned, done):
+                rows.append(_row(name, result.get_submodule(name), sites[name], errors, seconds))
+                update(len(rows))
+        error, statistics = estimate_again(result, net, calibration)
+        times = None if plan.ms is None else (plan.ms, _milliseconds(compress(result), calibration))
+    result.report = PruningReport(tuple(rows), skipped | refused, error, statistics, times)  # type: ignore[assignment]
+    return result
+
+
+def _found(
+    net: nn.Module, calibration: Calibration, spare: Collection[str] | None
+) -> tuple[dict[str, Any], dict[str, Site], dict[str, str]]:
+    """(layers to prune, where they are called, the others with the reason). Raises ValueError where there are none."""
     chosen, skipped = _chosen(net, spare)
     sites = survey(net, calibration, chosen)
     skipped |= {name: "the first batch does not reach it" for name in chosen if name not in sites}
     if not sites:
         raise ValueError("net: holds no layer to prune that is not spared and that the first batch reaches")
-    reached = {name: layer for name, layer in chosen.items() if name in sites}
-    ms = None if speedup is None else _milliseconds(net, calibration, forward)
-    if multiplies is not None:
-        shares = planned(net, calibration, reached, sites, multiplies, tile, seed=seed)
-    elif ms is not None and speedup is not None:
-        shares = planned_in_time(net, calibration, reached, sites, speedup, ms, tile, seed=seed)
-    else:
-        shares = uniform(reached, sparsity or 0.0, tile)
-    result, refused = _converted(net, shares)
-    layers = {name: layer for name, layer in named_layers(result, WinogradConv3d).items() if name in sites}
-    draws = [
-        draw(name, layers[name], sites[name], calibration, voxels=voxels, seed=seed)
-        for name in sorted(layers, key=lambda name: sites[name].place)
-    ]
-
-    def pruned(name: str, tiles: Tiles, wanted: Tensor) -> Compensated:
-        u, own = effective_weights(layers[name]), shares[name]
-        return compensated(tiles, wanted, u, own.dropped, granularity, ridge=ridge)
-
-    said = {"shares": str([shares[own.name] for own in draws]), "draws": str(draws), "granularity": str(granularity),
-            "ridge": ridge, "marks": sorted(chain(*calibration.marks))}  # fmt: skip
-    done = None if checkpoint is None else Done.of(checkpoint, said, result.state_dict())
-    rows: list[PrunedLayer] = []
-    with on_stderr(quiet=not progress).bar("pruning layers", len(draws)) as update:
-        for name, errors, seconds in change_in_turn(net, result, calibration, draws, sites, pruned, done):
-            d, h, w = sites[name].input_size
-            rows.append(PrunedLayer(measure(name, layers[name], (d, h, w)), errors, seconds))
-            update(len(rows))
-    error, statistics = estimate_again(result, net, calibration)
-    times = None if ms is None else (ms, _milliseconds(compress(result), calibration, forward))
-    result.report = PruningReport(tuple(rows), skipped | refused, error, statistics, times)  # type: ignore[assignment]
-    return result
+    return {name: layer for name, layer in chosen.items() if name in sites}, sites, skipped
 
 
-def _milliseconds(net: nn.Module, calibration: Calibration, forward: Forward | None) -> float:
+def _plan(
+    net: nn.Module, calibration: Calibration, layers: Mapping[str, Any], sites: Mapping[str, Site], budget: Budget,
+    tile: TileLike | str, seed: int, checkpoint: str | os.PathLike[str] | None,
+) -> Plan:  # fmt: skip
+    """What each layer loses: the plan in the folder `checkpoint`, if it is of the same work, or one made now."""
+    if budget.sparsity is not None:
+        return uniform(layers, budget.sparsity, tile)
+    said = {"budget": str(budget), "tile": str(tile), "layers": list(layers), "seed": seed,
+            "marks": sorted(chain(*calibration.marks))}  # fmt: skip
+    kept = None if checkpoint is None else Done.of(checkpoint, said, net.state_dict())
+    plan = None if kept is None else kept.read_plan()
+    if plan is None:
+        ms = None if budget.speedup is None else _milliseconds(net, calibration)
+        plan = planned(net, calibration, layers, sites, budget, tile, ms, seed=seed)
+        if kept is not None:
+            kept.write_plan(plan)
+    return plan
+
+
+def _draws(net: nn.Module, calibration: Calibration, sites: Mapping[str, Site], voxels: int, seed: int) -> list[Draw]:
+    """Of the Winograd layers that have a site, in the order in which they compute."""
+    layers = {name: layer for name, layer in named_layers(net, WinogradConv3d).items() if name in sites}
+    order = sorted(layers, key=lambda name: sites[name].place)
+    return [draw(name, layers[name], sites[name], calibration, voxels=voxels, seed=seed) for name in order]
+
+
+def _row(name: str, layer: Any, site: Site, errors: Errors, seconds: float) -> PrunedLayer:
+    d, h, w = site.input_size
+    tile, pairs = layer.geometry.tile, layer.in_channels * layer.out_channels
+    output = layer.geometry.output_size((d, h, w))
+    kept = float(layer.mask.expand(-1, layer.in_channels, layer.out_channels).sum()) / pairs  # columns, in weights
+    direct = direct_cost(tile.kernel_size, layer.in_channels, layer.out_channels, output).multiplies
+    products = kept * column_cost(tile, layer.in_channels, layer.out_channels, output) / direct
+    return PrunedLayer(measure(name, layer, (d, h, w)), products, errors, seconds)
+
+
+def _milliseconds(net: nn.Module, calibration: Calibration) -> float:
     """Of `net`, accelerated, for the first sample. Raises ValueError where it cannot be accelerated."""
-    if forward is not None:
-        raise ValueError("speedup: with forward= nothing is known of how to time the network; accepted is multiplies=")
     sample = calibration.batches[0][:1]
     try:
         with torch.inference_mode(), evaluating(net):
@@ -185,23 +223,6 @@ def _milliseconds(net: nn.Module, calibration: Calibration, forward: Forward | N
             return 1e3 * interleaved({"fast": lambda: fast(sample)}, seconds=1.0)["fast"]
     except ValueError as error:
         raise ValueError(f"speedup: the network cannot be accelerated ({error}); accepted is multiplies=") from error
-
-
-def _check_budget(sparsity: float | None, multiplies: float | None, speedup: float | None) -> None:
-    """Raises ValueError where not exactly one is given, and where it is not accepted."""
-    given = sum(value is not None for value in (sparsity, multiplies, speedup))
-    if given != 1:
-        raise ValueError(f"sparsity, multiplies, speedup: {given} are given; accepted is one of them")
-    if sparsity is not None:
-        checks.check_share(sparsity, "sparsity")
-    if multiplies is not None and not _number(multiplies, 0, 1):
-        raise ValueError(f"multiplies: {multiplies!r}; accepted is a share of direct convolution's, above 0 up to 1")
-    if speedup is not None and not _number(speedup, 1, inf):
-        raise ValueError(f"speedup: {speedup!r}; accepted is a number above 1")
-
-
-def _number(value: object, above: float, most: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and above < value <= most
 
 
 def _converted(net: nn.Module, shares: Mapping[str, Share]) -> tuple[nn.Module, dict[str, str]]:
@@ -216,8 +237,9 @@ def _converted(net: nn.Module, shares: Mapping[str, Share]) -> tuple[nn.Module, 
 
 def _chosen(net: nn.Module, spare: Collection[str] | None) -> tuple[dict[str, nn.Module], dict[str, str]]:
     """Layers that may be pruned, and those that are spared with the reason."""
-    convs = {n: c for n, c in named_layers(net, nn.Conv3d).items() if checks.unsuited(checks.fitted(c)) is None}
-    layers: dict[str, nn.Module] = {**convs, **named_layers(net, WinogradConv3d)}
+    shared, convs = tied(net), named_layers(net, nn.Conv3d)
+    fitting = {n: c for n, c in convs.items() if checks.unsuited(checks.fitted(c)) is None and n not in shared}
+    layers: dict[str, nn.Module] = {**fitting, **named_layers(net, WinogradConv3d)}
     unknown = sorted(set(spare or ()) - set(layers))
     if unknown:
         raise ValueError(f"spare: names {unknown[0]!r}, which is no layer to prune; accepted are {', '.join(layers)}")
@@ -225,6 +247,7 @@ def _chosen(net: nn.Module, spare: Collection[str] | None) -> tuple[dict[str, nn
         raise ValueError("net: holds no layer to prune; they are 3D convolutions of stride 1 and Winograd layers")
     if spare is not None:
         return {n: m for n, m in layers.items() if n not in spare}, dict.fromkeys(spare, "spared")
-    few = {n: int(m.in_channels) for n, m in layers.items() if int(m.in_channels) < FEWEST}  # type: ignore[arg-type]
+    inputs = {n: (checks.fitted(m) if isinstance(m, nn.Conv3d) else m).in_channels for n, m in layers.items()}
+    few = {n: count for n, count in inputs.items() if int(count) < FEWEST}  # type: ignore[arg-type]
     reason = "input channels are too few to gain by it; spare=() prunes it too"
     return {n: m for n, m in layers.items() if n not in few}, {n: f"{c} {reason}" for n, c in few.items()}

@@ -80,6 +80,8 @@ def _run(arguments: argparse.Namespace) -> int:
                        progress=not arguments.quiet)  # fmt: skip
     except ValueError as error:
         name = str(error).partition(":")[0]  # lrw.prune names its arguments, some of which are options here
+        if name == "checkpoint":
+            raise ValueError(f"--out: {work} was left by a run of other work, or is damaged; remove it") from error
         raise ValueError(f"{'--' * (name in _OPTIONS)}{error}") from error
     report: Any = pruned.report
     left = pruned if arguments.trainable else compress(pruned)

@@ -28,7 +28,8 @@ class LowRankWinogradConv3d(WinogradConv3d):
     `units` says in what rows of Gc are counted, so that one learning rate suits all of them: "none" (scale is one, as
     in the paper), "importance" (1 / F_p, in which each position moves the outputs equally: at F(4,3) F differs by 144
     times) or "gram" (H^-1/2, by a Cholesky factor of the Gram matrix H of the outputs: positions that move them alike
-    count together). What is trained then does not depend on how factors are split between G and B. Ours.
+    count together). What is trained then does not depend on how factors are split between G and B. Ours. The buffer
+    `scale` is saved with the factors: they are not loaded where they would be counted in other units.
     """
 
     Gr: nn.Parameter
@@ -57,7 +58,7 @@ class LowRankWinogradConv3d(WinogradConv3d):
         new.compute_all(False)
         new.weight.requires_grad_(False)
         new.units, scale = units, _scale(layer.geometry.tile, units)
-        new.register_buffer("scale", None if scale is None else scale.to(layer.weight), persistent=False)
+        new.register_buffer("scale", None if scale is None else scale.to(layer.weight))
         gr = layer.weight.new_empty(rank, layer.in_channels, layer.out_channels)
         gc = layer.weight.new_empty(layer.geometry.tile.positions, rank)
         if init == "principal":

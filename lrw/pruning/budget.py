@@ -1,7 +1,9 @@
 """What each layer of a network loses: the same share everywhere, or as a plan says that keeps to a budget of multiplies
 or of milliseconds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple
 
 import torch
@@ -11,10 +13,10 @@ from lrw import checks
 from lrw.nn import WinogradConv3d
 from lrw.ops import TileLike, padding_sizes
 from lrw.pruning.calibration import Calibration, Site
-from lrw.pruning.plan import Option, Unreachable, cheapest, options_of
+from lrw.pruning.plan import Cost, Unreachable, cheapest, options_of
 from lrw_kernels.choice.convolution import Convolution
 from lrw_kernels.winograd import Tile, column_cost, direct_cost
-from lrw_kernels.winograd.tile import Triple, triple
+from lrw_kernels.winograd.tile import triple
 
 AUTO = "auto"
 OUTPUTS = 2  # per axis, of tiles where the same share goes everywhere
@@ -27,84 +29,130 @@ class Share(NamedTuple):
     dropped: float
 
 
-def uniform(layers: Mapping[str, Any], sparsity: float, tile: TileLike | str) -> dict[str, Share]:
-    """The same for all of `layers`."""
-    return dict.fromkeys(layers, Share(OUTPUTS if isinstance(tile, str) else tile, sparsity))
+class Plan(NamedTuple):
+    """What each layer loses, and the milliseconds that the network took before, where they were asked for."""
+
+    shares: dict[str, Share]
+    ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One of three: a share of columns to drop, of direct convolution's multiplies to leave, times as fast to be.
+
+    Raises ValueError where not exactly one is given, or it is not accepted.
+    """
+
+    sparsity: float | None = None
+    multiplies: float | None = None
+    speedup: float | None = None
+
+    def __post_init__(self) -> None:
+        given = sum(value is not None for value in (self.sparsity, self.multiplies, self.speedup))
+        if given != 1:
+            raise ValueError(f"sparsity, multiplies, speedup: {given} are given; accepted is one of them")
+        if self.sparsity is not None:
+            checks.check_share(self.sparsity, "sparsity")
+        if self.multiplies is not None and not _number(self.multiplies, 0, 1):
+            raise ValueError(
+                f"multiplies: {self.multiplies!r}; accepted is a share of direct convolution's, above 0 up to 1"
+            )
+        if self.speedup is not None and not _number(self.speedup, 1, inf):
+            raise ValueError(f"speedup: {self.speedup!r}; accepted is a number above 1")
+
+
+def uniform(layers: Mapping[str, Any], sparsity: float, tile: TileLike | str) -> Plan:
+    """The same share for all of `layers`."""
+    return Plan(dict.fromkeys(layers, Share(OUTPUTS if isinstance(tile, str) else tile, sparsity)))
 
 
 def planned(
-    net: nn.Module, calibration: Calibration, layers: Mapping[str, Any], sites: Mapping[str, Site], multiplies: float,
-    tile: TileLike | str, *, seed: int = 0,
-) -> dict[str, Share]:  # fmt: skip
-    """Shares of `layers`, convolutions and Winograd layers of `net`, after which a share of `multiplies` is left of
-    those that direct convolution takes for all of them. Raises ValueError naming `multiplies` where none is."""
-    direct = sum(_direct(layer, sites[name]) for name, layer in layers.items())
+    net: nn.Module, calibration: Calibration, layers: Mapping[str, Any], sites: Mapping[str, Site], budget: Budget,
+    tile: TileLike | str, ms: float | None = None, *, seed: int = 0,
+) -> Plan:  # fmt: skip
+    """Shares of `layers`, convolutions and Winograd layers of `net`, that keep to a budget of multiplies, or of
+    milliseconds where `net` takes `ms` for one sample with each layer computed the fastest way there is.
 
-    def cost(name: str, of: Tile, kept: int) -> float:
-        conv = _convolution(layers[name], sites[name])
-        return float(sites[name].calls * kept * column_cost(of, conv.cin, conv.cout, conv.output))
-
-    options = options_of(net, calibration, layers, sites, cost, _tiles(tile), seed=seed)
-    try:
-        return _shares(cheapest(options, multiplies * direct))
-    except Unreachable as error:
-        least = error.least / direct
-        raise ValueError(f"multiplies: {multiplies}; a column in each layer takes {least:.2g} already") from error
-
-
-def planned_in_time(
-    net: nn.Module, calibration: Calibration, layers: Mapping[str, Any], sites: Mapping[str, Site], speedup: float,
-    whole: float, tile: TileLike | str, *, seed: int = 0,
-) -> dict[str, Share]:  # fmt: skip
-    """Shares of `layers` after which `net` should take `whole` / `speedup` milliseconds for one sample, where it takes
-    `whole` with each layer computed the fastest way there is, on torch's threads. Layers are timed here.
-
-    Raises ValueError naming `speedup` where what is no such layer takes longer than that.
+    Raises ValueError naming the budget where the least that is left is above it.
     """
+    if budget.multiplies is not None:
+        allowed = _multiplies(layers, sites, budget.multiplies)
+    else:
+        assert budget.speedup is not None
+        assert ms is not None
+        allowed = _milliseconds(layers, sites, budget.speedup, ms)
+    outputs = None if isinstance(tile, str) else [tile]
+    options = options_of(net, calibration, layers, sites, allowed.cost, outputs, seed=seed)
+    try:
+        plan = cheapest(options, allowed.most)
+    except Unreachable as error:
+        raise ValueError(allowed.refusal(error.least)) from error
+    shares = {name: Share(option.tile, 1 - option.kept / option.tile.positions) for name, option in plan.items()}
+    return Plan(shares, ms)
+
+
+class _Allowed(NamedTuple):
+    """What a layer with a tile and so many columns costs, how much all may together, and what is said where the least
+    is more."""
+
+    cost: Cost
+    most: float
+    refusal: Callable[[float], str]
+
+
+def _multiplies(layers: Mapping[str, Any], sites: Mapping[str, Site], share: float) -> _Allowed:
+    convolutions = {name: _convolution(layer, sites[name]) for name, layer in layers.items()}
+    direct = sum(
+        sites[name].passes * direct_cost(of.taps, of.cin, of.cout, of.output).multiplies
+        for name, of in convolutions.items()
+    )
+
+    def cost(name: str, tile: Tile, kept: int) -> float:
+        of = convolutions[name]
+        return sites[name].passes * kept * column_cost(tile, of.cin, of.cout, of.output)
+
+    def refusal(least: float) -> str:
+        return f"multiplies: {share}; a column in each layer takes {least / direct:.2g} already"
+
+    return _Allowed(cost, share * direct, refusal)
+
+
+def _milliseconds(layers: Mapping[str, Any], sites: Mapping[str, Site], speedup: float, whole: float) -> _Allowed:
+    """Layers are timed here, on torch's threads; the rest of the network takes what is left of `whole`."""
     from lrw_kernels.choice.measured import Columns, Measured  # LLVM comes along
 
     threads = torch.get_num_threads()
     dense, columns = Measured(threads), Columns(threads)
     convolutions = {name: _convolution(layer, sites[name]) for name, layer in layers.items()}
-    taken = sum(sites[name].calls * dense.milliseconds(of) for name, of in convolutions.items())
-    rest = max(whole - taken, 0.0)
 
-    def cost(name: str, of: Tile, kept: int) -> float:
-        return sites[name].calls * columns(convolutions[name], of, kept)
+    def cost(name: str, tile: Tile, kept: int) -> float:
+        return sites[name].passes * columns(convolutions[name], tile, kept)
 
-    options = options_of(net, calibration, layers, sites, cost, _tiles(tile), seed=seed)
-    try:
-        return _shares(cheapest(options, whole / speedup - rest))
-    except Unreachable as error:
-        most = whole / (rest + error.least)
-        text = f"accepted is up to {most:.2g} here, as {rest:.3g} of {whole:.3g} ms are not these layers'"
-        raise ValueError(f"speedup: {speedup}; {text}") from error
+    def now(name: str, layer: Any) -> float:
+        if isinstance(layer, WinogradConv3d):
+            return cost(name, layer.geometry.tile, layer.geometry.columns)
+        return sites[name].passes * dense.milliseconds(convolutions[name])
 
+    rest = max(whole - sum(now(name, layer) for name, layer in layers.items()), 0.0)
 
-def _shares(plan: Mapping[str, Option]) -> dict[str, Share]:
-    return {name: Share(option.tile, 1 - option.kept / option.tile.positions) for name, option in plan.items()}
+    def refusal(least: float) -> str:
+        most = whole / (rest + least)
+        others = f"{rest:.3g} of {whole:.3g} ms are not these layers'"
+        return f"speedup: {speedup}; accepted is up to {most:.2g} here, as {others}"
 
-
-def _tiles(tile: TileLike | str) -> list[TileLike] | None:
-    return None if isinstance(tile, str) else [tile]
+    return _Allowed(cost, whole / speedup - rest, refusal)
 
 
 def _convolution(layer: Any, site: Site) -> Convolution:
-    """`layer` on one sample."""
-    winograd = isinstance(layer, WinogradConv3d)
-    taps = layer.geometry.tile.kernel_size if winograd else triple(checks.fitted(layer).kernel_size, "kernel_size")
+    """`layer` on one volume."""
     size = triple(site.input_size, "input_size")
-    return Convolution(taps, layer.in_channels, layer.out_channels, 1, size, _padding(layer))
-
-
-def _direct(layer: Any, site: Site) -> float:
-    """Multiplies of direct convolution in the place of `layer`, for one sample."""
-    of = _convolution(layer, site)
-    return float(site.calls * direct_cost(of.taps, of.cin, of.cout, of.output).multiplies)
-
-
-def _padding(layer: Any) -> Triple:
     if isinstance(layer, WinogradConv3d):
-        return layer.geometry.padding
+        taps, padding = layer.geometry.tile.kernel_size, layer.geometry.padding
+        return Convolution(taps, layer.in_channels, layer.out_channels, 1, size, padding)
     conv: Any = checks.fitted(layer)
-    return padding_sizes(conv.padding, conv.kernel_size)
+    taps, padding = triple(conv.kernel_size, "kernel_size"), padding_sizes(conv.padding, conv.kernel_size)
+    return Convolution(taps, conv.in_channels, conv.out_channels, 1, size, padding)
+
+
+def _number(value: object, above: float, most: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and above < value <= most

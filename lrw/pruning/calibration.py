@@ -4,11 +4,12 @@ Which tiles of a layer are looked at follows from a seed and from each sample's 
 they are batched, changes nothing.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from math import prod
+from math import floor, prod
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from lrw.geometry import Geometry
 from lrw.layers import evaluating
 
 Forward = Callable[[nn.Module, Any], Any]
+FEWEST = 16  # tiles of a layer: which samples they come from is drawn, and with fewer it might be none
 See = Callable[[str, int, int, Tensor, Tensor], None]  # name, call, batch, input, output
 _ACCEPTED = (
     "accepted is a tensor, a tuple or list that starts with one, or a dictionary with one at 'image'; for others, "
@@ -52,11 +54,13 @@ class Calibration:
         held = (batches,) if isinstance(batches, Tensor) else tuple(batches)
         if not held:
             raise ValueError("batches: holds none; accepted is one at least")
-        find = _image if forward is None else _first
-        images = [_checked(find(batch), batch, f"batches[{i}]") for i, batch in enumerate(held)]
-        marks = tuple(tuple(_mark(sample) for sample in image) for image in images)
+        parts = [[_image(batch)] if forward is None else _tensors(batch) for batch in held]
+        for i, (batch, tensors) in enumerate(zip(held, parts, strict=True)):
+            _check(tensors, batch, f"batches[{i}]")
+        seen: Counter[int] = Counter()
+        marks = tuple(tuple(_mark(*sample, seen=seen) for sample in zip(*of, strict=True)) for of in parts)
         if forward is None:
-            return Calibration(tuple(images), marks, lambda net, image: net(image.to(_device(net))))
+            return Calibration(tuple(tensors[0] for tensors in parts), marks, _called)
         return Calibration(held, marks, forward)
 
     @property
@@ -115,14 +119,20 @@ class Calibration:
                     self.forward(net, batch)
 
 
+def _called(net: nn.Module, image: Tensor) -> Any:
+    """What `net` gives for `image`, where its parameters are and in what they are of."""
+    own = next((t for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()), image)
+    return net(image.to(own.device, own.dtype if image.is_floating_point() else image.dtype))
+
+
 @dataclass
 class Site:
-    """Where a layer is called: how often in a pass, in which place among the first calls, and on what sizes."""
+    """Where a layer is called: in which place among the first calls, how often in a pass, and on what sizes."""
 
     place: int
     calls: int = 0
     input_size: tuple[int, ...] = ()
-    items: list[int] = field(default_factory=list)  # samples it is given by each call
+    passes: float = 0.0  # volumes it is given for each sample
 
 
 def survey(net: nn.Module, calibration: Calibration, layers: Mapping[str, nn.Module]) -> dict[str, Site]:
@@ -134,7 +144,7 @@ def survey(net: nn.Module, calibration: Calibration, layers: Mapping[str, nn.Mod
         site = sites.setdefault(name, Site(len(sites)))
         site.calls += 1
         site.input_size = tuple(x.shape[2:])
-        site.items.append(len(x))
+        site.passes += len(x) / len(calibration.marks[0])
 
     calibration.watch(net, layers, see, batches=1)
     return sites
@@ -142,23 +152,24 @@ def survey(net: nn.Module, calibration: Calibration, layers: Mapping[str, nn.Mod
 
 @dataclass(frozen=True)
 class Draw:
-    """Which tiles of a layer are looked at: `each` of every sample in each call, at most."""
+    """Which tiles of a layer are looked at: `each` of a sample in each call, on average, as far as it has so many."""
 
     name: str
     geometry: Geometry
-    each: int
+    each: float
     seed: int
 
     def chosen(self, marks: Sequence[int], call: int, items: int, output_size: Sequence[int]) -> Tensor:
         """Numbers [tiles] over items and grid, rising within a sample, for a batch of samples with these `marks`."""
         tiles = prod(self.geometry.tile.grid(output_size))
         samples = marks if items % len(marks) == 0 else [sum(marks)]
-        span = items // len(samples) * tiles
+        span, each = items // len(samples) * tiles, self.each * len(marks) / len(samples)
         parts = []
         for i, mark in enumerate(samples):
             said = f"{self.seed} {self.name} {call} {mark}".encode()
             generator = torch.Generator().manual_seed(int.from_bytes(blake2b(said, digest_size=7).digest(), "little"))
-            parts.append(torch.randperm(span, generator=generator)[: self.each].sort().values + i * span)
+            count = floor(each + float(torch.rand((), generator=generator, dtype=torch.float64)))
+            parts.append(torch.randperm(span, generator=generator)[:count].sort().values + i * span)
         return torch.cat(parts)
 
 
@@ -167,25 +178,28 @@ def _image(batch: Any) -> Any:
     return found[0] if isinstance(found, list | tuple) and found else found
 
 
-def _first(batch: Any) -> Any:
-    return next((leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)), None)
+def _tensors(batch: Any) -> list[Any]:
+    """The tensors in a batch that hold something of each sample."""
+    found = [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor) and leaf.dim() > 0]
+    return [tensor for tensor in found if len(tensor) == len(found[0])] or [None]
 
 
-def _checked(found: Any, batch: Any, name: str) -> Tensor:
-    """`found` in `batch`. Raises ValueError where it holds no samples, or numbers that are not finite."""
-    if not isinstance(found, Tensor) or found.dim() == 0:
-        raise ValueError(f"{name}: a {type(batch).__name__}; {_ACCEPTED}")
-    if len(found) == 0:
-        raise ValueError(f"{name}: holds no sample; accepted is one at least")
-    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
-        raise ValueError(f"{name}: holds NaN or infinity; accepted are finite numbers")
-    return found
+def _check(tensors: list[Any], batch: Any, name: str) -> None:
+    """Raises ValueError where a batch holds no samples, or numbers that are not finite."""
+    for found in tensors:
+        if not isinstance(found, Tensor) or found.dim() == 0:
+            raise ValueError(f"{name}: a {type(batch).__name__}; {_ACCEPTED}")
+        if len(found) == 0:
+            raise ValueError(f"{name}: holds no sample; accepted is one at least")
+        if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+            raise ValueError(f"{name}: holds NaN or infinity; accepted are finite numbers")
 
 
-def _mark(sample: Tensor) -> int:
-    plain = sample.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return int.from_bytes(blake2b(plain.numpy().data, digest_size=7).digest(), "little")
-
-
-def _device(net: nn.Module) -> torch.device:
-    return next((t.device for t in (*net.parameters(), *net.buffers())), torch.device("cpu"))
+def _mark(*tensors: Tensor, seen: Counter[int]) -> int:
+    """A number made of a sample's bytes, and of how many like it were `seen`."""
+    digest = blake2b(digest_size=7)
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    mark = int.from_bytes(digest.digest(), "little")
+    seen[mark] += 1
+    return mark + seen[mark] - 1

@@ -38,11 +38,14 @@ class Compensated:
 
 
 def compensated(tiles: Tiles, wanted: Tensor, u: Tensor, sparsity: float, granularity: Granularity = COLUMN, *,
-                ridge: float = RIDGE) -> Compensated:  # fmt: skip
+                there: Tensor | None = None, ridge: float = RIDGE) -> Compensated:  # fmt: skip
     """Drop a share of `sparsity` of the columns of u [T, Cin, Cout] (of their blocks, where `granularity` has some) and
-    fit the others to `wanted` [m^3, tiles, Cout]. A column at least is kept."""
+    fit the others to `wanted` [m^3, tiles, Cout]. A column at least is kept.
+
+    there: a mask of what was not dropped before, zero in u, which counts and stays so.
+    """
     mask, predicted = eliminated(tiles, u, sparsity, granularity)
-    return refitted(tiles, wanted, u, mask, predicted=predicted, ridge=ridge)
+    return refitted(tiles, wanted, u, mask if there is None else mask & there, predicted=predicted, ridge=ridge)
 
 
 def eliminated(tiles: Tiles, u: Tensor, sparsity: float, granularity: Granularity = COLUMN) -> tuple[Tensor, float]:
@@ -94,6 +97,9 @@ def refitted(tiles: Tiles, wanted: Tensor, u: Tensor, mask: Tensor, *, predicted
     for channels in _alike(mask, u.shape[2]):
         own, target, part = whole[:, :, channels[:1]], wanted[:, :, channels], u[:, :, channels]
         kept = own.flatten(1).any(1).nonzero().flatten().tolist()
+        if not kept:
+            cut, fitted = cut + squared(target), fitted + squared(target)
+            continue
         holes = None if bool(own[kept].all()) else own[kept]
         seen = tiles.only(kept)
         plain = squared(target - seen.outputs((part * own)[kept]))

@@ -3,7 +3,7 @@ the original."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from math import ceil, prod
+from math import prod
 from time import perf_counter
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lrw.layers import copied
 from lrw.nn import WinogradConv3d
 from lrw.pruning import ranks
-from lrw.pruning.calibration import Calibration, Draw, Site, survey
+from lrw.pruning.calibration import FEWEST, Calibration, Draw, Site, survey
 from lrw.pruning.compensation import Compensated, Errors, refitted
 from lrw.pruning.resume import Done
 from lrw.pruning.tiles import Patches, Tiles, outputs_at
@@ -29,8 +29,8 @@ def draw(name: str, layer: WinogradConv3d, site: Site, calibration: Calibration,
     tile = layer.geometry.tile
     outside = 2 * prod(tile.outputs) * layer.out_channels
     most = MEMORY // (_FLOAT * (tile.positions * layer.in_channels + outside))
-    tiles = max(1, min(ceil(voxels / prod(tile.outputs)), most))
-    return Draw(name, layer.geometry, ceil(tiles / (calibration.samples * site.calls)), seed)
+    tiles = max(FEWEST, min(voxels / prod(tile.outputs), most))
+    return Draw(name, layer.geometry, tiles / (calibration.samples * site.calls), seed)
 
 
 def refit(
@@ -52,8 +52,14 @@ def refit(
 
     order = sorted(layers, key=lambda name: sites[name].place)
     draws = [draw(name, layers[name], sites[name], calibration, voxels=VOXELS, seed=0) for name in order]
-    for _ in change_in_turn(copied(net), net, calibration, draws, sites, change):
-        pass
+    original = copied(net)
+    try:
+        for _ in change_in_turn(original, net, calibration, draws, sites, change):
+            pass
+    except BaseException:  # half of it would be no network that anybody asked for
+        for name, layer in layers.items():
+            layer.load_state_dict(original.get_submodule(name).state_dict())
+        raise
 
 
 def change_in_turn(
@@ -105,13 +111,13 @@ def in_turn(
 def _together(original: nn.Module, draws: Sequence[Draw], calibration: Calibration) -> Iterator[list[Draw]]:
     """Runs of layers whose outputs fit into memory together: `original` computes once for each run."""
     run: list[Draw] = []
-    held = 0
+    held = 0.0
     for own in draws:
         channels = _channels(original, own.name)
         size = _FLOAT * own.each * calibration.samples * prod(own.geometry.tile.outputs) * channels
         if run and held + size > MEMORY:
             yield run
-            run, held = [], 0
+            run, held = [], 0.0
         run.append(own)
         held += size
     if run:

@@ -14,6 +14,7 @@ from torch import Tensor
 from lrw.pruning.tiles import Tiles
 
 RIDGE = 3e-2  # of each feature's energy
+LEAST = 1e-5  # the least there is: N is added up in float32, and has to stay positive
 FORMED = 4096  # features up to which N is formed: 128 MiB
 STEPS = 40  # of conjugate gradients at most
 CLOSE = 1e-2  # residual over the first one, at which they stop
@@ -35,6 +36,7 @@ def fit(tiles: Tiles, wanted: Tensor, start: Tensor, *, mask: Tensor | None = No
     mask: bool [K, Cin, 1]; where it is False weights stay as they are. formed: up to how many features N is formed. The
     error after is never above the one before, as the penalty starts at zero.
     """
+    ridge = max(ridge, LEAST)
     left = wanted - tiles.outputs(start)
     before = squared(left)
     energy = torch.where(tiles.energy > 0, tiles.energy, 1.0)[:, :, None]  # what is never there stays as it is

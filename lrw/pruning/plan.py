@@ -9,17 +9,17 @@ the last step (Lagrange), after which what is left is spent.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, prod
+from math import inf, prod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lrw import checks
-from lrw.geometry import Geometry
+from lrw.geometry import Geometry, error_bound
 from lrw.nn import WinogradConv3d
 from lrw.ops import domain_conv3d, padding_sizes, transform_weight
-from lrw.pruning.calibration import Calibration, Draw, Site
+from lrw.pruning.calibration import FEWEST, Calibration, Draw, Site
 from lrw.pruning.elimination import eliminate, made_up, products
 from lrw.pruning.least_squares import squared
 from lrw.pruning.statistics import Wanted
@@ -30,6 +30,8 @@ from lrw_kernels.winograd.tile import Triple
 
 OUTPUTS = (2, 4)  # per axis, of tiles that are weighed against each other
 VOXELS = 1 << 14  # of each layer, for its curves
+LEAST = 1e-9  # of a layer's energy: less is rounding
+RTOL = 1e-2  # error bound of a tile, as `to_winograd` accepts it
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,10 @@ def options_of(
         for name, own in weights.items()
     }
     grams, energy = _grams(net, calibration, layers, sites, draws)
+    wanted = Wanted(net, calibration.first(), most=inf)
+    wanted.keep()  # of a network without the errors that are about to be put into it
     carry = {
-        name: _carried(net, calibration, name, layer, weights[name][0][0], grams[name][0])
-        for name, layer in layers.items()
+        name: _carried(net, wanted, name, layer, weights[name][0][0], grams[name][0]) for name, layer in layers.items()
     }
     found: dict[str, list[Option]] = {}
     for name, own in weights.items():
@@ -138,35 +141,31 @@ def options_of(
     return found
 
 
-def _carried(
-    net: nn.Module, calibration: Calibration, name: str, layer: Any, geometry: Geometry, gram: Tensor
-) -> float:
+def _carried(net: nn.Module, wanted: Wanted, name: str, layer: Any, geometry: Geometry, gram: Tensor) -> float:
     """How much of a squared error of a layer's outputs, as a share of them, comes out of the network, as one.
 
     The error is that of the layer with half of its columns, the others made up for: unlike noise it is of the kind that
     pruning makes, which later layers do not average away.
     """
     u = _transformed(layer, geometry.tile)
-    gone = eliminate(gram, products(u)).order[: geometry.tile.positions // 2]
-    kept = tuple(p for p in range(geometry.tile.positions) if p not in set(gone))
-    half, shares = made_up(gram, u, kept), []
-    few = calibration.first()
+    staying = max(1, geometry.columns // 2)
+    gone = set(eliminate(gram, products(u)).order[: geometry.tile.positions - staying])
+    kept = tuple(p for p in range(geometry.tile.positions) if p not in gone)
+    half, pruned, shares = made_up(gram, u, kept), replace(geometry, kept=kept).arguments, []
 
-    def replaced(_: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> Tensor:
-        other = domain_conv3d(args[0], half, layer.bias, replace(geometry, kept=kept).arguments)
+    def replaced(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], y: Tensor) -> Tensor:
+        x = args[0] if args else kwargs["input"]
+        other = domain_conv3d(x, half, layer.bias, pruned)
         shares.append(squared(other - y) / max(squared(y), torch.finfo(torch.float64).tiny))
         return other
 
-    wanted = Wanted(net, few)
-    for _ in wanted:
-        pass
-    handle = net.get_submodule(name).register_forward_hook(replaced)
+    handle = net.get_submodule(name).register_forward_hook(replaced, with_kwargs=True)
     try:
-        apart = wanted.distance(net) ** 2
+        apart = wanted.distance(net)
     finally:
         handle.remove()
     share = sum(shares) / max(len(shares), 1)
-    return apart / share if share > 0 else 0.0
+    return apart**2 / share if apart is not None and share > LEAST else 1.0  # nothing is known of it
 
 
 def _transformed(layer: Any, tile: Tile) -> Tensor:
@@ -185,7 +184,8 @@ def _weights(layer: nn.Module, site: Site, outputs: Sequence[Any] | None) -> lis
         taps, padding = tuple(conv.kernel_size), padding_sizes(conv.padding, conv.kernel_size)
         size = [n + 2 * p - r + 1 for n, p, r in zip(site.input_size, padding, taps, strict=True)]
         tiles = [Tile.of(m, taps) for m in outputs] if outputs is not None else _tiles(taps, size)
-        geometries = [Geometry(tile, padding) for tile in tiles]
+        exact = [tile for tile in tiles if error_bound(tile, conv.in_channels, conv.weight.dtype) <= RTOL]
+        geometries = [Geometry(tile, padding) for tile in exact or tiles[:1]]
     return [(geometry, products(_transformed(layer, geometry.tile))) for geometry in geometries]
 
 
@@ -198,8 +198,8 @@ def _tiles(taps: Triple, size: Sequence[int]) -> list[Tile]:
 
 
 def _draw(name: str, geometry: Geometry, site: Site, calibration: Calibration, seed: int) -> Draw:
-    tiles = VOXELS / prod(geometry.tile.outputs)
-    return Draw(name, geometry, ceil(tiles / (calibration.samples * site.calls)), seed)
+    tiles = max(FEWEST, VOXELS / prod(geometry.tile.outputs))
+    return Draw(name, geometry, tiles / (calibration.samples * site.calls), seed)
 
 
 def _grams(

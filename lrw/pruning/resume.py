@@ -13,11 +13,14 @@ from torch import Tensor
 from lrw.files import whole
 from lrw.header import digest
 from lrw.nn import WinogradConv3d
+from lrw.pruning.budget import Plan, Share
 from lrw.pruning.compensation import Compensated, Errors
 from lrw.state_dict import UNREADABLE, check_file, read_safetensors
 from lrw_kernels.untrusted import parse_json
+from lrw_kernels.winograd import Tile
 
 _NAME = "layer-{place}.safetensors"
+_PLAN = "plan.json"
 _ENTRY = "lrw-prune"
 _DAMAGED = "checkpoint: {path} is no file of lrw.prune, or damaged; without it the layer is pruned again"
 
@@ -67,6 +70,23 @@ class Done:
         u = rows.new_zeros(layer.geometry.tile.positions, layer.in_channels, layer.out_channels)
         u[mask.flatten(1).any(1)] = rows
         return Compensated(mask, u, errors)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Keep what each layer is to lose. Raises OSError naming the file where it cannot be written."""
+        shares = {name: [str(share.tile), share.dropped] for name, share in plan.shares.items()}
+        with whole(self.folder / _PLAN) as partial:
+            partial.write_text(json.dumps({"key": self.key, "shares": shares, "ms": plan.ms}))
+
+    def read_plan(self) -> Plan | None:
+        """What each layer is to lose by the plan that was made for the same work, None where there is none."""
+        try:
+            said = parse_json((self.folder / _PLAN).read_text(), _PLAN)
+            if said["key"] != self.key:
+                return None
+            shares = {name: Share(Tile.parse(tile), float(dropped)) for name, (tile, dropped) in said["shares"].items()}
+            return Plan(shares, None if said["ms"] is None else float(said["ms"]))
+        except (OSError, *UNREADABLE):  # it is made again, and the layers say whether they are of it
+            return None
 
     def _path(self, place: int) -> Path:
         return self.folder / _NAME.format(place=place)

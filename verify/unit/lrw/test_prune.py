@@ -238,10 +238,14 @@ def test_what_is_not_accepted(name: str) -> None:
 def test_memory_is_bounded() -> None:
     layer = lrw.WinogradConv3d(512, 512, 3, padding=1, tile=4, device="meta")
     calibration = Calibration((None,) * 8, ((0,) * 8,) * 8, lambda net, batch: None)
-    site = Site(place=0, calls=1, input_size=(64, 64, 64), items=[8])
+    site = Site(place=0, calls=1, input_size=(64, 64, 64), passes=1.0)
     tiles = 64 * draw("wide", layer, site, calibration, voxels=1 << 30, seed=0).each
     taken = 4 * tiles * (216 * 512 + 2 * 64 * 512)
     assert 0.8 * MEMORY < taken <= MEMORY * 1.1
+    many = Calibration((None,) * 100, (tuple(range(100)),) * 100, lambda net, batch: None)
+    drawn = draw("wide", layer, site, many, voxels=1 << 30, seed=0)
+    count = sum(len(drawn.chosen(range(i, i + 100), 0, 100, (64, 64, 64))) for i in range(0, 10000, 100))
+    assert 0.8 * MEMORY < 4 * count * (216 * 512 + 2 * 64 * 512) < 1.1 * MEMORY
 
 
 class Killed(Exception):
@@ -398,3 +402,155 @@ def test_a_speedup_is_measured() -> None:
 def test_speedups_that_are_not_accepted(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         quietly(branches(), samples(), sparsity=None, **options)
+
+
+def test_what_was_dropped_before_stays_so_and_counts() -> None:
+    net, batches = branches(), samples()
+    half = quietly(net, batches)
+    for more in (0.0, 0.25, 0.5):
+        again = quietly(half, batches, sparsity=more)
+        assert [layer.size.kept for layer in again.report.layers] == [32, 32, 8]
+        assert again.twice.geometry.kept == half.twice.geometry.kept
+    fewer = quietly(half, batches, sparsity=0.75)
+    assert set(fewer.twice.geometry.positions) < set(half.twice.geometry.positions)
+    planned = quietly(half, batches, sparsity=None, multiplies=0.2)
+    assert far(planned, half, batches) < 0.05  # it is that small already
+    assert all(layer.size.kept > 4 for layer in planned.report.layers)
+
+
+def test_networks_without_floating_outputs_are_pruned_and_planned() -> None:
+    batches = samples()
+    for options in ({"sparsity": 0.5}, {"sparsity": None, "multiplies": 0.1}):
+        net = quietly(branches(), batches, forward=lambda n, x: n(x)[1]["where"], **options)
+        assert net.report.error is None
+        assert "outputs are off" not in str(net.report)
+        assert min(layer.size.kept for layer in net.report.layers) > 1
+
+
+def test_layers_that_see_several_volumes_a_sample_weigh_as_many() -> None:
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.many = (nn.Conv3d(4, 4, 3, padding=1) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.one(x).relu()
+            parts = y.unfold(2, 4, 4).unfold(3, 4, 4).unfold(4, 4, 4)  # [N, C, 2, 2, 2, 4, 4, 4]
+            return self.many(parts.permute(0, 2, 3, 4, 1, 5, 6, 7).reshape(-1, 4, 4, 4, 4)).mean((2, 3, 4))
+
+    torch.manual_seed(0)
+    net = Folded().eval()
+    planned = quietly(net, samples(shape=(4, 8, 8, 8)), sparsity=None, multiplies=0.1)
+    one, many = planned.report.layers
+    assert (one.products + many.products) / 2 == pytest.approx(0.1, abs=0.02)  # both make 512 outputs a sample
+
+
+def test_layers_whose_batch_is_no_multiple_of_the_samples_are_looked_at_as_much() -> None:
+    class Less(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(4, 8, 3, padding=1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x[:-1])
+
+    torch.manual_seed(0)
+    net = Less().eval()
+    batches = samples(2, 9)
+    pruned = quietly(net, batches, voxels=4096)
+    with torch.no_grad():
+        ours, theirs = (torch.cat([n(x) for x in batches]) for n in (pruned, net))
+    off = float((ours - theirs).norm() / theirs.norm())
+    assert off == pytest.approx(pruned.report.layers[0].errors.fitted, rel=0.2)
+
+
+def test_equal_samples_are_not_all_left_out() -> None:
+    same = samples(1, 1)[0].repeat(40, 1, 1, 1, 1)
+    report = quietly(branches(), [same], voxels=1).report
+    assert all(layer.errors.cut > 0 for layer in report.layers)
+
+
+def test_statistics_of_norms_that_no_sample_reaches_stay() -> None:
+    class Aside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.aside = nn.Conv3d(4, 4, 3, padding=1), nn.BatchNorm3d(4), nn.BatchNorm3d(4)
+            self.head = nn.BatchNorm1d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.norm(self.conv(x)).mean((2, 3, 4)))
+
+    torch.manual_seed(0)
+    net = Aside().train()
+    net.aside.running_mean.fill_(3.0)  # type: ignore[union-attr]
+    pruned = quietly(net, samples(2, 5), sparsity=0.9)
+    assert bool((pruned.aside.running_mean == 3).all())
+    assert all(m.training for m in pruned.modules())
+    single = quietly(net, samples(1, 1), sparsity=0.9)  # one value for each channel of the head has no variance
+    assert single.report.statistics is False
+    assert torch.equal(single.norm.running_mean, net.norm.running_mean)  # type: ignore[arg-type]
+
+
+def test_blocks_that_keep_nothing() -> None:
+    net = lrw.to_winograd(branches(), 2)
+    with torch.no_grad():
+        net.twice.weight[:, :, :4] *= 1e-6
+        net.twice.mask = torch.ones(64, 1, 8, dtype=torch.bool)
+        net.twice.mask[:, :, :4] = False
+    pruned = quietly(net, samples())
+    assert not bool(pruned.twice.mask[:, :, :4].any())
+    assert bool(torch.isfinite(pruned.twice.weights()).all())
+
+
+def test_inputs_beside_the_first_are_checked_and_tell_samples_apart(tmp_path: Path) -> None:
+    def call(net: nn.Module, batch: Any) -> Any:
+        return net(batch[0] + batch[1])
+
+    first, second = samples(), samples(seed=4)
+    pairs = list(zip(first, second, strict=True))
+    with pytest.raises(ValueError, match=r"batches\[2\]: holds NaN or infinity"):
+        quietly(branches(), [*pairs[:2], (first[2], second[2] * torch.nan)], forward=call)
+    quietly(branches(), pairs, forward=call, checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="of another network, other samples"):
+        quietly(branches(), list(zip(first, first, strict=True)), forward=call, checkpoint=tmp_path)
+
+
+def test_small_ridges_and_samples_of_another_dtype_are_taken() -> None:
+    net = branches()
+    assert far(quietly(net, samples(), ridge=1e-12), net, samples()) < 0.5
+    half = quietly(branches().bfloat16(), samples())
+    assert half.twice.weight.dtype == torch.bfloat16
+    planned = quietly(branches().bfloat16(), samples(), sparsity=None, multiplies=0.2)
+    assert {layer.size.tile for layer in planned.report.layers} == {"F(2x2x2, 3x3x3)", "F(1x2x2, 1x3x3)"}
+
+
+def test_what_is_pruned_in_inference_mode_can_be_trained() -> None:
+    with torch.inference_mode():
+        net = quietly(branches(), samples())
+    trained = lrw.add_low_rank(net, 2)
+    trained(samples()[0])[0].sum().backward()
+    assert trained.twice.Gr.grad is not None
+
+
+def test_tied_layers_are_left_alone() -> None:
+    net = branches()
+    net.stem2 = nn.Conv3d(4, 8, 3, padding=1)
+    net.stem2.weight = net.stem.weight
+    pruned = quietly(net, samples(), sparsity=None, multiplies=0.1)
+    assert [layer.size.name for layer in pruned.report.layers] == ["twice", "flat"]
+    assert "shared" in pruned.report.skipped["stem"] or "too" in pruned.report.skipped["stem"]
+
+
+def test_a_plan_that_was_timed_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([100.0, 100.0, 90.0, 90.0, 80.0])
+    monkeypatch.setattr(sys.modules["lrw.prune"], "_milliseconds", lambda *_: next(times))
+    monkeypatch.setattr("lrw_kernels.choice.measured.Measured.milliseconds", lambda *_: 40.0)
+    monkeypatch.setattr("lrw_kernels.choice.measured.Columns.__call__", lambda _, of, tile, kept: kept / 2)
+    batches = samples(1, 2, shape=(2, 8, 8, 8))
+    one = quietly(wide(), batches, sparsity=None, speedup=2.5, tile=2, checkpoint=tmp_path)
+    two = quietly(wide(), batches, sparsity=None, speedup=2.5, tile=2, checkpoint=tmp_path)
+    assert [layer.size.kept for layer in two.report.layers] == [layer.size.kept for layer in one.report.layers]
+    assert (one.report.ms, two.report.ms) == ((100.0, 100.0), (100.0, 90.0))
+    (tmp_path / "plan.json").write_text("{")  # damaged: another is made, and the layers are not of it
+    with pytest.raises(ValueError, match="of another network, other samples or settings"):
+        quietly(wide(), batches, sparsity=None, speedup=2.5, tile=2, checkpoint=tmp_path)
