@@ -99,12 +99,16 @@ def test_tables_have_every_committed_row() -> None:
         ("digits", "F(2,3)", 0.5, 0.015),
         ("digits", "F(2,3)", 0.75, 0.05),
         ("digits", "F(4,3)", 0.5, 0.04),
-        ("hippocampus", "F(2,3)", 0.5, 0.005),
-        ("hippocampus", "F(2,3)", 0.75, 0.02),
-        ("hippocampus", "F(4,3)", 0.5, 0.03),
     ],
 )
 def test_without_training_no_more_is_lost_than_was_promised(task: str, tile: str, dropped: float, most: float) -> None:
-    fitted, cut = (row(task, method, tile, dropped) for method in ("fitted", "cut by importance"))
-    assert fitted.lost <= most
-    assert fitted.lost < cut.lost
+    assert row(task, "fitted", tile, dropped).lost <= most
+
+
+def test_what_is_fitted_loses_less_than_the_cut_and_what_is_trained_less_than_that() -> None:
+    for fitted in (r for r in ROWS if r.method == "fitted"):
+        cut = row(fitted.task, "cut by importance", fitted.tile, fitted.dropped or 0)
+        assert fitted.high < cut.low
+        trained = [r for r in ROWS if (r.task, r.method, r.tile, r.dropped) ==
+                   (fitted.task, "fitted, then trained", fitted.tile, fitted.dropped)]  # fmt: skip
+        assert all(r.lost < fitted.lost for r in trained)
