@@ -41,6 +41,22 @@ def worker(rank: int, out: str, diverge: bool, reduce: str) -> None:
     os._exit(0)  # gloo's threads may keep an interpreter from leaving
 
 
+def fitted_worker(rank: int, out: str) -> None:
+    """Each rank has samples of its own to fit on: the first one's hold."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{out}/store", rank=rank, world_size=2)
+    model = net()
+    pruner = lrw.ColumnPruner(model, 0.5)
+    DistributedDataParallel(model)(X[2 * rank : 2 * rank + 2]).square().mean().backward()
+    pruner.observe()
+    before = model[2].weights().detach().clone()
+    kept = pruner.prune(calibration=[X[2 * rank : 2 * rank + 2]])
+    torch.save({"kept": kept, "before": before, "after": [m.weights() for m in model[::2]]}, f"{out}/{rank}.pt")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+    os._exit(0)
+
+
 def sharded_worker(rank: int, out: str) -> None:
     """Train, prune and save under FSDP2; go on from the file in fresh objects; both must agree."""
     from torch.distributed import checkpoint
@@ -166,3 +182,11 @@ def test_what_a_layer_returns_may_be_changed_in_place() -> None:
     y.relu_().sum().backward()
     with torch.no_grad():
         assert not model[0](X.contiguous(memory_format=torch.channels_last_3d))._is_view()
+
+
+def test_ranks_fit_what_stays_to_the_same_weights(tmp_path: Path) -> None:
+    first, second = spawned(fitted_worker, tmp_path)
+    assert first["kept"] == second["kept"]
+    assert all(torch.equal(a, b) for a, b in zip(first["after"], second["after"], strict=True))  # type: ignore[call-overload]
+    kept = first["kept"]["2"]  # type: ignore[index]
+    assert not torch.equal(first["after"][1], first["before"][list(kept)])  # type: ignore[index]
