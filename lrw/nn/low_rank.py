@@ -97,7 +97,9 @@ class LowRankWinogradConv3d(WinogradConv3d):
             return torch.addmm(base.flatten(1), self.rows(self._scaled(self.Gc)), self.Gr.flatten(1)).view_as(base)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__({"units": "none", **state, "_buffers": {"scale": None, **state["_buffers"]}})
+        buffers = {**state["_buffers"]}
+        buffers.setdefault("scale", None)  # pickled before there was one
+        super().__setstate__({"units": "none", **state, "_buffers": buffers})
 
     def _scaled(self, gc: Tensor) -> Tensor:
         """Gc [T, s] in units of the weights."""
