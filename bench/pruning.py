@@ -25,7 +25,7 @@ import lrw
 from bench import certificate, page, rows
 from bench.command import Parser, checked, file, guarded, names
 from bench.evidence.settings import SMALL
-from bench.evidence.tasks import missing, task
+from bench.evidence.tasks import missing, sample_dice, task
 from bench.evidence.training import train
 from bench.gate import Red
 from lrw.data import moving_digits
@@ -94,7 +94,7 @@ class Bench:
         parts = []
         with torch.no_grad(), evaluating(net):
             for images, labels in self.tests.batches("test", 128 if self.task.name == "digits" else 8):
-                parts.append(_right(net(images), labels) if labels.dim() == 1 else _dice(net(images), labels))
+                parts.append(_right(net(images), labels) if labels.dim() == 1 else sample_dice(net(images), labels))
         return torch.cat(parts).double()
 
     def row(self, method: str, net: nn.Module, start: float, tile: str = "", dropped: float | None = None,
@@ -218,16 +218,6 @@ def _trained(bench: Bench, pruned: nn.Module) -> nn.Module:
 
 def _right(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(1) == labels).double()
-
-
-def _dice(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of each sample, mean over classes other than background; a class in neither counts as found."""
-    found, values = logits.argmax(1), []
-    for label in range(1, logits.shape[1]):
-        ours, theirs = ((x == label).flatten(1).sum(1) for x in (found, labels))
-        both = ((found == label) & (labels == label)).flatten(1).sum(1)
-        values.append(torch.where(ours + theirs > 0, 2 * both / (ours + theirs).clamp_min(1), 1.0))
-    return torch.stack(values).mean(0)
 
 
 def _interval(lost: Tensor) -> tuple[float, float]:

@@ -66,6 +66,12 @@ def networks_table() -> list[str]:
     return [*networks.beside(*found.values()), *(line for foot in feet for line in ("", foot))]
 
 
+def pruning_table() -> list[str]:
+    """What pruning loses, in short, with what the rows were made of below."""
+    rows = read(pruning.Row, RESULTS / "pruning.csv")
+    return [*pruning.short(rows), *(["", f"{', '.join(made(rows))}."] if rows else [])]
+
+
 def operators_table() -> list[str]:
     """torch's operators that can be exported, in the words of the functions that convert them."""
     by_function: dict[Function, list[str]] = {}
@@ -91,7 +97,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "networks_xeon": lambda: _certified(networks, "networks_xeon"),
     "networks": networks_table,
     "pruning": lambda: _certified(pruning, "pruning"),
-    "pruning_short": lambda: pruning.short(read(pruning.Row, RESULTS / "pruning.csv")),
+    "pruning_short": pruning_table,
     "evidence": evidence_table,
     "arm": lambda: arm.table(*(read(arm.Row, RESULTS / f"{name}.csv") for name in ("arm", "arm_peers"))),
     "gpu": lambda: gpu.table(read(gpu.Row, RESULTS / "gpu.csv")),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +118,8 @@ def prune(
     that are (`WinogradConv3d`) stay what they are. One after the other, in the order in which they compute, each loses
     the columns whose loss costs its outputs least (backward elimination), and the rest is fitted by least squares to
     what the layer gave in `net`, from what it is given now. Nothing is trained, no label is looked at, and the same
-    samples and seed give the same network in whatever order they come.
+    samples and seed give the same network. With `sparsity` and without batch norms they may come in any order; plans
+    look at the first ones for how far errors carry, and variances of batch norms are means over batches.
 
     granularity: blocks of channels that columns are divided into. spare: names of layers to leave alone; by default
     those of fewer than 4 input channels. voxels: outputs of each layer that are looked at, as far as memory (512 MiB a
@@ -129,16 +130,8 @@ def prune(
     argument, also for NaN in a batch and where there is nothing to prune; OSError where `checkpoint` cannot be written.
     The method is ours: optimal brain surgeon (Hassibi, Stork 1992) on columns, and least squares, layer after layer.
     """
-    checks.check_network(net)
-    checks.check_unwrapped(net)
     budget = Budget(sparsity, multiplies, speedup)
-    if isinstance(tile, str) and tile != AUTO:
-        raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and 'auto'")
-    if speedup is not None and forward is not None:
-        raise ValueError("speedup: with forward= nothing is known of how to time the network; accepted is multiplies=")
-    checks.check_count(voxels, "voxels")
-    if not ridge > 0:
-        raise ValueError(f"ridge: {ridge!r}; accepted is a number above 0")
+    _check(net, budget, tile, voxels, ridge, forward)
     with torch.inference_mode(False), torch.no_grad():  # what comes out can be trained
         calibration, reporter = Calibration.of(batches, forward), on_stderr(quiet=not progress)
         layers, sites, skipped = _found(net, calibration, spare)
@@ -164,6 +157,19 @@ def prune(
         times = None if plan.ms is None else (plan.ms, _milliseconds(compress(result), calibration))
     result.report = PruningReport(tuple(rows), skipped | refused, error, statistics, times)  # type: ignore[assignment]
     return result
+
+
+def _check(net: object, budget: Budget, tile: object, voxels: int, ridge: float, forward: Forward | None) -> None:
+    """Raises ValueError naming the first argument that is not accepted, before anything is computed."""
+    checks.check_network(net)
+    checks.check_unwrapped(cast(nn.Module, net))
+    if isinstance(tile, str) and tile != AUTO:
+        raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and 'auto'")
+    if budget.speedup is not None and forward is not None:
+        raise ValueError("speedup: with forward= nothing is known of how to time the network; accepted is multiplies=")
+    checks.check_count(voxels, "voxels")
+    if not ridge > 0:
+        raise ValueError(f"ridge: {ridge!r}; accepted is a number above 0")
 
 
 def _found(

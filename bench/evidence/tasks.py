@@ -97,16 +97,19 @@ def _voxel_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _dice(net: nn.Module, volumes: Volumes) -> float:
-    """Mean over samples and over classes other than background; a class in neither counts as found."""
-    values = []
     with torch.no_grad(), evaluating(net):
-        for images, labels in volumes.batches("test", 8):
-            found = net(images).argmax(1)
-            for label in range(1, len(volumes.classes)):
-                ours, theirs = ((x == label).flatten(1).sum(1) for x in (found, labels))
-                both = ((found == label) & (labels == label)).flatten(1).sum(1)
-                values.append(torch.where(ours + theirs > 0, 2 * both / (ours + theirs).clamp_min(1), 1.0))
-    return float(torch.cat(values).mean())
+        each = [sample_dice(net(images), labels) for images, labels in volumes.batches("test", 8)]
+    return float(torch.cat(each).mean())
+
+
+def sample_dice(logits: Tensor, labels: Tensor) -> Tensor:
+    """[N]: of each sample, mean over classes other than background; a class in neither counts as found."""
+    found, values = logits.argmax(1), []
+    for label in range(1, logits.shape[1]):
+        ours, theirs = ((x == label).flatten(1).sum(1) for x in (found, labels))
+        both = ((found == label) & (labels == label)).flatten(1).sum(1)
+        values.append(torch.where(ours + theirs > 0, 2 * both / (ours + theirs).clamp_min(1), 1.0))
+    return torch.stack(values).mean(0)
 
 
 def _subsampled(volumes: Volumes, step: int) -> Volumes:

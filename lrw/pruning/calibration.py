@@ -1,7 +1,7 @@
 """Samples without labels, and what layers see and give while a network computes them.
 
-Which tiles of a layer are looked at follows from a seed and from each sample's own bytes: the order of samples, and how
-they are batched, changes nothing.
+Which tiles of a layer are looked at follows from a seed and from each sample's own bytes, not from the order of samples
+or from how they are batched.
 """
 
 from collections import Counter

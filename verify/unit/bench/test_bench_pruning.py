@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bench import pruning, report
-from bench.evidence.tasks import _dice
+from bench.evidence.tasks import _dice, sample_dice
 from bench.gate import Red
 from bench.pruning import Row
 from bench.rows import read
@@ -34,7 +34,7 @@ def test_dice_of_each_sample_is_that_of_the_evidence() -> None:
     labels[0] = 0
     split = Split(images, labels)
     volumes = Volumes("parts", ("none", "one", "two"), split, split, split)
-    each = [pruning._dice(Logits()(x), y) for x, y in volumes.batches("test", 2)]
+    each = [sample_dice(Logits()(x), y) for x, y in volumes.batches("test", 2)]
     assert torch.cat(each).shape == (5,)
     assert float(torch.cat(each).mean()) == pytest.approx(_dice(Logits(), volumes), abs=1e-6)
 
