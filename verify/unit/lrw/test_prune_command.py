@@ -13,9 +13,9 @@ from lrw import nets
 from lrw.cli import main
 from lrw.pruning.resume import Done
 from verify.unit.job.small import volumes
-from verify.unit.lrw.test_prune import branches, far, samples
+from verify.unit.lrw.prunable import branches, far, samples
 
-NET = "verify.unit.lrw.test_prune:branches"
+NET = "verify.unit.lrw.prunable:branches"
 
 
 @pytest.fixture
