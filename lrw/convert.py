@@ -36,6 +36,7 @@ def to_winograd(
     *,
     filter: Callable[[str, nn.Conv3d], bool] | None = None,
     rtol: float = 1e-2,
+    units: str = "none",
     backend: str = "auto",
     inplace: bool = False,
 ) -> nn.Module:
@@ -45,12 +46,13 @@ def to_winograd(
     are not named are left out; `filter(name, conv)` may leave out others. Left as they are, too, are layers where the
     tile's error bound (largest error over largest output, with U rounded to the weights' dtype) exceeds `rtol`, that
     share a parameter with another module, whose weight is computed from others (torch.nn.utils.prune, weight_norm), or
-    on whose instance hooks or methods were set. Filters cut out by hand are taken as their tensors are. The result
-    computes the same function up to rounding; `.report` lists what was converted and what was skipped and why. Rounding
-    the result (`net.half()`) rounds U: convert a network in the dtype it is to have. NaN and infinity in an input
-    spread further than in torch, as NaN to at most all outputs of the tiles that read them (`lrw.check` finds the
-    layer). Raises ValueError, with nothing changed, for non-finite weights, an unknown tile, a network that cannot be
-    copied, or one with nothing to convert.
+    on whose instance hooks or methods were set. Filters cut out by hand are taken as their tensors are. Whoever trains
+    all weights of tiles like F(4,3) wants them in `units` of their "importance", in which one learning rate suits all
+    (`WinogradConv3d`). The result computes the same function up to rounding; `.report` lists what was converted and
+    what was skipped and why. Rounding the result (`net.half()`) rounds U: convert a network in the dtype it is to have.
+    NaN and infinity in an input spread further than in torch, as NaN to at most all outputs of the tiles that read them
+    (`lrw.check` finds the layer). Raises ValueError, with nothing changed, for non-finite weights, unknown tiles and
+    units, a network that cannot be copied, or one with nothing to convert.
     """
     checks.check_unwrapped(net)
     checks.check_finite(net)
@@ -68,7 +70,7 @@ def to_winograd(
             reason = UNNAMED
         if reason is None:
             own = tile[name] if isinstance(tile, Mapping) else tile
-            layer = WinogradConv3d.from_conv3d(conv, own, backend)
+            layer = WinogradConv3d.from_conv3d(conv, own, backend, units)
             reason = _too_inaccurate(layer, rtol)
         if reason is None:
             new[name] = layer

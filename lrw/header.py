@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.geometry import Geometry
 from lrw.nn import CompressedConv3d, GroupedConv3d, LowRankWinogradConv3d, WinogradConv3d, WinogradLayer
-from lrw.nn.low_rank import UNITS
+from lrw.nn.units import DIAGONAL, UNITS
 from lrw.version import __version__
 from lrw_kernels.untrusted import MOST_CHARACTERS, Entries, parse_json, shown
 from lrw_kernels.winograd import Block, Tile, kept_positions
@@ -48,7 +48,8 @@ _SAID = (
 
 @dataclass(frozen=True)
 class Form:
-    """One layer's: rank is None and units are "none" unless its kind is "lowrank", blocks is empty unless "grouped"."""
+    """One layer's: rank is None unless its kind is "lowrank", blocks is empty unless "grouped", units are "none" unless
+    it is trained."""
 
     kind: str
     in_channels: int
@@ -158,15 +159,16 @@ def layer_of(form: Form, old: nn.Module, name: str, file: object) -> WinogradLay
         return CompressedConv3d(*theirs, form.geometry, **more)
     if form.kind == "grouped":
         return GroupedConv3d(form.in_channels, form.blocks, form.geometry, **more)
+    own = form.units if form.rank is None else "none"
     layer = WinogradConv3d(
-        *theirs, tile.kernel_size, padding=pads, tile=tile, rectified=form.geometry.rectified, **more
+        *theirs, tile.kernel_size, padding=pads, tile=tile, rectified=form.geometry.rectified, units=own, **more
     )
     return layer if form.rank is None else LowRankWinogradConv3d.of(layer, form.rank, units=form.units)
 
 
 def _described(layer: WinogradLayer) -> dict[str, Any]:
     geometry = layer.geometry
-    units = {"units": layer.units} if isinstance(layer, LowRankWinogradConv3d) and layer.units != "none" else {}
+    units = {"units": layer.units} if isinstance(layer, WinogradConv3d) and layer.units != "none" else {}
     return {
         **units,
         "kind": next(k for k, c in reversed(_KINDS.items()) if isinstance(layer, c)),
@@ -214,12 +216,13 @@ def _form(said: Entries) -> Form:
 
 
 def _units(said: Entries, kind: str) -> str:
-    """In what the factors of a low-rank layer are counted; files of before, and of other layers, do not say."""
+    """In what weights or factors of a trained layer are counted; files of before, and of other layers, do not say."""
     if "units" not in said:
         return "none"
-    units = said.text("units")
-    if kind != "lowrank" or units not in UNITS:
-        raise said.refused("units", f"are {', '.join(UNITS)}, for layers of kind lowrank")
+    units, accepted = said.text("units"), {"winograd": DIAGONAL, "lowrank": UNITS}.get(kind, ())
+    if units not in accepted:
+        every, own = ", ".join(UNITS), ", ".join(DIAGONAL)
+        raise said.refused("units", f"are {every} for layers of kind lowrank and {own} for those of kind winograd")
     return units
 
 

@@ -1,20 +1,16 @@
 """The layer trained through two small matrices."""
 
-from functools import lru_cache
 from math import sqrt
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lrw import checks
 from lrw.activations import without_autocast
+from lrw.nn import units as counting
 from lrw.nn.winograd import WinogradConv3d
-from lrw_kernels.winograd import Tile, importance, output_gram
 
 INITS = ("gc_zero", "gr_zero", "principal")
-UNITS = ("none", "importance", "gram")
 
 
 class LowRankWinogradConv3d(WinogradConv3d):
@@ -34,8 +30,6 @@ class LowRankWinogradConv3d(WinogradConv3d):
 
     Gr: nn.Parameter
     Gc: nn.Parameter
-    scale: Tensor | None
-    units: str
 
     @classmethod
     def of(
@@ -48,23 +42,25 @@ class LowRankWinogradConv3d(WinogradConv3d):
         bit). Raises ValueError for other values.
         """
         checks.check_count(rank, "rank", layer.geometry.tile.positions)
-        for value, name, accepted in ((init, "init", INITS), (units, "units", UNITS)):
-            if value not in accepted:
-                raise ValueError(f"{name}: {value!r}; accepted are {', '.join(accepted)}")
+        counting.check(units)
+        if init not in INITS:
+            raise ValueError(f"init: {init!r}; accepted are {', '.join(INITS)}")
         new = cls.__new__(cls)
         nn.Module.__init__(new)
         buffers = {name: None if b is None else b.clone() for name, b in layer._buffers.items()}
         new.__dict__.update({**layer.__getstate__(), "_parameters": layer._parameters.copy(), "_buffers": buffers})
         new.compute_all(False)
+        base = layer.all_rows().detach()
+        new.weight = new.weight if layer.scale is None else nn.Parameter(base)
         new.weight.requires_grad_(False)
-        new.units, scale = units, _scale(layer.geometry.tile, units)
+        new.units, scale = units, counting.scale(layer.geometry.tile, units)
         new.register_buffer("scale", None if scale is None else scale.to(layer.weight))
         gr = layer.weight.new_empty(rank, layer.in_channels, layer.out_channels)
         gc = layer.weight.new_empty(layer.geometry.tile.positions, rank)
         if init == "principal":
-            _split_principal(_unscaled(layer.weight.detach() * layer.mask, scale), gr, gc)
+            _split_principal(counting.counted(base * layer.mask, scale), gr, gc)
             update = torch.einsum("ts,sio->tio", new._scaled(gc), gr)
-            new.weight = nn.Parameter(layer.weight.detach() - update, requires_grad=False)
+            new.weight = nn.Parameter(base - update, requires_grad=False)
         else:  # the random factor is of size one per product, so that the other's learning rate means what it says
             for factor, zero in ((gr, init == "gr_zero"), (gc, init == "gc_zero")):
                 nn.init.zeros_(factor) if zero else nn.init.normal_(factor, std=1 / sqrt(rank))
@@ -77,8 +73,9 @@ class LowRankWinogradConv3d(WinogradConv3d):
         nn.Module.__init__(new)
         factors = ("Gr", "Gc")
         parameters = {name: p for name, p in self._parameters.items() if name not in factors}
-        buffers = {name: None if b is None else b.clone() for name, b in self._buffers.items() if name != "scale"}
-        new.__dict__.update({**self.__getstate__(), "_parameters": parameters, "_buffers": buffers})
+        buffers = {"mask": self.mask.clone(), "scale": None}
+        plain = {"_parameters": parameters, "_buffers": buffers, "units": "none"}
+        new.__dict__.update({**self.__getstate__(), **plain})
         new.compute_all(False)
         new.weight = nn.Parameter(
             torch.einsum("ts,sio->tio", self._scaled(self.Gc.detach()), self.Gr.detach()) + self.weight.detach()
@@ -96,43 +93,14 @@ class LowRankWinogradConv3d(WinogradConv3d):
         with without_autocast(base.device):  # an update rounded to half precision would lose small steps
             return torch.addmm(base.flatten(1), self.rows(self._scaled(self.Gc)), self.Gr.flatten(1)).view_as(base)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        buffers = {**state["_buffers"]}
-        buffers.setdefault("scale", None)  # pickled before there was one
-        super().__setstate__({"units": "none", **state, "_buffers": buffers})
+    def _counted(self, u: Tensor) -> Tensor:
+        return u  # units are those of Gc
 
     def _scaled(self, gc: Tensor) -> Tensor:
         """Gc [T, s] in units of the weights."""
         if self.scale is None:
             return gc
         return self.scale * gc if self.scale.shape[1] == 1 else self.scale @ gc
-
-
-@lru_cache(maxsize=64)
-def _scale(tile: Tile, units: str) -> Tensor | None:
-    """What Gc is multiplied with from the left, float64 [T, 1] or [T, T], scaled as rows of G are where they are.
-
-    In these units weights are as large as the taps they were made of, on average.
-    """
-    if units == "none":
-        return None
-    if units == "importance":
-        scale = torch.from_numpy(1 / importance(tile))[:, None]
-    else:
-        factor = torch.linalg.cholesky(torch.from_numpy(output_gram(tile)))
-        scale = torch.linalg.inv(factor).T  # scale scale^T = H^-1
-    d, h, w = (np.linalg.norm(axis.array("G"), axis=1) for axis in tile.axes)
-    return scale * float((np.kron(np.kron(d, h), w) * importance(tile)).mean())
-
-
-def _unscaled(weight: Tensor, scale: Tensor | None) -> Tensor:
-    """weight [T, Cin, Cout] in units of Gc."""
-    if scale is None:
-        return weight
-    own = scale.to(weight.device, torch.float64)
-    flat = weight.flatten(1).double()
-    solved = flat / own if own.shape[1] == 1 else torch.linalg.solve(own, flat)
-    return solved.view_as(weight).to(weight)
 
 
 def _split_principal(weight: Tensor, gr: Tensor, gc: Tensor) -> None:

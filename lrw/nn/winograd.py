@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lrw import checks
 from lrw.geometry import Geometry
+from lrw.nn import units as counting
 from lrw.nn.layer import WinogradLayer
 from lrw.ops import TileLike, kept_index, padding_sizes, transform_weight
 from lrw_kernels.winograd import Tile, kept_positions
@@ -20,12 +21,19 @@ class WinogradConv3d(WinogradLayer):
 
     `mask`, a persistent bool buffer [T, 1 or Cin, 1 or Cout], says which weights are kept; a column of which none is
     stays stored but is not computed. With free or pruned weights this is no convolution: tile, origin and padding
-    belong to what it computes. `rectified` makes it a Winograd-ReLU layer (see `lrw.rectify`). Raises ValueError for
-    channels, tiles, kernel sizes and paddings that are not accepted.
+    belong to what it computes. `rectified` makes it a Winograd-ReLU layer (see `lrw.rectify`).
+
+    `units` says in what rows of `weight` are counted, so that one learning rate suits all of them: "none" (they are
+    those of U) or "importance" (U = scale * weight with scale 1 / F_p, in which each position moves the outputs
+    equally: at F(4,3) F differs by 144 times; ours). The buffer `scale` is saved with the weights: they are not loaded
+    where they would be counted in other units. Raises ValueError for channels, tiles, kernel sizes, paddings and units
+    that are not accepted.
     """
 
     kept_in = "mask"
     mask: Tensor
+    scale: Tensor | None
+    units: str
     computes_all = False  # also columns that are dropped, as zeros: for whoever wants their gradients
     _holes = False  # whether kept columns have weights that are not
 
@@ -39,21 +47,28 @@ class WinogradConv3d(WinogradLayer):
         tile: TileLike = 2,
         bias: bool = True,
         rectified: bool = False,
+        units: str = "none",
         backend: str = "auto",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        counting.check(units, counting.DIAGONAL)
         chosen = Tile.of(tile, kernel_size)
         geometry = Geometry(chosen, padding_sizes(padding, chosen.kernel_size), rectified=rectified)
         super().__init__(in_channels, out_channels, geometry, bias=bias, backend=backend, device=device, dtype=dtype)
         spatial = torch.empty(out_channels, in_channels, *chosen.kernel_size, device=device, dtype=dtype)
         nn.init.kaiming_uniform_(spatial, a=sqrt(5))  # nn.Conv3d's own start, then transformed
-        self.weight = nn.Parameter(transform_weight(spatial, chosen).to(spatial.dtype))
+        u, scale = transform_weight(spatial, chosen).to(spatial.dtype), counting.scale(chosen, units)
+        self.weight = nn.Parameter(counting.counted(u, scale))
         self.register_buffer("mask", torch.ones(chosen.positions, 1, 1, dtype=torch.bool, device=device))
+        self.units = units
+        self.register_buffer("scale", None if scale is None else scale.to(self.weight))
         self.follow()
 
     @classmethod
-    def from_conv3d(cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto") -> "WinogradConv3d":
+    def from_conv3d(
+        cls, conv: nn.Conv3d, tile: TileLike = 2, backend: str = "auto", units: str = "none"
+    ) -> "WinogradConv3d":
         """The layer that computes what `conv` does. Raises ValueError where Winograd does not apply."""
         reason = checks.unsuited(conv)
         if reason is not None:
@@ -65,12 +80,13 @@ class WinogradConv3d(WinogradLayer):
             padding=conv.padding,
             tile=tile,
             bias=conv.bias is not None,
+            units=units,
             backend=backend,
             device=conv.weight.device,
             dtype=conv.weight.dtype,
         )
         with torch.no_grad():
-            layer.weight.copy_(transform_weight(conv.weight, layer.geometry.tile))
+            layer.weight.copy_(layer._counted(transform_weight(conv.weight, layer.geometry.tile)))
         layer.weight.requires_grad_(conv.weight.requires_grad)
         return layer._take_bias(conv)
 
@@ -100,7 +116,8 @@ class WinogradConv3d(WinogradLayer):
         self.keep_weights(mask)
         kept = list(self.geometry.positions)
         change = self.rows(u).to(self.weight) - self.stored()
-        self.weight[kept] += change * self.rows(self.mask)  # what is dropped may come back as it was
+        change *= self.rows(self.mask)  # what is dropped may come back as it was
+        self.weight[kept] += self._counted(change)
 
     def compute_all(self, all_columns: bool = True) -> None:
         """Whether dropped columns are computed too, as zeros, so that they have gradients."""
@@ -140,12 +157,25 @@ class WinogradConv3d(WinogradLayer):
         self.follow()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        buffers = {**state["_buffers"]}
+        buffers.setdefault("scale", None)  # pickled before there was one
+        super().__setstate__({"units": "none", **state, "_buffers": buffers})
         self.compute_all(False)  # who wanted that watches the original
 
     def stored(self) -> Tensor:
         """U [K, Cin, Cout]: the computed rows, with what single weights are dropped still in them."""
-        return self.rows(self.weight)
+        u = self.rows(self.weight)
+        return u if self.scale is None else u * self.rows(self.scale)[:, None]
+
+    def all_rows(self) -> Tensor:
+        """U [T, Cin, Cout] of all columns, as `stored`."""
+        return self.weight if self.scale is None else self.weight * self.scale[:, None]
+
+    def _counted(self, u: Tensor) -> Tensor:
+        """Rows of U, the computed ones or all, in the units of `weight`."""
+        if self.scale is None:
+            return u
+        return u / (self.scale if len(u) == len(self.scale) else self.rows(self.scale))[:, None]
 
     def weights(self) -> Tensor:
         """U [K, Cin, Cout] of the computed columns, zero where weights are dropped."""

@@ -58,7 +58,8 @@ class NativePruner:
         return {name: whole_mask(layer) & (layer.weight != 0) for name, layer in self.layers.items()}
 
     def _small(self, layer: WinogradConv3d) -> Tensor:
-        u, du = layer.weight, layer.weight.grad
+        u, du = layer.all_rows(), layer.weight.grad
         assert du is not None
+        du = du if layer.scale is None else du / layer.scale[:, None]
         norms = torch.from_numpy(output_norms(layer.geometry.tile)).to(u)[:, None, None]
         return u.abs() * norms * (du.abs() + 1 / self.factor) <= self.threshold

@@ -75,12 +75,15 @@ def scale_gradients(net: nn.Module, exponent: float = EXPONENT) -> None:
     """Divide the gradient of every trained WinogradConv3d weight by (F / min F)^exponent, before the optimizer's step.
 
     Without it the learning rate that suits one position explodes another (the authors' code: exponent 1.5). Raises
-    RuntimeError where there are no gradients yet, ValueError where no such weight is trained.
+    RuntimeError where there are no gradients yet, ValueError where no such weight is trained, or one that is counted in
+    units of its own.
     """
     layers = {name: layer for name, layer in winograd_convs(net).items() if layer.weight.requires_grad}
     if not layers:
         raise ValueError("net: trains no WinogradConv3d weights; low-rank factors have no position to scale by")
     for name, layer in layers.items():
+        if layer.scale is not None:
+            raise ValueError(f"net: {name!r} counts its weights in units of their own; accepted is units='none'")
         if layer.weight.grad is None:
             raise RuntimeError(f"scale_gradients: {name!r} has no gradient; call it after loss.backward()")
     for layer in layers.values():

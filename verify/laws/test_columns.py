@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrw.backends import composed
-from lrw.nn import LowRankWinogradConv3d, WinogradConv3d, low_rank
+from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
+from lrw.nn import units as units_of
 from lrw.pruning import SCORES, select_global, select_per_layer
 from lrw_kernels import reference
 from lrw_kernels.winograd import Tile, Transform, importance
@@ -55,7 +56,8 @@ def test_step_zero_is_the_given_layer_bit_for_bit(tile: Tile, seed: int, init: s
 
 @given(any_tile(), st.integers(0, 2**31), st.sampled_from(["importance", "gram"]))
 def test_steps_do_not_depend_on_how_factors_are_split(tile: Tile, seed: int, units: str) -> None:
-    """Rows of G times c, rows of B over c: the factors of a low-rank layer have the same gradients, up to c's sign."""
+    """Rows of G times c, rows of B over c: factors of a low-rank layer, and free weights, have the same gradients, up
+    to c's sign."""
     moved = Tile(tuple(rescaled(axis, seed) for axis in tile.axes), tile.origin)  # type: ignore[arg-type]
     scales = np.ones(1)
     for old, new in zip(tile.axes, moved.axes, strict=True):
@@ -67,7 +69,7 @@ def test_steps_do_not_depend_on_how_factors_are_split(tile: Tile, seed: int, uni
     gr, gc = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((2, 2, 3), (len(u), 2)))
     gradients = []
     for own, c in ((tile, np.ones_like(scales)), (moved, scales)):
-        for kept in (composed._tables, low_rank._scale):  # by m, r and points alone, in which the two are one
+        for kept in (composed._tables, units_of.scale):  # by m, r and points alone, in which the two are one
             kept.cache_clear()
         layer = layer_of(own, 0).double()
         by = torch.from_numpy(c)
@@ -81,9 +83,16 @@ def test_steps_do_not_depend_on_how_factors_are_split(tile: Tile, seed: int, uni
         assert low.Gr.grad is not None
         assert low.Gc.grad is not None
         gradients += [low.Gr.grad, low.Gc.grad * by.sign()[:, None]]
-    for kept in (composed._tables, low_rank._scale):
+        if units in units_of.DIAGONAL:
+            pads = layer.geometry.padding
+            free = WinogradConv3d(2, 3, own.kernel_size, padding=pads, tile=own, units=units, dtype=torch.float64)
+            free.adopt(layer.weight.detach(), free.mask)
+            composed.forward(x, free.weights(), free.geometry).square().mean().backward()
+            assert free.weight.grad is not None
+            gradients.append(free.weight.grad * by.sign()[:, None, None])
+    for kept in (composed._tables, units_of.scale):
         kept.cache_clear()
-    for one, other in zip(gradients[:2], gradients[2:], strict=True):
+    for one, other in zip(gradients[: len(gradients) // 2], gradients[len(gradients) // 2 :], strict=True):
         close = 1e-12 * tile.amplification**2 * float(one.abs().max())
         torch.testing.assert_close(other, one, rtol=0, atol=close)
 

@@ -1,5 +1,7 @@
 """Low rank: it starts at the given network, trains only the factors, counts them, and compiles."""
 
+import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from torch.utils.checkpoint import checkpoint_sequential
 import lrw
 from lrw.lowrank import count_parameters
 from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
+from lrw.pruning import NativePruner, scale_gradients
 from verify.unit.lrw.small_nets import X, small_net, trained
 
 
@@ -169,3 +172,50 @@ def test_an_optimizer_without_a_fixed_state_is_refused() -> None:
     net = lrw.to_winograd(small_net(), 2)
     with pytest.raises(ValueError, match="optimizer: LBFGS"):
         lrw.training_size(net, torch.optim.LBFGS(net.parameters()))
+
+
+def test_weights_in_units_of_their_importance_are_the_same_layer(tmp_path: Path) -> None:
+    """Converted, pruned, adopted, saved and loaded, given factors: all but the parameters is as in units of U."""
+    plain, net = (lrw.to_winograd(small_net(), 4, units=units) for units in ("none", "importance"))
+    torch.testing.assert_close(net(X), plain(X), rtol=1e-4, atol=1e-5)
+    sizes = net[2].weight.detach().flatten(1).norm(dim=1)
+    raw = plain[2].weight.detach().flatten(1).norm(dim=1)
+    assert float(sizes.max() / sizes.min()) < 0.5 * float(raw.max() / raw.min())
+    for model in (plain, net):
+        model[0].keep(range(3, 150))
+        u = torch.randn(*model[0].weight.shape, generator=torch.Generator().manual_seed(1))
+        model[0].adopt(u, model[0].mask)
+    torch.testing.assert_close(net(X), plain(X), rtol=1e-3, atol=1e-3)
+    lrw.save(net, tmp_path / "net.safetensors")
+    loaded = lrw.load(tmp_path / "net.safetensors", small_net())
+    assert loaded[0].units == "importance"
+    assert torch.equal(loaded(X), net(X))
+    torch.testing.assert_close(copy.deepcopy(net)(X), net(X), rtol=0, atol=0)
+    torch.testing.assert_close(lrw.compress(net)(X), net(X), rtol=1e-4, atol=1e-4)
+    expected = net(X)
+    low = lrw.add_low_rank(net, rank=4)
+    torch.testing.assert_close(low(X), expected, rtol=1e-3, atol=1e-3)
+    assert lrw.merge_low_rank(low)[0].units == "none"
+
+
+def test_units_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ValueError, match="units: 'gram'; accepted are none, importance"):
+        lrw.to_winograd(small_net(), 2, units="gram")
+    with pytest.raises(ValueError, match="units: 'x'; accepted are none, importance, gram"):
+        LowRankWinogradConv3d.of(WinogradConv3d(2, 3), 2, units="x")
+    net = lrw.to_winograd(small_net(), 2, units="importance")
+    trained(net)
+    with pytest.raises(ValueError, match="counts its weights in units of their own; accepted is units='none'"):
+        scale_gradients(net)
+
+
+def test_native_pruning_judges_u_whatever_its_units() -> None:
+    nonzero = []
+    for units in ("none", "importance"):
+        torch.manual_seed(0)
+        layer = WinogradConv3d.from_conv3d(torch.nn.Conv3d(3, 5, 3, padding=1), 2, units=units)
+        layer(torch.randn(2, 3, 6, 6, 6, generator=torch.Generator().manual_seed(0))).square().mean().backward()
+        NativePruner(layer, 1e-2).step()
+        nonzero.append(layer.weight != 0)
+    assert 0.2 < float(nonzero[0].double().mean()) < 0.9
+    assert float((nonzero[0] == nonzero[1]).double().mean()) > 0.999
