@@ -37,6 +37,13 @@ def add(commands: Any) -> None:
             "SCOPE",
             "layer: the same share everywhere; global: ranked across layers; multiplies: that, per multiply saved",
         ),
+        (
+            "multiplies",
+            float,
+            "SHARE",
+            "of direct convolution's that may be left: a plan chooses tiles and columns, "
+            "instead of --tile, --sparsity, --score and --scope",
+        ),
         ("stages", int, "N", "cut in this many stages, one per retraining epoch"),
         ("distill", float, "SHARE", "of the loss that follows the dense network while fine-tuning and retraining"),
         ("epochs", int, "N", "epochs of dense training; fine-tuning takes a third as many, retraining half"),

@@ -6,6 +6,7 @@ from typing import Any
 
 from lrw import checks, nets
 from lrw.pruning import SCOPES, SCORES
+from lrw.pruning.budget import Budget
 from lrw_kernels.aot import find_target
 
 SAMPLES = 256  # that columns are fitted on after a cut
@@ -17,7 +18,9 @@ class JobConfig:
 
     epochs are those of dense training; fine-tuning with the low-rank update takes a third as many, retraining after
     the cut half as many. calibration: what a cut leaves is fitted to what the network gave before it, on SAMPLES of the
-    training samples. Raises ValueError naming the argument.
+    training samples. multiplies: the share of direct convolution's multiplies that may be left; tiles and columns are
+    then what a plan says (`lrw.prune`), at once after dense training, and what else says how to cut does not count.
+    Raises ValueError naming the argument.
     """
 
     data: str = "digits"
@@ -31,6 +34,7 @@ class JobConfig:
     scope: str = "layer"
     stages: int = 1
     calibration: bool = True
+    multiplies: float | None = None
     distill: float = 0.0
     epochs: int = 6
     batch_size: int = 32
@@ -52,6 +56,11 @@ class JobConfig:
                 f"batch_size: {self.batch_size}; accepted is 2 or more, batch norm cannot train on one sample"
             )
         checks.check_share(self.sparsity, "sparsity")
+        if self.multiplies is not None:
+            Budget(multiplies=self.multiplies)
+            for name in ("tile", "sparsity", "score", "scope", "stages", "calibration"):
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise ValueError(f"multiplies: a plan says what is cut; accepted is without {name}")
         if self.score not in SCORES:
             raise ValueError(f"score: {self.score!r}; accepted are {', '.join(SCORES)}")
         if self.scope not in SCOPES:
@@ -69,6 +78,11 @@ class JobConfig:
             raise ValueError(f"learning_rate: {self.learning_rate!r}; accepted is a rate between 0 and 1")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed: {self.seed!r}; accepted are whole numbers from 0 to 2**31 - 1")
+
+    @property
+    def planned(self) -> bool:
+        """Whether a plan says what is cut, not scores."""
+        return self.multiplies is not None
 
     @property
     def finetune_epochs(self) -> int:

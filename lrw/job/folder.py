@@ -6,13 +6,14 @@ from lrw import files, nets
 from lrw.job import state
 from lrw_kernels.aot.build import network_files, networks_in
 
-DENSE, COMPRESSED, REPORT, FIGURE = "dense.safetensors", "compressed.safetensors", "report.json", "report.png"
+DENSE, PRUNED, COMPRESSED = "dense.safetensors", "pruned.safetensors", "compressed.safetensors"
+REPORT, FIGURE = "report.json", "report.png"
 EXPORT = "export"
 
 
 def written(out: Path) -> list[Path]:
     """Those files in folder `out` that a job writes, the checkpoint first."""
-    own = [state.path_in(out), *(out / name for name in (REPORT, FIGURE, DENSE, COMPRESSED))]
+    own = [state.path_in(out), *(out / name for name in (REPORT, FIGURE, DENSE, PRUNED, COMPRESSED))]
     exported = [path for name in nets.NAMES for path in network_files(out / EXPORT, name)]
     return [path for path in dict.fromkeys([*own, *exported]) if path.exists() or path.is_symlink()]
 
@@ -28,7 +29,7 @@ def clear(out: Path) -> None:
 
 def clear_partial(out: Path) -> None:
     """Remove what a run that was killed had begun to write."""
-    for name in (state.path_in(out).name, REPORT, FIGURE, DENSE, COMPRESSED):
+    for name in (state.path_in(out).name, REPORT, FIGURE, DENSE, PRUNED, COMPRESSED):
         for path in files.partial_files(out / name):
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,5 @@
-"""The job's stages in order, each resumable after any epoch: train, fine-tune while scoring, prune and retrain.
+"""The job's stages in order, each resumable after any epoch: train, fine-tune while scoring, prune and retrain; where a
+plan says what is cut there is nothing to score.
 
 Data flows one way: config -> state (checkpointed after every epoch) -> finished files and report.
 """
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrw import data, nets
-from lrw.checkpoint import fill, read_state_dict, save
+from lrw.checkpoint import fill, load, read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
 from lrw.distill import distillation_loss
@@ -29,6 +30,7 @@ from lrw.job.state import JobState, Scores
 from lrw.job.training import Metrics, evaluate, train_epoch
 from lrw.lowrank import add_low_rank, count_parameters
 from lrw.progress import Reporter
+from lrw.prune import prune
 from lrw.pruning import ColumnPruner
 
 SMOOTHING = 0.05  # of the labels
@@ -42,13 +44,15 @@ class Job:
         self.out = Path(config.out)
         self.stages = (
             Stage("train", 0 if config.weights else config.epochs, "dense"),
-            Stage("finetune", config.finetune_epochs, "finetuned"),
+            *(() if config.planned else (Stage("finetune", config.finetune_epochs, "finetuned"),)),
             Stage("retrain", config.retrain_epochs, "retrained"),
         )
         self.dense = self._build_dense()
+        self.net, self.pruner = self.dense, None
         if state.stage == 0:
             self._convert(deepcopy(self.dense))  # refuses a tile or rank now, not after the dense training
-            self.net, self.pruner = self.dense, None
+        elif config.planned:
+            self.net = self._with_factors(load(self.out / folder.PRUNED, self.dense))
         else:
             self.net, self.pruner = self._convert(self.dense)
         self.optimizer = self._new_optimizer()
@@ -75,7 +79,7 @@ class Job:
         """Take the state's tensors. Raises ValueError naming the checkpoint where they are none of this job's."""
         state = self.state
         try:
-            restore.check_progress(state, self.stages, self.config.stages)
+            restore.check_progress(state, self.stages, None if self.config.planned else self.config.stages)
             restore.load_network(self.net, state.model)
             restore.load_optimizer(self.optimizer, state.optimizer)
             if self.pruner is not None:
@@ -87,12 +91,23 @@ class Job:
             self.pruner.detach()
 
     def _convert(self, dense: nn.Module) -> tuple[nn.Module, ColumnPruner]:
-        torch.manual_seed(self.config.seed)
-        net = add_low_rank(to_winograd(dense, self.config.tile), self.config.rank)
+        net = self._with_factors(to_winograd(dense, self.config.tile))
         example = next(self.volumes.batches("test", 1))[0]
         pruner = ColumnPruner(net, self.config.sparsity, score=self.config.score, scope=self.config.scope,
                               stages=self.config.stages, example_input=example)  # fmt: skip
         return net, pruner
+
+    def _with_factors(self, net: nn.Module) -> nn.Module:
+        torch.manual_seed(self.config.seed)
+        return add_low_rank(net, self.config.rank)
+
+    def _prune_as_planned(self) -> nn.Module:
+        """The trained dense network with the tiles and columns of a plan, kept in a file that a resumed run starts
+        from."""
+        quiet = self.reporter.quiet
+        pruned = prune(self.dense, self._samples(), multiplies=self.config.multiplies, progress=not quiet)
+        save(pruned, self.out / folder.PRUNED)
+        return self._with_factors(pruned)
 
     def _new_optimizer(self) -> torch.optim.Optimizer:
         trainable = [p for p in self.net.parameters() if p.requires_grad]
@@ -188,7 +203,11 @@ class Job:
         self.state.parameters[stage.milestone] = list(count_parameters(self.net))
         if stage.name == "train":
             save(self.net, self.out / folder.DENSE)
-            self.net, self.pruner = self._convert(self.dense)
+            if self.config.planned:
+                self.net = self._prune_as_planned()
+                self._milestone("pruned")
+            else:
+                self.net, self.pruner = self._convert(self.dense)
         if index + 1 < len(self.stages):
             self.optimizer = self._new_optimizer()
             self.state.stage, self.state.epoch = index + 1, 0

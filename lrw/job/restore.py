@@ -22,10 +22,10 @@ class Stage:
     milestone: str
 
 
-def check_progress(state: JobState, stages: Sequence[Stage], cuts: int) -> None:
+def check_progress(state: JobState, stages: Sequence[Stage], cuts: int | None) -> None:
     """`state` must stand somewhere on the way through `stages`, with all that was noted on that way.
 
-    cuts: of the last stage, one per epoch from its first. Raises ValueError.
+    cuts: of the last stage, one per epoch from its first; None where no pruner cuts. Raises ValueError.
     """
     if not 0 <= state.stage < len(stages) or not 0 <= state.epoch <= stages[state.stage].epochs:
         raise ValueError(f"stage {state.stage}, epoch {state.epoch}: this job has none such")
@@ -39,6 +39,8 @@ def check_progress(state: JobState, stages: Sequence[Stage], cuts: int) -> None:
         raise ValueError(f"accuracy, parameters: nothing of {missing[0]!r}")
     if any(len(counts) != 2 for counts in state.parameters.values()):
         raise ValueError("parameters: accepted are two numbers for each network")
+    if cuts is None:
+        return
     cut = min(cuts, state.epoch) if state.stage == len(stages) - 1 else 0
     if state.stage and state.pruner.get("stage") != cut:
         raise ValueError(f"pruner.stage: {short(state.pruner.get('stage'))}; accepted is {cut} after these epochs")

@@ -44,6 +44,21 @@ def run(folder: Path, *extra: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
+def interrupted(folder: Path, after: str, *extra: str) -> str:
+    """Start a run and stop it with Ctrl-C after a line that holds `after`; returns what it said from then on."""
+    whole = command(folder, *extra)
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=folder.parent) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if after in line:
+                break
+        time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        stderr = process.stderr.read()
+        assert process.wait() == 130, stderr
+    return stderr
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
     folder = tmp_path_factory.mktemp("job") / "run"
@@ -137,15 +152,7 @@ def test_tables_show_every_layer(finished: tuple[Path, dict[str, object]]) -> No
 
 def test_interrupted_run_resumes_to_the_same_result(finished: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with subprocess.Popen(command(folder), stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, cwd=tmp_path) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if re.search(r"finetune 1/1", line):
-                break
-        time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        stderr = process.stderr.read()
-        assert process.wait() == 130, stderr
+    stderr = interrupted(folder, "finetune 1/1")
     assert "--resume goes on from it" in stderr
     stopped = state.read(folder)
     assert stopped is not None
@@ -164,6 +171,22 @@ def test_interrupted_run_resumes_to_the_same_result(finished: tuple[Path, dict[s
     assert report["accuracy"] == finished[1]["accuracy"]
     assert report["history"] == finished[1]["history"]
     assert [r["kept"] for r in report["layers"]] == [r["kept"] for r in finished[1]["layers"]]
+
+
+def test_a_plan_can_say_what_goes(tmp_path: Path) -> None:
+    """Tiles and columns of each layer, cut at once; a stopped run goes on to the same network."""
+    plan = ("--multiplies", "0.05", "--export", "none")
+    whole = run(tmp_path / "whole", "--json", *plan)
+    assert whole.returncode == 0, whole.stderr
+    report = json.loads(whole.stdout)
+    assert list(report["accuracy"]) == ["dense", "pruned", "retrained", "compressed"]
+    assert [entry["stage"] for entry in report["history"]] == ["train"] * 4 + ["retrain"] * 2
+    assert len({row["kept"] / row["columns"] for row in report["layers"]}) > 1
+    interrupted(tmp_path / "run", "retrain 1/2", *plan)
+    again = run(tmp_path / "run", "--resume", "--json", *plan)
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["accuracy"] == report["accuracy"]
+    assert json.loads(again.stdout)["history"] == report["history"]
 
 
 def test_a_trained_network_can_be_given(finished: tuple[Path, dict[str, object]], tmp_path: Path) -> None:
@@ -214,6 +237,8 @@ def test_weights_that_hold_no_state_dict_are_named(name: str, content: bytes | N
         (["--target", "riscv64"], "riscv64"),
         (["--export", "conv9"], "export: 'conv9'; accepted are"),
         (["--resume", "--fresh"], "--resume and --fresh"),
+        (["--multiplies", "0"], "multiplies: 0.0; accepted is a share of direct convolution's, above 0 up to 1"),
+        (["--multiplies", "0.1", "--tile", "4"], "multiplies: a plan says what is cut; accepted is without tile"),
         (["--resume"], "holds no run to resume"),
         (["--bogus"], "unrecognized arguments: --bogus"),
     ],
