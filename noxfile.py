@@ -96,17 +96,12 @@ def compress(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time the layers of real networks against torch, correctness first; arguments after -- go to `bench.cpu`, or where
-    the first is `networks`, whole networks beside others' runtimes, where it is `pruning`, what pruning without
-    training loses; the rest go to `bench.networks` and `bench.pruning`."""
+    the first is `networks`, whole networks beside others' runtimes; the rest go to `bench.networks`."""
     if session.posargs[:1] == ["networks"]:
         install(session, "bench")
         if session.virtualenv.venv_backend != "none":
             session.install("--no-deps", "torchvision==0.28.0")  # built for CUDA; it works beside torch for CPUs
         session.run("python", "-m", "bench.networks", *session.posargs[1:])
-        return
-    if session.posargs[:1] == ["pruning"]:
-        install(session, extras="data")
-        session.run("python", "-m", "bench.pruning", *session.posargs[1:])
         return
     install(session)
     session.run("python", "-m", "bench.cpu", *session.posargs)
@@ -129,7 +124,7 @@ def bench_gpu(session: nox.Session) -> None:
 @nox.session
 def evidence(session: nox.Session) -> None:
     """Train every method on real volumes and write docs/evidence.md; arguments after -- go to `bench.evidence`."""
-    install(session, extras="data,plot")
+    install(session, "evidence", extras="data,plot")
     session.run("python", "-m", "bench.evidence", *session.posargs)
 
 

@@ -140,11 +140,16 @@ def _peer(network: str, name: str, net: nn.Module, x: Tensor) -> Callable[[], ob
 
 def openvino_int8(net: nn.Module, args: peers.Args) -> peers.Call:
     """A call of `net` in OpenVINO in 8 bits, quantised by NNCF on inputs of the same kind, without training."""
-    nncf: Any = importlib.import_module("nncf")
     (x,) = args
-    samples = [torch.randn(x.shape, generator=torch.Generator().manual_seed(i)).numpy() for i in range(8)]
-    model = peers.openvino_model(net, args)
-    return peers.openvino_call(nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples)), args)
+    samples = [torch.randn(x.shape, generator=torch.Generator().manual_seed(i)) for i in range(8)]
+    return peers.openvino_call(eight_bits(net, args, samples), args)
+
+
+def eight_bits(net: nn.Module, args: peers.Args, samples: Sequence[Tensor]) -> Any:
+    """`net` as a model of OpenVINO's in 8 bits, quantised by NNCF on `samples`, each as large as the argument."""
+    nncf: Any = importlib.import_module("nncf")
+    data = nncf.Dataset([sample.numpy() for sample in samples])
+    return nncf.quantize(peers.openvino_model(net, args), data, subset_size=len(samples))
 
 
 MAKERS = {

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import networks, page, pruning
+from bench import networks, page
 from bench.arm import page as arm
 from bench.cpu import inference, training
-from bench.evidence import claims, latency
 from bench.evidence import page as evidence
+from bench.evidence.tables import Tables
 from bench.gpu import page as gpu
 from bench.rows import made, read
 from lrw.trace.table import TABLE as OPERATORS
 from lrw.trace.table import Function
 
 RESULTS = Path(__file__).parent / "results"
-EVIDENCE, LATENCY = RESULTS / "evidence.csv", RESULTS / "evidence_latency.csv"
+EVIDENCE = Tables(RESULTS)
 README = Path(__file__).parents[1] / "README.md"
 DOCS = Path(__file__).parents[1] / "docs"
 CITIZENS = Path(__file__).parents[1] / "verify" / "unit" / "lrw" / "test_citizens.py"
@@ -30,7 +30,7 @@ def main() -> int:
     """Rewrite the tables and the page of evidence."""
     for path in PAGES:
         path.write_text(updated(path.read_text()))
-    evidence.write(EVIDENCE, LATENCY, DOCS)
+    evidence.write(EVIDENCE, DOCS)
     return 0
 
 
@@ -44,13 +44,9 @@ def updated(text: str) -> str:
     return re.sub(r"<!-- results: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.S)
 
 
-def evidence_table() -> list[str]:
-    """The claims and their answers."""
-    rows = read(evidence.Row, EVIDENCE)
-    answered = claims.claims(rows, read(latency.Timing, LATENCY))
-    lines = page.tight(page.table(("claim", ""), [(claim.text, claim.answer) for claim in answered]))
-    seeds, commits = 1 + max(row.seed for row in rows), ", ".join(dict.fromkeys(row.commit for row in rows))
-    return [*lines, "", f"Small networks, {seeds} seeds at most; commits {commits}."]
+def evidence_table(make: Callable[[Tables], list[str]]) -> list[str]:
+    """A table of the evidence, with what the rows were made of below."""
+    return [*make(EVIDENCE), *(["", f"{', '.join(made(EVIDENCE.rows))}."] if EVIDENCE.rows else [])]
 
 
 def _certified(bench: Any, name: str) -> list[str]:
@@ -64,12 +60,6 @@ def networks_table() -> list[str]:
     found = {of: read(networks.Row, RESULTS / f"networks_{of}.csv") for of in ("zen4", "xeon")}
     feet = [f"{', '.join(made(rows))}." for rows in found.values() if rows]
     return [*networks.beside(*found.values()), *(line for foot in feet for line in ("", foot))]
-
-
-def pruning_table() -> list[str]:
-    """What pruning loses, in short, with what the rows were made of below."""
-    rows = read(pruning.Row, RESULTS / "pruning.csv")
-    return [*pruning.short(rows), *(["", f"{', '.join(made(rows))}."] if rows else [])]
 
 
 def operators_table() -> list[str]:
@@ -96,9 +86,9 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "networks_zen4": lambda: _certified(networks, "networks_zen4"),
     "networks_xeon": lambda: _certified(networks, "networks_xeon"),
     "networks": networks_table,
-    "pruning": lambda: _certified(pruning, "pruning"),
-    "pruning_short": pruning_table,
-    "evidence": evidence_table,
+    "pruning": lambda: evidence_table(evidence.lost_table),
+    "pruning_short": lambda: evidence_table(evidence.short_table),
+    "evidence": lambda: evidence_table(evidence.claims_table),
     "arm": lambda: arm.table(*(read(arm.Row, RESULTS / f"{name}.csv") for name in ("arm", "arm_peers"))),
     "gpu": lambda: gpu.table(read(gpu.Row, RESULTS / "gpu.csv")),
     "gpu_floors": lambda: gpu.floors(read(gpu.Row, RESULTS / "gpu.csv")),

@@ -51,13 +51,19 @@ def openvino_model(net: nn.Module, args: Args) -> Any:
     return model
 
 
-def openvino_call(model: Any, args: Args) -> Call:
-    """A call of a model of OpenVINO's."""
+def openvino_infer(model: Any) -> Callable[..., Sequence[Any]]:
+    """A model of OpenVINO's as a function of arrays."""
     runtime: Any = importlib.import_module("openvino")
     options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY"}
     made = runtime.Core().compile_model(model, "CPU", {**options, "INFERENCE_PRECISION_HINT": "f32"})
-    request, numbers = made.create_infer_request(), [x.numpy() for x in args]
-    return lambda: [*request.infer(numbers).values()]
+    request = made.create_infer_request()
+    return lambda *numbers: [*request.infer(list(numbers)).values()]
+
+
+def openvino_call(model: Any, args: Args) -> Call:
+    """A call of a model of OpenVINO's."""
+    infer, numbers = openvino_infer(model), [x.numpy() for x in args]
+    return lambda: infer(*numbers)
 
 
 def onnxruntime(net: nn.Module, args: Args) -> Call:

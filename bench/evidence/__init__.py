@@ -1,5 +1,6 @@
-"""Evidence that the method works: every method on real volumes, at rising rates, with three seeds: `nox -s evidence`.
+"""Evidence that pruning keeps the function: every method on three tasks, at rising rates: `nox -s evidence`.
 
-Data flows one way: settings -> tasks and methods -> chains of training (`chain`) -> rows in a CSV (`rows`) -> times of
-the networks kept (`latency`) -> claims, figures and the page (`claims`, `figures`, `page`).
+Data flows one way: settings -> tasks and methods -> chains of training (`chain`) -> rows in a CSV (`rows`) and what
+each network makes of each test sample (`outcomes`) -> times of the networks kept (`latency`) -> scores and intervals
+(`bootstrap`, `results`) -> claims, figures and the page (`claims`, `figures`, `page`).
 """

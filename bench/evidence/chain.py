@@ -1,18 +1,23 @@
 """One chain: a dense network, or one method on it at rising rates; every network is saved, loaded back and measured."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
 import torch
 from torch import Tensor, nn
 
+from bench.evidence.bootstrap import metric
 from bench.evidence.methods import METHODS, Method
-from bench.evidence.rows import Row
-from bench.evidence.settings import REMOVED, SETTINGS
-from bench.evidence.tasks import Task, task
-from bench.evidence.training import REST, train
+from bench.evidence.multiplies import fewer, kept
+from bench.evidence.outcomes import TRUTH, key
+from bench.evidence.rows import Epoch, Row
+from bench.evidence.settings import EIGHT_BITS, SETTINGS
+from bench.evidence.tasks import AUC, Task, task
+from bench.evidence.training import train
+from bench.networks import eight_bits
+from lrw import peers
 from lrw.checkpoint import load, save
 from lrw.compress import compress
 from lrw.distill import distillation_loss
@@ -22,6 +27,7 @@ from lrw.nn import WinogradLayer
 
 DENSE = "dense"
 DENSE_RATE = 3e-3
+TEMPERATURE = 2.0  # methods learn what the dense network says, not labels
 
 
 @dataclass(frozen=True)
@@ -47,99 +53,126 @@ class Job:
         return self.folder / f"{self.setting}-{self.task}-{self.seed}-{method or self.method}-{removed}.safetensors"
 
 
-def run(job: Job) -> list[Row]:
+@dataclass
+class Found:
+    """What came of a chain: rows, what each network made of each test sample, and the curve of a dense network."""
+
+    rows: list[Row] = field(default_factory=list)
+    outcomes: dict[str, Tensor] = field(default_factory=dict)
+    curve: list[Epoch] = field(default_factory=list)
+
+
+def run(job: Job) -> Found:
     """Train the whole chain. Raises FileNotFoundError where the dense network it starts from was not trained yet."""
-    learnt = task(job.task, SETTINGS[job.setting], job.data, job.seed)
-    torch.manual_seed(job.seed)
-    dense = learnt.build(learnt.volumes, SETTINGS[job.setting].width)
+    chain = _Chain(job)
     if job.method == DENSE:
-        return [_train_dense(job, learnt, dense)]
-    load_dense = load(job.network(0.0, DENSE), dense)
-    return _train_chain(job, learnt, load_dense, METHODS[job.method].new())
+        chain.train_dense()
+    elif job.method == EIGHT_BITS:
+        chain.quantize()
+    else:
+        chain.follow(METHODS[job.method].new())
+    return chain.found
 
 
-def _train_dense(job: Job, learnt: Task, net: nn.Module) -> Row:
-    begin, stretch = perf_counter(), SETTINGS[job.setting].stretches[job.task]
-    net.to(job.device)
-    train(
-        net,
-        learnt,
-        torch.optim.AdamW(net.parameters(), lr=DENSE_RATE, weight_decay=1e-4),
-        epochs=stretch.dense,
-        batch=stretch.batch,
-        seed=job.seed,
-        loss_of=_loss(learnt, 0.0, net),
-    )
-    save(net.cpu(), job.network(0.0))
-    trainable, total = count_parameters(net)
-    size = job.network(0.0).stat().st_size
-    return _row(job, learnt, net, 0.0, 1.0, (trainable, 0, total), size, 0, begin)
+class _Chain:
+    """A job with its task and dense network, and what was found so far."""
 
+    def __init__(self, job: Job) -> None:
+        setting = SETTINGS[job.setting]
+        self.job, self.stretch, self.found = job, setting.stretches[job.task], Found()
+        self.task: Task = task(job.task, setting, job.data, job.seed)
+        torch.manual_seed(job.seed)
+        fresh = self.task.build(self.task.volumes, setting.width)
+        self.dense = fresh if job.method == DENSE else load(job.network(0.0, DENSE), fresh).eval()
+        self.begin = perf_counter()
 
-def _train_chain(job: Job, learnt: Task, dense: nn.Module, method: Method) -> list[Row]:
-    stretch, rows = SETTINGS[job.setting].stretches[job.task], []
-    torch.manual_seed(100 + job.seed)
-    net, teacher = method.start(dense).to(job.device), deepcopy(dense).to(job.device)
-    for index, removed in enumerate((0.0, *REMOVED)):
-        begin = perf_counter()
-        if removed:
-            net = method.cut(net, removed)
-        if removed != REMOVED[-1]:
-            method.watch(net, REMOVED[index])
+    def train_dense(self) -> None:
+        """To convergence; the curve says how it got there."""
+        job, stretch, net = self.job, self.stretch, self.dense.to(self.job.device)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=DENSE_RATE, weight_decay=stretch.decay)
+
+        def note(epoch: int, loss: float) -> None:
+            value = self._metric(self.task.of(deepcopy(net).cpu()))
+            self.found.curve.append(Epoch(job.setting, job.task, job.seed, epoch, loss, value))
+
+        train(net, self.task, optimizer, epochs=stretch.dense, batch=stretch.batch, seed=job.seed, after_epoch=note,
+              loss_of=lambda _, logits, labels: self.task.loss(logits, labels))  # fmt: skip
+        save(net.cpu(), job.network(0.0))
+        if self.task.metric == AUC:
+            name = key(job.setting, job.task, TRUTH, job.seed, "")
+            self.found.outcomes[name] = self.task.volumes.test.labels.float()
+        trainable, total = count_parameters(net)
+        self._add(net, 0.0, self.task.of(net), (trainable, 0, total), job.network(0.0))
+
+    def quantize(self) -> None:
+        """The dense network in OpenVINO's 8 bits, quantised by NNCF on the samples that pruning sees."""
+        samples = [x for batch in self.task.samples(self.stretch.samples, 1) for x in batch.split(1)]
+        model = eight_bits(self.dense, (self.task.example,), samples)
+        infer = peers.openvino_infer(model)
+        values = self.task.each(lambda x: torch.from_numpy(infer(x.numpy())[0]).clone(), batch=1)
+        self._add(self.dense, 0.0, values, (0, 0, count_parameters(self.dense)[1]), None)
+
+    def follow(self, method: Method) -> None:
+        """Cut and train as the method does."""
+        torch.manual_seed(100 + self.job.seed)
+        net = method.start(self.dense, self.task.samples(self.stretch.samples)).to(self.job.device)
+        teacher = deepcopy(self.dense).to(self.job.device)
+        for index, removed in enumerate((0.0, *method.rates)):
+            self.begin = perf_counter()
+            net = method.cut(net, removed) if removed else net
+            if method.trains:
+                if index < len(method.rates):
+                    method.watch(net, method.rates[index])
+                self._train(net, method, teacher, index)
+            if removed or method.trains:
+                self._measure(deepcopy(net).cpu(), removed)
+
+    def _train(self, net: nn.Module, method: Method, teacher: nn.Module, index: int) -> None:
+        """A stretch of training, towards what the teacher says of each sample."""
+
+        def loss_of(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+            with torch.no_grad():
+                said = teacher(images)
+            return distillation_loss(logits, said, labels, weight=1.0, temperature=TEMPERATURE)
+
         train(
             net,
-            learnt,
-            method.optimizer(net, REST),
-            epochs=stretch.retrain if removed else stretch.score,
-            batch=stretch.batch,
-            seed=10 * (1 + index) + job.seed,
-            loss_of=_loss(learnt, method.distill, teacher),
-            after_backward=lambda net=net: method.after_backward(net),
-            after_step=lambda progress, net=net: method.after_step(net, progress),
+            self.task,
+            method.optimizer(net),
+            epochs=self.stretch.retrain if index else self.stretch.score,
+            batch=self.stretch.batch,
+            seed=10 * (1 + index) + self.job.seed,
+            loss_of=loss_of,
+            after_backward=lambda: method.after_backward(net),
+            after_step=lambda progress: method.after_step(net, progress),
         )
-        rows.append(_measured(job, learnt, dense, deepcopy(net).cpu(), removed, method.density(net), begin))
-    return rows
 
+    def _measure(self, net: nn.Module, removed: float) -> None:
+        """The network as it is shipped: compressed, written, loaded back."""
+        layers, path = named_layers(net, WinogradLayer).values(), self.job.network(removed)
+        domain = sum(p.numel() for layer in layers for p in layer.parameters() if p.requires_grad)
+        trainable, total = count_parameters(net)
+        counts = trainable, domain, total
+        if not layers:  # taps or filters are gone, nothing was converted
+            save(net, path)
+            self._add(net, removed, self.task.of(net), counts, path)
+            return
+        save(compress(net), path)
+        loaded = load(path, self.dense)
+        for layer in named_layers(loaded, WinogradLayer).values():
+            layer.backend = "torch"  # kernels for every kept set would take longer to compile than the samples to run
+        self._add(net, removed, self.task.of(loaded), counts, path)
 
-def _loss(learnt: Task, weight: float, teacher: nn.Module):
-    def of(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        loss = learnt.loss(logits, labels)
-        if weight == 0:
-            return loss
-        with torch.no_grad():
-            said = teacher.eval()(images)
-        soft = distillation_loss(logits, said, labels, weight=1.0)
-        return (1 - weight) * loss + weight * soft
+    def _metric(self, outcomes: Tensor) -> float:
+        truth = self.task.volumes.test.labels if self.task.metric == AUC else None
+        return float(metric(outcomes, truth))
 
-    return of
-
-
-def _measured(
-    job: Job, learnt: Task, dense: nn.Module, net: nn.Module, removed: float, kept: float, begin: float
-) -> Row:
-    """The network as it is shipped: compressed, written, loaded back."""
-    domain = sum(p.numel() for layer in named_layers(net, WinogradLayer).values() for p in layer.parameters()
-                 if p.requires_grad)  # fmt: skip
-    trainable, total = count_parameters(net)
-    if not named_layers(net, WinogradLayer):  # before its conversion: taps masked
-        save(net, job.network(removed))
-        size = job.network(removed).stat().st_size
-        return _row(job, learnt, net, removed, kept, (trainable, 0, total), size, 0, begin)
-    small = compress(net, learnt.example)
-    save(small, job.network(removed))
-    multiplies = sum(layer.multiplies for layer in small.report.layers)
-    loaded = load(job.network(removed), dense)
-    for layer in named_layers(loaded, WinogradLayer).values():
-        layer.backend = "torch"  # kernels for every kept set would take longer to compile than the test split to run
-    size = job.network(removed).stat().st_size
-    return _row(job, learnt, loaded, removed, kept, (trainable, domain, total), size, multiplies, begin)
-
-
-def _row(
-    job: Job, learnt: Task, net: nn.Module, removed: float, kept: float, counts: tuple[int, int, int], stored: int,
-    multiplies: int, begin: float,
-) -> Row:  # fmt: skip
-    value = learnt.measure(net, learnt.volumes)
-    trainable, domain, total = counts
-    return Row(job.setting, job.task, job.method, job.seed, removed, round(kept, 5), learnt.metric, round(value, 5),
-               trainable, domain, total, stored, multiplies, round(perf_counter() - begin, 1))  # fmt: skip
+    def _add(self, net: nn.Module, removed: float, outcomes: Tensor, counts: tuple[int, int, int],
+             path: Path | None) -> None:  # fmt: skip
+        job, of = self.job, self.task
+        self.found.outcomes[key(*job.chain, removed)] = outcomes
+        self.found.rows.append(Row(
+            *job.chain, removed, round(kept(net, self.dense), 5), of.metric, round(self._metric(outcomes), 5), *counts,
+            path.stat().st_size if path else 0, round(fewer(net, self.dense, of.example), 4),
+            round(perf_counter() - self.begin, 1),
+        ))  # fmt: skip

@@ -1,122 +1,171 @@
-"""The claims, each answered from rows and times: yes or no, with its numbers."""
+"""The claims, each answered from rows and times: yes, no, or that this data cannot tell, with its numbers."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from bench.cpu.inference import Row as Layer
-from bench.evidence.chain import DENSE
-from bench.evidence.latency import WIDE, Timing
-from bench.evidence.rows import Row, select
-from bench.evidence.settings import LARGE_TILE, REMOVED, SCORES
+from bench.evidence.bootstrap import Interval, Score
+from bench.evidence.results import Curve, Results, at
+from bench.evidence.settings import EIGHT_BITS, REMOVED
 from bench.rows import read
 
 LAYERS = Path(__file__).parents[1] / "results" / "cpu.csv"
-ALLOWED = {0.75: 0.005, 0.875: 0.01}  # loss of the metric, by share removed
+YES, NO, OPEN = "yes", "no", "cannot be told with this data"
 FEWER = 10.0
 OF_SAVING = 0.8
-OURS = ("low_rank", "distilled", "grouped")
-_SAVED = f"At least {OF_SAVING:.0%} of the multiplies saved are saved as time"
+OURS = ("fitted", "fitted_f4", "low_rank", "low_rank_f4", "planned", "planned_low_rank", "grouped")
 IRREGULAR = ("sparse_winograd", "native", "spatial_winograd")
+UNTRAINED_BARS = (("fitted", 0.5, {"digits": 0.015, "hippocampus": 0.005}),
+                  ("fitted", 0.75, {"digits": 0.05, "hippocampus": 0.02}),
+                  ("fitted_f4", 0.5, {"digits": 0.04, "hippocampus": 0.03}))  # fmt: skip
+TRAINED_BARS = (("low_rank", 0.75, 0.005), ("low_rank", 0.875, 0.01), ("low_rank_f4", 0.5, 0.005),
+                ("low_rank_f4", 0.75, 0.015))  # fmt: skip
+ALL_COLUMNS = 0.003  # of the metric, that F(4,3) with every column may lose
+_SAVED = f"At least {OF_SAVING:.0%} of the multiplies saved are saved as time"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What was claimed, whether it held, and by how much."""
+    """What was claimed, the answer, and the numbers."""
 
     text: str
-    holds: bool
+    answer: str
     numbers: str
 
-    @property
-    def answer(self) -> str:
-        """Yes or no."""
-        return "yes" if self.holds else "no"
 
-
-def claims(rows: list[Row], timings: list[Timing]) -> list[Claim]:
-    """All claims there are rows for."""
+def claims(results: Results) -> list[Claim]:
+    """All claims there are networks for."""
     answered: Iterable[Claim | None] = (
-        low_rank_beats_vanilla(rows),
-        *(
-            little_is_lost(rows, removed, method)
-            for removed in ALLOWED
-            for method in ("low_rank", "distilled", "grouped")
-        ),
-        *(fewer_are_trained(rows, method) for method in ("low_rank", "low_rank_4")),
+        *(little_is_lost(results, method, removed, bars) for method, removed, bars in UNTRAINED_BARS),
+        *(little_is_lost(results, method, removed, dict.fromkeys(results.tasks, most))
+          for method, removed, most in TRAINED_BARS),
+        *(little_is_lost(results, method, 0.0, dict.fromkeys(results.tasks, ALL_COLUMNS))
+          for method in ("low_rank_f4", "vanilla_f4")),
+        better(results, "low_rank", "vanilla", "Training the low-rank factors (rank 8) beats training all of U"),
+        better(results, "low_rank", "low_rank_cut", "Training from fitted columns beats training from a plain cut"),
+        better(results, "low_rank_f4", "paper_units_f4", "At F(4,3) factors train better in units of 1/F_p"),
+        better(results, "vanilla_f4", "plain_vanilla_f4", "At F(4,3) U trains better in units of 1/F_p"),
+        better(results, "fitted_f4", "by_importance_f4", "At F(4,3) elimination chooses better columns than |U| F"),
+        better(results, "by_importance_f4", "by_magnitude_f4",
+               "The score trap is real: at F(4,3) columns of largest |U| do worse than those of largest |U| F"),
+        fewer_are_trained(results),
+        *(plans_beat_rates(results, planned, uniform, by_time=timed)
+          for timed in (False, True)
+          for planned, uniform in (("planned", ("fitted", "fitted_f4")),
+                                   ("planned_low_rank", ("low_rank", "low_rank_f4")))),
+        blocks_beat_columns(results),
+        as_fast_as_eight_bits(results),
         layers_save_time(),
-        saving_is_time(timings, ("vanilla", "low_rank", "distilled"), "columns"),
-        saving_is_time(timings, ("grouped",), "grouped columns"),
-        saving_is_time(timings, IRREGULAR, "single weights"),
-        grouped_go_further(rows),
-        best_score(rows),
-        score_trap(rows),
-    )
+        saving_is_time(results, ("low_rank", "low_rank_f4"), "columns, whole networks of the papers' width"),
+        saving_is_time(results, IRREGULAR, "single weights, whole networks of the papers' width"),
+    )  # fmt: skip
     return [claim for claim in answered if claim is not None]
 
 
-def low_rank_beats_vanilla(rows: list[Row]) -> Claim | None:
-    """Seed by seed, at every rate of every task."""
+def little_is_lost(results: Results, method: str, removed: float, bars: Mapping[str, float]) -> Claim | None:
+    """Against the dense networks, no more than the bar of each task."""
+    losses = {task: results.lost(task, method, removed) for task in bars if task in results.tasks}
+    found = {task: loss.interval for task, loss in losses.items() if loss is not None}
+    if not found:
+        return None
+    limits = dict.fromkeys(bars[task] for task in found)
+    most = f"{next(iter(limits)):g}" if len(limits) == 1 else ", ".join(f"{bars[t]:g} ({t})" for t in found)
+    share = f"{removed:.1%} of the columns gone" if removed else "all columns"
+    return Claim(
+        f"{NAMES[method]}, {share}: at most {most} is lost",
+        _all(_below(interval, bars[task]) for task, interval in found.items()),
+        _numbers(found),
+    )
+
+
+def better(results: Results, ours: str, theirs: str, text: str) -> Claim | None:
+    """At every rate of every task that has both."""
     gains = {
-        (task, removed): difference(rows, task, "low_rank", "vanilla", removed)
-        for task in tasks(rows)
+        (task, removed): gain.interval
+        for task in results.tasks
         for removed in REMOVED
+        if (gain := results.difference(task, (ours, removed), (theirs, removed))) is not None
     }
-    gains = {key: gain for key, gain in gains.items() if gain}
     if not gains:
         return None
-    better = sum(mean(gain) > 0 for gain in gains.values())
-    text = "; ".join(f"{task} {_rates(gains, task)}" for task in dict.fromkeys(task for task, _ in gains))
-    return Claim(
-        "At equal sparsity training the low-rank factors (rank 8) beats training all of U",
-        better == len(gains),
-        f"better in {better} of {len(gains)}; mean difference at {_percent(REMOVED)}: {text}",
-    )
+    by_task = {task: [f"{removed:.1%} {gain}" for (name, removed), gain in gains.items() if name == task]
+               for task in dict.fromkeys(task for task, _ in gains)}  # fmt: skip
+    numbers = "; ".join(f"{task} {', '.join(texts)}" for task, texts in by_task.items())
+    return Claim(text, _all(_above(gain) for gain in gains.values()), f"gained: {numbers}")
 
 
-def little_is_lost(rows: list[Row], removed: float, method: str) -> Claim | None:
-    """Against the dense network of the same seed."""
-    losses = {task: difference(rows, task, DENSE, method, removed) for task in tasks(rows)}
-    losses = {task: loss for task, loss in losses.items() if loss}
-    if not losses:
-        return None
-    allowed = ALLOWED[removed]
-    return Claim(
-        f"{_NAMES[method]}: with {removed:.1%} removed at most {allowed:g} is lost",
-        all(mean(loss) <= allowed for loss in losses.values()),
-        "; ".join(f"{task} {_signed(mean(loss))} (seeds {_list(loss)})" for task, loss in losses.items()),
-    )
-
-
-def fewer_are_trained(rows: list[Row], method: str) -> Claim | None:
+def fewer_are_trained(results: Results) -> Claim | None:
     """In the Winograd layers, against all of U."""
     ratios = {}
-    for task in tasks(rows):
-        ours, theirs = select(rows, task, method, 0.5), select(rows, task, "vanilla", 0.5)
-        if ours and theirs:
-            ratios[task] = theirs[0].domain / ours[0].domain
+    for task in results.tasks:
+        ours, theirs = (results.row(task, method, 0.5) for method in ("low_rank", "vanilla"))
+        if ours is not None and theirs is not None:
+            ratios[task] = theirs.domain / ours.domain
     if not ratios:
         return None
     return Claim(
-        f"{_NAMES[method]}: at least {FEWER:.0f} times fewer trainable parameters than all of U",
-        min(ratios.values()) >= FEWER,
+        f"Rank 8 at F(2,3): at least {FEWER:.0f} times fewer trainable parameters than all of U",
+        YES if min(ratios.values()) >= FEWER else NO,
         "; ".join(f"{task} {ratio:.1f}x" for task, ratio in ratios.items()),
     )
 
 
-def saving_is_time(timings: list[Timing], methods: tuple[str, ...], what: str) -> Claim | None:
-    """Whole networks of the papers' width: share of time saved over share of weights' multiplies saved."""
-    found = [t for t in timings if t.method in methods and t.width == WIDE[t.task]]
-    if not found:
+def plans_beat_rates(results: Results, planned: str, uniform: tuple[str, ...], *, by_time: bool) -> Claim | None:
+    """Where both can be had, against the better of the uniform ones at equal multiplies, or at equal time."""
+    gains = {}
+    for task in results.tasks:
+        plan, rates = (
+            results.by_time(task, planned) if by_time else results.by_multiplies(task, planned),
+            [results.by_time(task, m) if by_time else results.by_multiplies(task, m) for m in uniform],
+        )
+        gains |= {(task, x): gain for x, loss in plan if (gain := _gain(loss, rates, x)) is not None}
+    if not gains:
         return None
-    shares = {t: (1 - t.ms / t.all_ms) / _nominal(t) for t in found}
-    by_rate = {r: [share for t, share in shares.items() if t.removed == r] for r in REMOVED}
-    return Claim(
-        f"{_SAVED}: {what}, whole networks, F(2,3)",
-        all(mean(of_rate) >= OF_SAVING for of_rate in by_rate.values()),
-        "share of the saving: " + ", ".join(_of_rate(removed, shares) for removed, shares in by_rate.items()),
-    )
+    what, unit = ("milliseconds", "as fast") if by_time else ("multiplies", "fewer")
+    numbers = "; ".join(f"{task} {x:.1f} times {unit} {gain}" for (task, x), gain in gains.items())
+    trained = "with rank 8 trained" if planned.endswith("low_rank") else "without training"
+    return Claim(f"Plans beat uniform rates at equal {what}, {trained}",
+                 _all(_above(gain) for gain in gains.values()), f"gained: {numbers}")  # fmt: skip
+
+
+def blocks_beat_columns(results: Results) -> Claim | None:
+    """At equal time."""
+    gains = {}
+    for task in results.tasks:
+        columns = results.by_time(task, "low_rank")
+        gains |= {(task, x): gain for x, loss in results.by_time(task, "grouped")
+                  if (gain := _gain(loss, [columns], x)) is not None}  # fmt: skip
+    if not gains:
+        return None
+    numbers = "; ".join(f"{task} {x:.1f} times as fast {gain}" for (task, x), gain in gains.items())
+    return Claim("Columns in blocks beat whole columns at equal milliseconds",
+                 _all(_above(gain) for gain in gains.values()), f"gained: {numbers}")  # fmt: skip
+
+
+def as_fast_as_eight_bits(results: Results) -> Claim | None:
+    """The fastest network of ours that cannot be told to lose more than OpenVINO's in 8 bits."""
+    held, texts = [], []
+    for task in results.tasks:
+        found = []
+        for method in OURS:
+            for removed in results.rates(task, method):
+                gain = results.difference(task, (method, removed), (EIGHT_BITS, 0.0))
+                timing = results.timing(task, method, removed)
+                if gain is not None and timing is not None and timing.int8_ms is not None and gain.interval.high >= 0:
+                    found.append((timing.ms / timing.int8_ms, method, removed, gain.interval, timing))
+        if not found:
+            continue
+        ratio, method, removed, gained, timing = min(found, key=lambda one: one[0])
+        held.append(ratio <= 1)
+        texts.append(
+            f"{task} {timing.ms:.2f} ms ({method}, {removed:.4g}, gains {gained}) against {timing.int8_ms:.2f}"
+        )
+    if not held:
+        return None
+    return Claim("Where it cannot be told to lose more, a pruned network is as fast as OpenVINO's 8 bits on two tasks",
+                 YES if sum(held) >= 2 else NO, "; ".join(texts))  # fmt: skip
 
 
 def layers_save_time() -> Claim:
@@ -129,110 +178,65 @@ def layers_save_time() -> Claim:
         saved.setdefault(row.share, []).append((1 - time) / (1 - multiplies))
     return Claim(
         f"{_SAVED}: columns, single layers",
-        all(mean(shares) >= OF_SAVING for shares in saved.values()),
+        _all(YES if mean(shares) >= OF_SAVING else NO for shares in saved.values()),
         "share of the saving, layers of nox -s bench: "
         + ", ".join(_of_rate(1 - share, shares) for share, shares in saved.items()),
     )
 
 
-def grouped_go_further(rows: list[Row]) -> Claim | None:
-    """Highest rate at which no more than the claims allow is lost."""
-    texts, further = [], []
-    for task in tasks(rows):
-        reach = {}
-        for method in ("low_rank", "grouped"):
-            losses = {r: difference(rows, task, DENSE, method, r) for r in REMOVED}
-            if not all(losses.values()):
-                return None
-            reach[method] = max((r for r, loss in losses.items() if mean(loss) <= ALLOWED[0.875]), default=0.0)
-        last = mean(difference(rows, task, "grouped", "low_rank", REMOVED[-1]))
-        further.append(reach["grouped"] > reach["low_rank"])
-        texts.append(f"{task} {reach['grouped']:.1%} against {reach['low_rank']:.1%} (difference at "
-                     f"{REMOVED[-1]:.2%}: {_signed(last)})")  # fmt: skip
-    return Claim("Grouped columns hold the metric (within 0.01) at a higher rate than whole columns",
-                 all(further), "; ".join(texts)) if texts else None  # fmt: skip
-
-
-def best_score(rows: list[Row]) -> Claim | None:
-    """Mean over rates and seeds."""
-    means = _score_means(rows, ("low_rank", *SCORES), "digits")
-    if means is None:
+def saving_is_time(results: Results, methods: tuple[str, ...], what: str) -> Claim | None:
+    """Share of the time of a network with all its columns that is saved, over the share of its multiplies."""
+    saved: dict[float, list[float]] = {}
+    for task in results.tasks:
+        for method in methods:
+            for removed in REMOVED:
+                t = results.timing(task, method, removed)
+                if t is not None:
+                    share = (1 - t.ms / t.whole_ms) / (1 - t.multiplies / t.whole_multiplies)
+                    saved.setdefault(removed, []).append(share)
+    if not saved:
         return None
-    ranked = sorted(means, key=lambda name: -means[name])
     return Claim(
-        "The default score, magnitude times gradient (product), is the best of the five",
-        ranked[0] == "low_rank",
-        "digits, mean over rates: "
-        + ", ".join(f"{'product' if n == 'low_rank' else n} {means[n]:.4f}" for n in ranked),
+        f"{_SAVED}: {what}",
+        _all(YES if mean(shares) >= OF_SAVING else NO for shares in saved.values()),
+        "share of the saving: " + ", ".join(_of_rate(removed, shares) for removed, shares in saved.items()),
     )
 
 
-def score_trap(rows: list[Row]) -> Claim | None:
-    """Plain magnitude ranks the scaling of the transforms: that must cost."""
-    large, small = (_score_means(rows, methods, "digits") for methods in (LARGE_TILE, ("low_rank", "magnitude")))
-    if large is None or small is None:
+def _gain(loss: Score, others: list[Curve], x: float) -> Interval | None:
+    """How much less is lost than by the best of `others` there."""
+    there = [score for curve in others if (score := at(curve, x)) is not None]
+    if not there:
         return None
-    return Claim(
-        "The score trap is real: at F(4,3) plain magnitude does worse than scores that do not depend on scaling",
-        large["f4_magnitude"] < min(large["f4_product"], large["f4_weighted_magnitude"]),
-        "digits, mean over rates: "
-        + ", ".join(f"{name[3:]} {value:.4f}" for name, value in large.items())
-        + f"; at F(2,3): product {small['low_rank']:.4f}, magnitude {small['magnitude']:.4f}",
-    )
+    return (min(there, key=lambda score: score.interval.mean) - loss).interval
 
 
-def difference(rows: list[Row], task: str, first: str, second: str, removed: float) -> list[float]:
-    """Metric of `first` less that of `second`, seed by seed; the dense network has nothing removed."""
-    values = []
-    for method in (first, second):
-        found = select(rows, task, method, 0.0 if method == DENSE else removed)
-        values.append({row.seed: row.value for row in found})
-    return [values[0][seed] - values[1][seed] for seed in sorted(values[0].keys() & values[1].keys())]
+def _below(interval: Interval, most: float) -> str:
+    return YES if interval.high <= most else NO if interval.low > most else OPEN
 
 
-def tasks(rows: list[Row]) -> list[str]:
-    """In the order of the rows."""
-    return list(dict.fromkeys(row.task for row in rows))
+def _above(interval: Interval) -> str:
+    return YES if interval.low > 0 else NO if interval.high < 0 else OPEN
 
 
-def spread(values: list[float]) -> float:
-    """Standard deviation over seeds, 0 for one."""
-    return stdev(values) if len(values) > 1 else 0.0
+def _all(answers: Iterable[str]) -> str:
+    """Of several: one no is a no."""
+    there = list(answers)
+    return NO if NO in there else OPEN if OPEN in there else YES
 
 
-def _score_means(rows: list[Row], methods: tuple[str, ...], task: str) -> dict[str, float] | None:
-    found = {m: [row.value for r in REMOVED for row in select(rows, task, m, r)] for m in methods}
-    return {m: mean(values) for m, values in found.items()} if all(found.values()) else None
-
-
-def _nominal(t: Timing) -> float:
-    """Share of multiplies that removing `t.removed` saves: as computed, or of the products where it computes zeros."""
-    return t.removed if t.method in IRREGULAR else 1 - t.multiplies / t.all_multiplies
-
-
-def _rates(gains: dict[tuple[str, float], list[float]], task: str) -> str:
-    return ", ".join(_signed(mean(gain)) for (name, _), gain in gains.items() if name == task)
-
-
-def _percent(shares: Iterable[float]) -> str:
-    return ", ".join(f"{share:.4g} %" for share in (100 * s for s in shares))
+def _numbers(found: Mapping[str, Interval]) -> str:
+    return "lost: " + "; ".join(f"{task} {interval}" for task, interval in found.items())
 
 
 def _of_rate(removed: float, shares: list[float]) -> str:
     return f"{removed:.1%} removed {mean(shares):.0%} ({min(shares):.0%} to {max(shares):.0%})"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.4f}"
-
-
-def _list(values: list[float], text: Callable[[float], str] = _signed) -> str:
-    return ", ".join(map(text, values))
-
-
-_NAMES = {
-    "low_rank": "Rank 8",
-    "low_rank_4": "Rank 4",
-    "distilled": "Rank 8, distilled",
-    "grouped": "Rank 8, grouped columns",
+NAMES = {
+    "fitted": "No training, F(2,3)",
+    "fitted_f4": "No training, F(4,3)",
+    "low_rank": "Rank 8 trained, F(2,3)",
+    "low_rank_f4": "Rank 8 trained, F(4,3)",
+    "vanilla_f4": "All of U trained, F(4,3)",
 }

@@ -1,8 +1,8 @@
 """Train every method on every task, time what came of it, write the page: `nox -s evidence`.
 
 Networks, tables, page and figures go to one folder. Chains that its table holds are not trained again: an interrupted
-run goes on, another folder starts over. Exit codes: 0 done, 1 a chain failed, 2 wrong arguments or no data, 130 stopped
-by Ctrl-C.
+run goes on, another folder starts over. Methods whose packages are not installed are left out, and said. Exit codes: 0
+done, 1 a chain failed, 2 wrong arguments or no data, 130 stopped by Ctrl-C.
 """
 
 import sys
@@ -16,7 +16,9 @@ import torch
 from bench.command import Parser, checked, count
 from bench.evidence import latency, page, pool
 from bench.evidence.chain import DENSE, Job
-from bench.evidence.settings import SETTINGS, Setting
+from bench.evidence.methods import without_packages
+from bench.evidence.settings import SEEDS, SETTINGS, Setting
+from bench.evidence.tables import Tables
 from bench.evidence.tasks import missing
 
 ROOT = Path(__file__).parents[2]
@@ -25,21 +27,21 @@ ROOT = Path(__file__).parents[2]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is asked for."""
     arguments = _arguments(argv)
-    setting, folder = SETTINGS[arguments.setting], arguments.folder
-    table, times = folder / "evidence.csv", folder / "evidence_latency.csv"
+    setting, tables = SETTINGS[arguments.setting], Tables(arguments.folder)
     jobs = _jobs(arguments, setting)
     if not jobs:
         print("evidence: no task has its data", file=sys.stderr)
         return 2
-    folder.mkdir(parents=True, exist_ok=True)
-    if arguments.only in (None, "train") and not pool.train(jobs, table, arguments.workers):
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.only in (None, "train") and not pool.train(jobs, tables, arguments.workers):
         return 1
-    if not table.exists():
-        print(f"evidence: no table {table} yet; train first", file=sys.stderr)
+    if not tables.rows_file.exists():
+        print(f"evidence: no table {tables.rows_file} yet; train first", file=sys.stderr)
         return 2
     if arguments.only in (None, "time"):
-        latency.measure(table, times, setting, arguments.data, folder)
-    print(page.write(table, times, folder))
+        latency.measure(Tables(arguments.folder), setting, arguments.data)
+    if arguments.only != "train":
+        print(page.write(Tables(arguments.folder), arguments.folder))
     return 0
 
 
@@ -51,8 +53,14 @@ def _jobs(arguments: Namespace, setting: Setting) -> list[Job]:
         if reason is not None:
             print(f"{task}: left out, {reason}; --data names the folder", file=sys.stderr)
             continue
-        for seed in range(arguments.seeds or setting.seeds):
-            methods = (DENSE, *(m for m in setting.methods[task] if m in (arguments.methods or [m])))
+        methods = [DENSE]
+        for method in (m for m in setting.methods[task] if m in (arguments.methods or [m])):
+            reason = without_packages(method)
+            if reason is not None:
+                print(f"{task} {method}: left out, {reason}", file=sys.stderr)
+                continue
+            methods.append(method)
+        for seed in range(arguments.seeds):
             where = arguments.data, arguments.folder, arguments.device
             jobs += [Job(setting.name, task, method, seed, *where) for method in methods]
     return jobs
@@ -65,7 +73,7 @@ def _arguments(argv: Sequence[str] | None) -> Namespace:
     add("--setting", choices=SETTINGS, default="small", help="small fits two cores, full wants a GPU")
     add("--tasks", nargs="+", choices=SETTINGS["full"].methods, metavar="TASK", help="only these")
     add("--methods", nargs="+", choices=known, metavar="METHOD", help="only these")
-    add("--seeds", type=count(1), metavar="N", help="seeds 0 to N - 1; 3 unless told")
+    add("--seeds", type=count(1), default=SEEDS, metavar="N", help=f"seeds 0 to N - 1; {SEEDS} unless told")
     add("--workers", type=count(1), default=cpu_count() or 1, metavar="N", help="chains at a time")
     add("--device", type=_device, default="cpu", help="where networks are trained: cpu, cuda, cuda:1, ...")
     add("--data", type=Path, default=near, metavar="DIR", help="where the volumes are")

@@ -1,39 +1,94 @@
-"""A figure for each task: the metric against what is left, by method."""
+"""Two figures: the metric against milliseconds, every method, and how the dense networks came to be."""
 
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from bench.evidence.chain import DENSE
-from bench.evidence.claims import spread
-from bench.evidence.rows import Row, select
-from bench.evidence.settings import LEVERS, MAIN, REMOVED
+from bench.evidence.latency import WIDE
+from bench.evidence.results import Results
+from bench.evidence.rows import Epoch
+from bench.evidence.settings import EIGHT_BITS
 
-COLOURS = ("#1f6f8b", "#b5651d", "#4b8b3b", "#8b1f5c", "#6b6b6b", "#c9a227", "#27408b", "#999999", "#d2691e")
-MARKS = "os^Dv<>PX"
+LINES = {
+    "fitted": ("F(2,3), no training", "#9ecae1", "o"), "fitted_f4": ("F(4,3), no training", "#fdae6b", "o"),
+    "planned": ("planned, no training", "#a1d99b", "o"), "low_rank": ("F(2,3), rank 8", "#2171b5", "s"),
+    "low_rank_f4": ("F(4,3), rank 8", "#d94801", "s"), "planned_low_rank": ("planned, rank 8", "#238b45", "s"),
+    "grouped": ("blocks, rank 8", "#6a51a3", "^"), "filters": ("filters (Torch-Pruning)", "#636363", "D"),
+    "native": ("native pruning", "#c51b8a", "v"), "sparse_winograd": ("Sparse-Winograd", "#f768a1", "v"),
+    "spatial_winograd": ("Spatial-Winograd", "#7a0177", "v"),
+}  # fmt: skip
+SHOWN = 0.08  # of the metric below the dense network's; the rest lies outside
 
 
-def draw(rows: list[Row], task: str, path: Path) -> Path:
-    """Write the figure of one task."""
+def draw(results: Results, path: Path) -> Path:
+    """The metric against milliseconds at the papers' width, a panel for each task that was timed."""
+    timed = [task for task in results.tasks if any(t.task == task for t in results.times)] or results.tasks
+    figure, panels = _figure(len(timed))
+    for ax, task in zip(panels, timed, strict=True):
+        dense = results.score(task, DENSE, 0.0)
+        assert dense is not None
+        top = dense.interval.mean
+        _points(ax, results, task, top)
+        for method, (label, colour, mark) in LINES.items():
+            rates = [r for r in results.rates(task, method) if r]
+            found = [(t.ms, s.interval.mean) for r in rates
+                     if (t := results.timing(task, method, r)) and (s := results.score(task, method, r))]  # fmt: skip
+            if found:
+                ax.plot(*zip(*found, strict=True), color=colour, marker=mark, markersize=4, linewidth=1, label=label)
+        ax.set_ylim(top - SHOWN, top + SHOWN / 8)
+        ax.set_xscale("log")
+        ax.set_xlabel(f"ms, batch 1, width {WIDE[task]}")
+        ax.set_ylabel(f"{results.of(task, DENSE)[0].metric} (test)")
+        ax.set_title(task, fontsize=10)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7)
+    return _saved(figure, path)
+
+
+def draw_curves(curves: list[Epoch], path: Path) -> Path:
+    """The dense networks epoch by epoch: metric on the test samples and loss on the training samples, each seed."""
+    tasks = list(dict.fromkeys(epoch.task for epoch in curves))
+    figure, panels = _figure(len(tasks))
+    for ax, task in zip(panels, tasks, strict=True):
+        own, right = [epoch for epoch in curves if epoch.task == task], ax.twinx()
+        for seed in sorted({epoch.seed for epoch in own}):
+            line = [(e.epoch, e.value, e.loss) for e in own if e.seed == seed]
+            epochs, values, losses = zip(*line, strict=True)
+            ax.plot(epochs, values, color="#2171b5", linewidth=1)
+            right.plot(epochs, losses, color="#bdbdbd", linewidth=1)
+        ax.set_xlabel("epoch")
+        ax.set_ylabel("test metric (blue)")
+        right.set_ylabel("training loss (grey)")
+        ax.set_title(task, fontsize=10)
+    return _saved(figure, path)
+
+
+def _points(ax: Any, results: Results, task: str, top: float) -> None:
+    """The dense network in each way a user would run it."""
+    times = [t for t in results.times if t.task == task and t.width == WIDE[task]]
+    if not times:
+        return
+    for name, label, mark in (("torch_ms", "dense, torch", "*"), ("openvino_ms", "dense, OpenVINO", "P"),
+                              ("dense_ms", "dense, lrw.accelerate", "X")):  # fmt: skip
+        found = [ms for t in times if (ms := getattr(t, name)) is not None]
+        if found:
+            ax.scatter([mean(found)], [top], color="black", marker=mark, s=40, label=label, zorder=3)
+    eight, found = results.score(task, EIGHT_BITS, 0.0), [t.int8_ms for t in times if t.int8_ms is not None]
+    if eight is not None and found:
+        ax.scatter([mean(found)], [eight.interval.mean], color="red", marker="P", s=40, label="OpenVINO int8", zorder=3)
+
+
+def _figure(panels: int) -> tuple[Any, list[Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(4.0 * panels + 0.5, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
-    ax: Any = figure.subplots()
-    there = [method for method in (*MAIN, *LEVERS) if select(rows, task, method, REMOVED[0])]
-    for index, method in enumerate(there):
-        values = [[row.value for row in select(rows, task, method, removed)] for removed in REMOVED]
-        places = [x + 0.06 * (index - len(there) / 2) for x in range(len(REMOVED))]
-        ax.errorbar(places, [mean(v) for v in values], [spread(v) for v in values], label=method, capsize=2,
-                    color=COLOURS[index], marker=MARKS[index], markersize=4, linewidth=1)  # fmt: skip
-    dense = [row.value for row in select(rows, task, DENSE, 0.0)]
-    ax.axhline(mean(dense), color="black", linewidth=0.8, linestyle="--", label="dense")
-    ax.set_xticks(range(len(REMOVED)), [f"{100 * removed:.4g} %" for removed in REMOVED])
-    ax.set_xlabel("columns or weights removed")
-    ax.set_ylabel(f"{rows[0].metric if not dense else select(rows, task, DENSE, 0.0)[0].metric} (test)")
-    ax.set_title(f"{task}, mean and deviation of {len(dense)} seeds", fontsize=10)
-    ax.legend(fontsize=7, ncols=2)
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+def _saved(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None})
     return path

@@ -1,20 +1,22 @@
 """The methods compared, each as a chain of the same shape: start from a trained network, train, cut, train, cut, ...
 
-A method says which parameters it trains, watches the steps, and cuts; how long it trains is the setting's.
-Learning rates are ours, one for each kind of parameter (log: bench/notes/evidence.md).
+A method says which parameters it trains, watches the steps, and cuts; how long it trains is the setting's. Some cut and
+never train. Learning rates are ours, one for each kind of parameter (log: bench/notes/evidence.md).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lrw.convert import to_winograd
+import lrw
+from bench.evidence.settings import EIGHT_BITS, PLANNED, REMOVED
 from lrw.layers import named_layers
-from lrw.lowrank import add_low_rank
 from lrw.nn import WinogradConv3d
 from lrw.pruning import (
     COLUMN,
@@ -25,41 +27,50 @@ from lrw.pruning import (
     keep_nonzero,
     prune_weights,
     scale_gradients,
-    weight_density,
 )
-from lrw_kernels.winograd import output_norms
+from lrw.pruning.calibration import Calibration
+from lrw.pruning.layerwise import refit
+from lrw_kernels.winograd import importance, output_norms
 
+RANK = 8
 BLOCK = 16  # output channels of a grouped column
 SPATIAL_SHARE = 0.3  # of the coefficients, before conversion
 FACTOR = 10.0  # of native pruning, its authors'
 NATIVE_PART = 0.5  # share of a stretch in which native pruning goes on; then zeros stay zero
+SPATIAL_REST = 1e-3  # of convolutions whose taps are masked
+REST = 3e-4  # learning rate of what is no Winograd layer: it was trained already
+PACKAGES = {EIGHT_BITS: ("openvino", "nncf"), "filters": ("torch_pruning",)}
+
+Samples = Sequence[Tensor]
+Prune = Callable[[nn.Module, Samples, float], nn.Module]
 
 
 class Method:
     """One method on one network. The base class trains all transformed weights and never cuts.
 
-    Call order: `start`, then for each rate a stretch of training with `watch` before it and `after_backward` and
-    `after_step` in it, and `cut` after it.
+    Call order: `start`, then for each of the `rates` a stretch of training (where it `trains`) with `watch` before it
+    and `after_backward` and `after_step` in it, and `cut` after it. `samples` are unlabelled ones.
     """
 
+    rates: tuple[float, ...] = REMOVED
+    trains = True
     rate = 1e-3  # learning rate of the Winograd layers
-    distill = 0.0
 
     def __init__(self, tile: int = 2) -> None:
         self.tile = tile
 
-    def start(self, dense: nn.Module) -> nn.Module:
+    def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
         """The network to train; `dense` is left as it is. The first layer stays a convolution, as in the papers."""
-        first = next(iter(named_layers(dense, nn.Conv3d)))
-        return to_winograd(dense, self.tile, filter=lambda name, _: name != first)
+        return winograd(dense, self.tile)
 
-    def optimizer(self, net: nn.Module, rest: float) -> torch.optim.Optimizer:
-        """AdamW, with `rest` as learning rate of all that is no Winograd layer."""
-        domain = {id(p) for layer in named_layers(net, WinogradConv3d).values() for p in layer.parameters()}
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """AdamW, with a learning rate of its own for what the Winograd layers' weights are made of."""
+        layers = named_layers(net, WinogradConv3d).values()
+        domain = {id(p) for layer in layers for p in layer.parameters() if p is not layer.bias}
         trained = [p for p in net.parameters() if p.requires_grad]
         groups = [
             {"params": [p for p in trained if id(p) in domain], "lr": self.rate},
-            {"params": [p for p in trained if id(p) not in domain], "lr": rest},
+            {"params": [p for p in trained if id(p) not in domain], "lr": REST},
         ]
         return torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=1e-4)
 
@@ -76,32 +87,75 @@ class Method:
         """Drop down to `removed`; returns the network to go on with."""
         raise NotImplementedError(f"{type(self).__name__} defines no cut")
 
-    def density(self, net: nn.Module) -> float:
-        """Share of the weights of the Winograd layers that is kept."""
-        layers = named_layers(net, WinogradConv3d)
-        sizes = {name: layer.weight.numel() for name, layer in layers.items()}
-        return sum(share * sizes[name] for name, share in weight_density(net).items()) / sum(sizes.values())
 
+class Untrained(Method):
+    """Each rate from the dense network, without any training: all of it is `prune(dense, samples, removed)`."""
 
-class Columns(Method):
-    """Columns scored throughout a stretch, the best kept; trained are all weights, or with a `rank` the two factors."""
+    trains = False
 
     def __init__(
-        self, rank: int | None = 8, *, init: str = "principal", score: str = "product",
-        granularity: Granularity = COLUMN, distill: float = 0.0, tile: int = 2,
+        self, prune: Callable[[nn.Module, Samples, float], nn.Module], rates: tuple[float, ...] = REMOVED
+    ) -> None:
+        super().__init__()
+        self._prune, self.rates = prune, rates
+        self._given: tuple[nn.Module, Samples] | None = None
+
+    def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
+        self._given = dense, samples
+        return dense
+
+    def cut(self, net: nn.Module, removed: float) -> nn.Module:
+        assert self._given is not None
+        return self._prune(*self._given, removed)
+
+
+class Fitted(Method):
+    """Columns by elimination, the others fitted; trained are all weights, or with a `rank` the two factors.
+
+    With `rates` of multiplies a plan says what each layer loses, tiles included.
+    """
+
+    def __init__(
+        self, rank: int | None = RANK, *, units: str = "importance", granularity: Granularity = COLUMN, tile: int = 2,
+        planned: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(tile)
-        self.rank, self.init, self.score = rank, init, score
-        self.granularity, self.distill = granularity, distill
-        self.rate = 2e-3 if rank is None or tile > 2 else 5e-3
+        self.rank, self.units, self.granularity, self.planned = rank, units, granularity, planned
+        self.rate = 2e-3 if rank is None else 3e-3
+        self.rates = PLANNED if planned else REMOVED
+        self._samples: Samples = ()
+
+    def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
+        self._samples = samples
+        own = self.units if self.rank is None else "none"
+        return deepcopy(dense) if self.planned else self._with_factors(winograd(dense, self.tile, own))
+
+    def cut(self, net: nn.Module, removed: float) -> nn.Module:
+        if named_layers(net, lrw.nn.LowRankWinogradConv3d):
+            lrw.merge_low_rank(net)
+        how: dict[str, Any] = {"multiplies": 1 - removed} if self.planned else {"sparsity": removed}
+        return self._with_factors(lrw.prune(net, self._samples, **how, granularity=self.granularity, progress=False))
+
+    def _with_factors(self, net: nn.Module) -> nn.Module:
+        return net if self.rank is None else lrw.add_low_rank(net, self.rank, units=self.units)
+
+
+class Scored(Method):
+    """Columns scored throughout a stretch, the best kept, nothing fitted (the letter's way); trained are all weights,
+    or with a `rank` the two factors."""
+
+    def __init__(self, rank: int | None = RANK, *, score: str = "product", tile: int = 2) -> None:
+        super().__init__(tile)
+        self.rank, self.score = rank, score
+        self.rate = 2e-3 if rank is None else 3e-3
         self._pruner: ColumnPruner | None = None
 
-    def start(self, dense: nn.Module) -> nn.Module:
-        net = super().start(dense)
-        return net if self.rank is None else add_low_rank(net, self.rank, init=self.init)
+    def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
+        net = winograd(dense, self.tile)
+        return net if self.rank is None else lrw.add_low_rank(net, self.rank)
 
     def watch(self, net: nn.Module, removed: float) -> None:
-        self._pruner = ColumnPruner(net, removed, granularity=self.granularity, score=self.score)
+        self._pruner = ColumnPruner(net, removed, score=self.score)
 
     def after_backward(self, net: nn.Module) -> None:
         if self._pruner is not None:
@@ -113,6 +167,26 @@ class Columns(Method):
         self._pruner.detach()
         self._pruner = None
         return net
+
+
+class Filters(Method):
+    """Whole filters by size, what a user would take instead (Torch-Pruning: Fang et al., DepGraph, arXiv 2301.12900);
+    of a share of the weights gone, its root is gone of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._example: Tensor | None = None
+        self._left = 1.0
+
+    def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
+        self._example = samples[0][:1]
+        return deepcopy(dense)
+
+    def cut(self, net: nn.Module, removed: float) -> nn.Module:
+        assert self._example is not None
+        share = ((1 - removed) / self._left) ** 0.5
+        self._left = 1 - removed
+        return without_filters(net, self._example, 1 - share)
 
 
 class SparseWinograd(Method):
@@ -156,17 +230,17 @@ class SpatialWinograd(Method):
         super().__init__(tile)
         self._pruner: SpatialPruner | None = None
 
-    def start(self, dense: nn.Module) -> nn.Module:
+    def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
         """The plain network with taps masked: it is converted at the first cut."""
         net = deepcopy(dense)
         self._pruner = SpatialPruner(net, self.tile, spare=[next(iter(named_layers(net, nn.Conv3d)))])
         self._pruner.prune(SPATIAL_SHARE)
         return net
 
-    def optimizer(self, net: nn.Module, rest: float) -> torch.optim.Optimizer:
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """SGD in the domain: with AdamW the scale of a gradient says nothing."""
         if self._pruner is not None:
-            return torch.optim.AdamW(net.parameters(), lr=rest, weight_decay=1e-4)
+            return torch.optim.AdamW(net.parameters(), lr=SPATIAL_REST, weight_decay=1e-4)
         domain = {id(p): p for layer in named_layers(net, WinogradConv3d).values() for p in layer.parameters()}
         others = [p for p in net.parameters() if id(p) not in domain]
         groups = [{"params": list(domain.values())}, {"params": others}]
@@ -183,16 +257,10 @@ class SpatialWinograd(Method):
     def cut(self, net: nn.Module, removed: float) -> nn.Module:
         if self._pruner is not None:
             self._pruner = None
-            net = super().start(net)
+            net = winograd(net, self.tile)
             keep_nonzero(net)
         prune_weights(net, removed, measure="weighted_magnitude")
         return net
-
-    def density(self, net: nn.Module) -> float:
-        if self._pruner is None:
-            return super().density(net)
-        zeros = self._pruner.zeros()
-        return 1 - sum(zeros.values()) / len(zeros)
 
 
 def native_threshold(layer: WinogradConv3d, removed: float) -> float:
@@ -204,38 +272,107 @@ def native_threshold(layer: WinogradConv3d, removed: float) -> float:
     return float(sizes.flatten().kthvalue(max(1, round(removed * sizes.numel()))).values)
 
 
+def winograd(dense: nn.Module, tile: int, units: str = "none") -> nn.Module:
+    """`dense` with Winograd layers but for the first, which stays a convolution, as in the papers."""
+    first = next(iter(named_layers(dense, nn.Conv3d)))
+    return lrw.to_winograd(dense, tile, filter=lambda name, _: name != first, units=units)
+
+
+def without_filters(net: nn.Module, example: Tensor, share: float) -> nn.Module:
+    """`net`, changed, without that share of the channels between its layers."""
+    torch_pruning: Any = import_module("torch_pruning")
+    layers = [module for module in net.modules() if isinstance(module, nn.Conv3d | nn.Linear)]
+    size = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+    of = torch_pruning.pruner.MagnitudePruner(
+        net, example.to(next(net.parameters()).device), importance=size, pruning_ratio=share, ignored_layers=layers[-1:]
+    )
+    of.step()
+    return net
+
+
+def cut(dense: nn.Module, removed: float, tile: int) -> nn.Module:
+    """Without the columns of least |U| F (Yu, Park, Naumov, arXiv 1901.02132), nothing else changed."""
+    net = winograd(dense, tile)
+    for name, mask in _largest(net, removed, "importance").items():
+        net.get_submodule(name).keep_weights(mask)  # type: ignore[operator]
+    return net
+
+
+def fitted_by(dense: nn.Module, samples: Samples, removed: float, measure: str, tile: int) -> nn.Module:
+    """Without the columns that are least by `measure`, the others fitted."""
+    net = winograd(dense, tile).eval()
+    with torch.no_grad():
+        refit(net, named_layers(net, WinogradConv3d), _largest(net, removed, measure), Calibration.of(samples, None))
+    return net
+
+
+def _largest(net: nn.Module, removed: float, measure: str) -> dict[str, Tensor]:
+    """Masks of the columns whose |U| is largest, in units of their importance unless measured by "magnitude"."""
+    masks = {}
+    for name, layer in named_layers(net, WinogradConv3d).items():
+        tile, size = layer.geometry.tile, layer.weights().detach().flatten(1).norm(dim=1).double()
+        size = size if measure == "magnitude" else size * torch.from_numpy(importance(tile))
+        kept = size.argsort(descending=True, stable=True)[: tile.positions - round(removed * tile.positions)]
+        masks[name] = torch.zeros(tile.positions, 1, 1, dtype=torch.bool)
+        masks[name][kept] = True
+    return masks
+
+
+def without_packages(name: str) -> str | None:
+    """Why a method cannot be run, None where it can."""
+    absent = [package for package in PACKAGES.get(name, ()) if find_spec(package) is None]
+    return f"{absent[0]} is not installed" if absent else None
+
+
+def _fitted(tile: int) -> Method:
+    return Untrained(lambda net, samples, removed: lrw.prune(net, samples, sparsity=removed, tile=tile, progress=False))
+
+
+def _planned() -> Method:
+    return Untrained(
+        lambda net, samples, removed: lrw.prune(net, samples, multiplies=1 - removed, progress=False), PLANNED
+    )
+
+
+def _cut(tile: int) -> Method:
+    return Untrained(lambda net, samples, removed: cut(net, removed, tile))
+
+
+def _by(measure: str, tile: int) -> Method:
+    return Untrained(lambda net, samples, removed: fitted_by(net, samples, removed, measure, tile))
+
+
 @dataclass(frozen=True)
 class Entry:
     """A method by name: what the page says of it, and how it is made."""
 
     about: str
-    make: Callable[..., Method]
-    options: dict[str, Any]
-
-    def new(self) -> Method:
-        """The method, fresh."""
-        return self.make(**self.options)
+    new: Callable[[], Method]
 
 
 METHODS: dict[str, Entry] = {
-    "vanilla": Entry("columns, all of U trained", Columns, {"rank": None}),
-    "low_rank": Entry("columns, rank 8, factors that start as the base's principal directions", Columns, {}),
-    "low_rank_4": Entry("columns, rank 4", Columns, {"rank": 4}),
-    "zero_start": Entry("columns, rank 8, factors that start at zero", Columns, {"init": "gc_zero"}),
-    "distilled": Entry("columns, rank 8, distilled", Columns, {"distill": 0.5}),
-    "grouped": Entry(
-        f"columns in blocks of {BLOCK} outputs, rank 8", Columns, {"granularity": Granularity(None, BLOCK)}
-    ),
-    "sparse_winograd": Entry("single weights (Sparse-Winograd)", SparseWinograd, {}),
-    "native": Entry("single weights (native pruning)", Native, {}),
-    "spatial_winograd": Entry("single weights (Spatial-Winograd)", SpatialWinograd, {}),
-    "taylor": Entry("rank 8, score taylor", Columns, {"score": "taylor"}),
-    "weighted_magnitude": Entry("rank 8, score weighted_magnitude", Columns, {"score": "weighted_magnitude"}),
-    "weighted_sum": Entry("rank 8, score weighted_sum", Columns, {"score": "weighted_sum"}),
-    "magnitude": Entry("rank 8, score magnitude", Columns, {"score": "magnitude"}),
-    "f4_product": Entry("F(4,3), rank 8, score product", Columns, {"tile": 4}),
-    "f4_weighted_magnitude": Entry(
-        "F(4,3), rank 8, score weighted_magnitude", Columns, {"tile": 4, "score": "weighted_magnitude"}
-    ),
-    "f4_magnitude": Entry("F(4,3), rank 8, score magnitude", Columns, {"tile": 4, "score": "magnitude"}),
-}
+    "cut": Entry("no training: columns of least |U| F go, nothing else changes", lambda: _cut(2)),
+    "cut_f4": Entry("the same at F(4,3)", lambda: _cut(4)),
+    "fitted": Entry("no training: `lrw.prune`, elimination and least squares", lambda: _fitted(2)),
+    "fitted_f4": Entry("the same at F(4,3)", lambda: _fitted(4)),
+    "by_importance_f4": Entry("no training, F(4,3): columns of least |U| F go, the others are fitted",
+                              lambda: _by("importance", 4)),
+    "by_magnitude_f4": Entry("no training, F(4,3): columns of least |U| go, the others are fitted",
+                             lambda: _by("magnitude", 4)),
+    "planned": Entry("no training: `lrw.prune(multiplies=)`, tiles and columns as a plan says", _planned),
+    "low_rank": Entry("`lrw.prune` at each cut, rank 8 trained", Fitted),
+    "low_rank_f4": Entry("the same at F(4,3)", lambda: Fitted(tile=4)),
+    "planned_low_rank": Entry("`lrw.prune(multiplies=)` at each cut, rank 8 trained", lambda: Fitted(planned=True)),
+    "low_rank_cut": Entry("columns of least score go (product), nothing is fitted, rank 8 trained", Scored),
+    "vanilla": Entry("`lrw.prune` at each cut, all of U trained", lambda: Fitted(None)),
+    "vanilla_f4": Entry("the same at F(4,3)", lambda: Fitted(None, tile=4)),
+    "vanilla_cut": Entry("columns of least score go, nothing is fitted, all of U trained", lambda: Scored(None)),
+    "grouped": Entry(f"as low_rank, columns in blocks of {BLOCK} outputs",
+                     lambda: Fitted(granularity=Granularity(None, BLOCK))),
+    "filters": Entry("whole filters by size (Torch-Pruning), direct convolutions", Filters),
+    "sparse_winograd": Entry("single weights (Sparse-Winograd)", SparseWinograd),
+    "native": Entry("single weights (native pruning)", Native),
+    "spatial_winograd": Entry("single weights (Spatial-Winograd)", SpatialWinograd),
+    "paper_units_f4": Entry("as low_rank_f4, Gc as it is in the letter", lambda: Fitted(units="none", tile=4)),
+    "plain_vanilla_f4": Entry("as vanilla_f4, U as it is", lambda: Fitted(None, units="none", tile=4)),
+}  # fmt: skip

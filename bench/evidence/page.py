@@ -1,131 +1,196 @@
 """The page out of results: tables, figures and claims, nothing typed in by hand.
 
-`bench.report` makes docs/evidence.md out of those committed.
+`bench.report` makes docs/evidence.md, and the tables of docs/pruning.md and README.md, out of those committed.
 """
 
 from pathlib import Path
-from statistics import mean
 
 from bench import page
 from bench.evidence import figures
 from bench.evidence.chain import DENSE
-from bench.evidence.claims import claims, spread, tasks
-from bench.evidence.latency import WIDE, Timing
+from bench.evidence.claims import claims
+from bench.evidence.latency import WIDE
 from bench.evidence.methods import METHODS
-from bench.evidence.rows import Row, select
-from bench.evidence.settings import FULL, MAIN, REMOVED, SETTINGS, SMALL, Setting
-from bench.rows import read, stamps
+from bench.evidence.results import Results
+from bench.evidence.rows import Row
+from bench.evidence.settings import EIGHT_BITS, FULL, SEEDS, SMALL
+from bench.evidence.tables import Tables
+from bench.rows import stamps
 
+NOTHING = "Nothing was measured yet: `nox -s evidence` does that."
 ABOUT = {
-    "digits": "moving digits, 40 classes, C3D (embedded data: anyone can repeat it)",
-    "adrenal": "AdrenalMNIST3D at 28^3, C3D; published AUC of ResNet-18 + 3D is 0.827 (MedMNIST v2, Sci Data 10:41)",
-    "hippocampus": "Medical Segmentation Decathlon, task 4, 3D U-Net; the fold tested changes with the seed",
+    "digits": "moving digits, 40 classes, C3D (embedded data: anyone can repeat it); each seed has other clips",
+    "adrenal": "AdrenalMNIST3D at 28^3, all its volumes, C3D; published AUC of ResNet-18 + 3D on its own split is "
+    "0.827 (MedMNIST v2, Sci Data 10:41)",
+    "hippocampus": "Medical Segmentation Decathlon, task 4, all 260 volumes, 3D U-Net",
 }
 
 
-def write(table: Path, times: Path, folder: Path) -> Path:
-    """Write evidence.md and its figures into `folder`, out of rows and (where they were taken) times; returns it."""
-    known = read(Row, table)
-    for task in tasks(known):
-        figures.draw(known, task, folder / "figures" / f"evidence_{task}.png")
+def write(tables: Tables, folder: Path) -> Path:
+    """Write evidence.md and its figures into `folder`; returns it."""
+    if tables.rows:
+        figures.draw(Results(tables), folder / "figures" / "evidence.png")
+    if tables.curves:
+        figures.draw_curves(tables.curves, folder / "figures" / "evidence_dense.png")
     written = folder / "evidence.md"
-    written.write_text(text(table, times))
+    written.write_text(text(tables))
     return written
 
 
-def text(table: Path, times: Path) -> str:
+def text(tables: Tables) -> str:
     """The page."""
-    known = read(Row, table)
-    setting = SETTINGS[known[-1].setting]  # the one of the last run, where there are several
-    stamped, known = stamps(known), [row for row in known if row.setting == setting.name]
-    timings = [t for t in read(Timing, times) if t.setting == setting.name]
-    parts = [_head(setting), _claims(known, timings)]
-    parts += [_task(setting, known, timings, task) for task in tasks(known)]
-    return "\n\n".join([*parts, _methods(known), _certificate(stamped)]) + "\n"
+    if not tables.rows:
+        return f"# Evidence\n\n{NOTHING}\n"
+    results = Results(tables)
+    parts = [_head(results), _claims(results), *(_task(results, task) for task in results.tasks), _methods(results)]
+    return "\n\n".join([*parts, _certificate(tables.rows)]) + "\n"
 
 
-def _head(setting: Setting) -> str:
-    seeds = ", ".join(map(str, range(setting.seeds)))
+def claims_table(tables: Tables) -> list[str]:
+    """The claims and their answers, for the front page."""
+    if not tables.rows:
+        return [NOTHING]
+    lines = [(claim.text, claim.answer) for claim in claims(Results(tables))]
+    return page.tight(page.table(("claim", ""), lines))
+
+
+def lost_table(tables: Tables) -> list[str]:
+    """What is lost with and without training, task beside task."""
+    if not tables.rows:
+        return [NOTHING]
+    results = Results(tables)
+    head = ["network", "gone"]
+    for task in results.tasks:
+        head += [f"{task}: multiplies", f"{results.of(task, DENSE)[0].metric}", "lost (95 %)"]
+    keys = [(m, r) for m in METHODS for r in dict.fromkeys(r for t in results.tasks for r in results.rates(t, m)) if r]
+    lines = [["dense", "", *(cell for task in results.tasks for cell in ("1", _score(results, task, DENSE, 0.0), ""))]]
+    for method, removed in keys:
+        cells = (cell for task in results.tasks for cell in _lost(results, task, method, removed))
+        lines.append([method, _share(removed), *cells])
+    return page.tight(page.table(head, lines))
+
+
+def short_table(tables: Tables) -> list[str]:
+    """What is asked first: the dense network, after cuts, fitted, trained."""
+    if not tables.rows:
+        return [NOTHING]
+    results = Results(tables)
+    head = ["", *(words for task in results.tasks for words in (f"{task}: cut alone", "`lrw.prune`", "then trained"))]
+    dense = (f"{_score(results, t, DENSE, 0.0)[:5]} {results.of(t, DENSE)[0].metric}" for t in results.tasks)
+    lines = [["dense", *(cell for one in dense for cell in (one, "", ""))]]
+    for suffix, tile in (("", "F(2,3)"), ("_f4", "F(4,3)")):
+        for removed in (r for r in results.rates(results.tasks[0], f"fitted{suffix}") if r):
+            cells = []
+            for task in results.tasks:
+                names = (f"cut{suffix}", f"fitted{suffix}", f"low_rank{suffix}")
+                cells += [_score(results, task, name, removed)[:5] for name in names]
+            lines.append([f"{tile}, {_share(removed)} of the columns gone", *cells])
+    return page.tight(page.table(head, lines))
+
+
+def _head(results: Results) -> str:
+    small, full = SMALL.width, FULL.width
+    setting = results.setting
     return f"""# Evidence
 
-Made by `nox -s evidence` (setting "{setting.name}", networks of width {setting.width}, seeds {seeds}) out of
-`evidence.csv` and `evidence_latency.csv`; this page and its figures are written by `bench/evidence/page.py`.
-`nox -s evidence -- --setting full --device cuda` trains networks {FULL.width // SMALL.width} times as wide, at full
-resolution, several times as long.
+![the metric against milliseconds](figures/evidence.png)
 
-Every method starts from the same dense network of its seed, trains for a stretch, is cut to {_share(REMOVED[0])}
-removed, retrained, cut further, and so on through {", ".join(map(_share, REMOVED[1:]))}; all stretches are as long for
-all methods. The first layer is spared. What is measured is the compressed network, written to its file and loaded back.
-The networks are small and trained briefly, and test sets are small: differences of the size of the deviations (±, over
-seeds) say nothing."""
+Made by `nox -s evidence` (setting "{setting.name}", networks of width {setting.width}, {SEEDS} seeds) out of the files
+`evidence*` in bench/results; this page and its figures are written by `bench/evidence/page.py`.
+`nox -s evidence -- --setting full --device cuda` trains networks {full // small} times as wide, at full resolution,
+several times as long.
+
+Scores are those of the trained networks; milliseconds are those of networks of the papers' width with their patterns
+and random weights, since the trained ones are too narrow for products to be what takes time (both are in the tables).
+Accelerated networks take turns with the dense one in torch, in OpenVINO and in OpenVINO's 8 bits (NNCF, calibrated on
+the samples that pruning sees), batch 1, two threads.
+
+Every method starts from the same dense network of its seed, which is trained to convergence
+([curves](figures/evidence_dense.png)). Those that train do so for a stretch, are cut, trained, cut further, and so on;
+all stretches are as long for all methods, and all learn to say what the dense network says (distillation, no labels).
+Of the volumes each seed has another third for tests, so that all seeds together test every one once. The first layer is
+spared. What is measured is the compressed network, written to its file and loaded back. Intervals are a paired
+bootstrap's over test samples and seeds (95 %); an answer is *yes* or *no* where the whole interval says so. They do not
+know that digits are drawn from a few hundred handwritten ones."""
 
 
-def _claims(known: list[Row], timings: list[Timing]) -> str:
-    lines = [(c.text, f"**{c.answer}**", c.numbers) for c in claims(known, timings)]
+def _claims(results: Results) -> str:
+    lines = [(c.text, f"**{c.answer}**", c.numbers) for c in claims(results)]
     return "\n".join(["## Claims", "", *page.table(("claim", "", "numbers"), lines)])
 
 
-def _task(setting: Setting, known: list[Row], timings: list[Timing], task: str) -> str:
-    own = [row for row in known if row.task == task]
-    stretch, dense, rates = setting.stretches[task], select(own, task, DENSE, 0.0), (0.0, *REMOVED)
-    methods = [m for m in METHODS if any(row.method == m for row in own)]
-    metric = dense[0].metric
-    values = [[m, *(_value(select(own, task, m, r)) for r in rates)] for m in methods]
+def _task(results: Results, task: str) -> str:
+    stretch, metric = results.setting.stretches[task], results.of(task, DENSE)[0].metric
+    methods = [m for m in (EIGHT_BITS, *METHODS) if results.of(task, m)]
+    rates = sorted({r for m in methods for r in results.rates(task, m)})
+    lines = [[m, *(_value(results, task, m, r) for r in rates)] for m in methods]
+    costs = [[m, _share(r), *_cost(results, task, m, r)] for m in METHODS for r in results.rates(task, m) if r]
+    head = ("method", "gone", "times fewer multiplies", "kept", "trainable", "of them in the domain", "stored bytes",
+            f"width {results.setting.width}: ms", f"width {WIDE[task]}: ms", "all columns", "dense, accelerated",
+            "OpenVINO", "int8", "torch")  # fmt: skip
     return "\n".join(
         [
             f"## {task}",
             "",
             f"{ABOUT[task]}. Epochs: dense {stretch.dense}, before the first cut {stretch.score}, after each cut "
-            f"{stretch.retrain}. Dense {metric}: {_value(dense)}.",
+            f"{stretch.retrain}; {stretch.samples} unlabelled samples for pruning. Dense {metric}: "
+            f"{_score(results, task, DENSE, 0.0)}.",
             "",
-            f"![{task}](figures/evidence_{task}.png)",
+            f"{metric} lost against the dense network, by what is gone (of the columns or weights; of direct "
+            "convolution's multiplies where it is planned)",
             "",
-            f"{metric} on the test split after removing",
+            *page.tight(page.table(("method", *map(_share, rates)), lines)),
             "",
-            *page.table(("method", *map(_share, rates)), values),
+            "Cost of one network",
             "",
-            f"Cost of one network at batch 1; width {setting.width} is what was trained, width {WIDE[task]} has its",
-            "patterns; dense is the faster of torch's layouts of that network, all columns are those before cuts.",
-            "",
-            *_costs(own, timings, task, setting.width),
+            *page.tight(page.table(head, costs)),
         ]
     )
 
 
-def _costs(own: list[Row], timings: list[Timing], task: str, width: int) -> list[str]:
-    counts = ("kept", "trainable", "of them in the domain", "stored bytes", "multiplies")
-    head = ("method", "removed", *counts, "ms", f"width {WIDE[task]}: ms", "dense ms", "all columns ms")
-    there = [(m, r) for m in MAIN for r in REMOVED if select(own, task, m, r)]
-    return page.table(head, [_cost(own, timings, task, width, m, r) for m, r in there])
+def _value(results: Results, task: str, method: str, removed: float) -> str:
+    lost = results.lost(task, method, removed)
+    return "" if lost is None else str(lost.interval)
 
 
-def _cost(own: list[Row], timings: list[Timing], task: str, width: int, method: str, removed: float) -> list[str]:
-    found = select(own, task, method, removed)
-    times = {t.width: t for t in timings if (t.task, t.method, t.removed) == (task, method, removed)}
-    narrow, wide = times.get(width), times.get(WIDE[task])
-    counts = [f"{n:,}" for n in (found[0].trainable, found[0].domain, found[0].stored, found[0].multiplies)]
-    kept = _share(mean(row.kept for row in found))
-    measured = [f"{narrow.ms:.2f}" if narrow else ""]
-    measured += [f"{wide.ms:.1f}", f"{wide.dense_ms:.1f}", f"{wide.all_ms:.1f}"] if wide else [""] * 3
-    return [method, _share(removed), kept, *counts, *measured]
+def _cost(results: Results, task: str, method: str, removed: float) -> list[str]:
+    row = results.row(task, method, removed)
+    narrow, wide = (results.timing(task, method, removed, width) for width in (results.setting.width, None))
+    assert row is not None
+    trained = not method.startswith(("cut", "fitted", "by_", "planned")) or method == "planned_low_rank"
+    counts = [f"{n:,}" if trained or n == row.stored else "" for n in (row.trainable, row.domain, row.stored)]
+    times = ["" if narrow is None else f"{narrow.ms:.2f}"]
+    if wide is None:
+        times += [""] * 6
+    else:
+        values = (wide.ms, wide.whole_ms, wide.dense_ms, wide.openvino_ms, wide.int8_ms, wide.torch_ms)
+        times += [page.number(ms, ".2f") for ms in values]
+    return [f"{row.fewer:.1f}", _share(row.kept), *counts, *times]
 
 
-def _methods(known: list[Row]) -> str:
-    there = {row.method for row in known}
-    lines = ["## Methods", "", "Score product unless said otherwise; tile F(2,3)^3 unless said otherwise.", ""]
-    return "\n".join([*lines, *(f"- {name}: {entry.about}" for name, entry in METHODS.items() if name in there)])
+def _lost(results: Results, task: str, method: str, removed: float) -> tuple[str, str, str]:
+    row, lost = results.row(task, method, removed), results.lost(task, method, removed)
+    if row is None or lost is None:
+        return "", "", ""
+    return f"1/{row.fewer:.1f}", _score(results, task, method, removed), str(lost.interval)
 
 
-def _certificate(stamped: list[Row]) -> str:
-    lines = [", ".join(filter(None, (s.machine, s.versions, s.date, f"commit {s.commit}"))) for s in stamped]
+def _score(results: Results, task: str, method: str, removed: float) -> str:
+    score = results.score(task, method, removed)
+    return "" if score is None else f"{score.interval.mean:.4f}"
+
+
+def _methods(results: Results) -> str:
+    there = {row.method for row in results.rows}
+    lines = ["## Methods", "", "Tile F(2,3)^3 unless said otherwise.", ""]
+    lines += [f"- {name}: {entry.about}" for name, entry in METHODS.items() if name in there]
+    eight = [f"- {EIGHT_BITS}: the dense network in OpenVINO, 8 bits (NNCF)"] if EIGHT_BITS in there else []
+    return "\n".join([*lines, *eight])
+
+
+def _certificate(rows: list[Row]) -> str:
+    lines = [", ".join(filter(None, (s.machine, s.versions, s.date, f"commit {s.commit}"))) for s in stamps(rows)]
     return "\n".join(["## Certificate", "", *(f"- {line}" for line in lines)])
-
-
-def _value(found: list[Row]) -> str:
-    values = [row.value for row in found]
-    if len(values) == 1:
-        return f"{values[0]:.4f} (one seed)"
-    return f"{mean(values):.4f} ± {spread(values):.4f}" if values else ""
 
 
 def _share(removed: float) -> str:

@@ -6,29 +6,28 @@ import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
-from pathlib import Path
 from time import perf_counter
 
 import torch
 
 from bench.evidence import chain
-from bench.evidence.chain import DENSE, Job
-from bench.evidence.rows import Row
-from bench.rows import Writer, read
+from bench.evidence.chain import DENSE, Found, Job
+from bench.evidence.tables import Tables
+from bench.rows import Writer
 
 
-def train(jobs: Sequence[Job], table: Path, workers: int) -> bool:
-    """Run the `jobs` that `table` does not hold yet, dense networks first; rows are added chain by chain.
+def train(jobs: Sequence[Job], tables: Tables, workers: int) -> bool:
+    """Run the `jobs` that `tables` do not hold yet, dense networks first; rows are added chain by chain.
 
     Returns whether all went well; the error of a chain that did not is printed, the others go on.
     """
-    done = {row.chain for row in read(Row, table)}
+    done = {row.chain for row in tables.rows}
     # A dense network that is in the table but not in the folder is trained again: the methods start from it.
     dense = [job for job in jobs if job.method == DENSE and not (job.chain in done and job.network(0.0).exists())]
     methods = [job for job in jobs if job.method != DENSE and job.chain not in done]
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         try:
-            return _run(pool, dense, table, done) and _run(pool, methods, table, done)
+            return _run(pool, dense, tables, done) and _run(pool, methods, tables, done)
         except KeyboardInterrupt:
             processes = list(pool._processes.values())  # shutdown forgets them
             pool.shutdown(wait=False, cancel_futures=True)
@@ -37,9 +36,9 @@ def train(jobs: Sequence[Job], table: Path, workers: int) -> bool:
             raise
 
 
-def _run(pool: ProcessPoolExecutor, jobs: list[Job], table: Path, done: set[tuple[str, str, str, int]]) -> bool:
+def _run(pool: ProcessPoolExecutor, jobs: list[Job], tables: Tables, done: set[tuple[str, str, str, int]]) -> bool:
     begin, well = perf_counter(), True
-    futures: dict[Future[list[Row]], Job] = {pool.submit(chain.run, job): job for job in jobs}
+    futures: dict[Future[Found], Job] = {pool.submit(chain.run, job): job for job in jobs}
     for count, future in enumerate(as_completed(futures), 1):
         job = futures[future]
         where = f"{count}/{len(jobs)} {perf_counter() - begin:6.0f} s  {job.task} {job.method} seed {job.seed}:"
@@ -51,10 +50,18 @@ def _run(pool: ProcessPoolExecutor, jobs: list[Job], table: Path, done: set[tupl
             continue
         found = future.result()
         if job.chain not in done:
-            with Writer(table, add=True) as writer:
-                writer.write(*found)
-        print(where, f"{found[0].metric}", *(f"{row.value:.3f}" for row in found), flush=True)
+            _keep(found, tables)
+        print(where, f"{found.rows[0].metric}", *(f"{row.value:.4f}" for row in found.rows), flush=True)
     return well
+
+
+def _keep(found: Found, tables: Tables) -> None:
+    """Outcomes first: rows say that a chain is done."""
+    tables.outcomes.add(found.outcomes)
+    for path, rows in ((tables.curves_file, found.curve), (tables.rows_file, found.rows)):
+        with Writer(path, add=True) as writer:
+            if rows:
+                writer.write(*rows)
 
 
 def _start_worker() -> None:

@@ -1,25 +1,37 @@
-"""How much is trained: the small setting fits two cores in an hour and a half, the full one is for a GPU."""
+"""How much is trained: the small setting fits two cores in four hours, the full one is for a GPU."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-REMOVED = (0.5, 0.75, 0.875, 0.9375)
+REMOVED = (0.5, 0.75, 0.875)
 """Shares of the columns (or weights) that are gone after each cut, one after the other in the same network."""
 
-MAIN = ("vanilla", "low_rank", "grouped", "sparse_winograd", "native", "spatial_winograd")
-LEVERS = ("distilled", "low_rank_4", "zero_start")
-SCORES = ("taylor", "weighted_magnitude", "weighted_sum", "magnitude")
-LARGE_TILE = ("f4_product", "f4_weighted_magnitude", "f4_magnitude")
+PLANNED = (1 - 1 / 8, 1 - 1 / 16, 1 - 1 / 32)
+"""Shares of direct convolution's multiplies that are gone where a plan spreads them over layers and tiles."""
+
+SEEDS = 3
+"""Networks of each kind, each from a start of its own; of volumes each is tested on a third that it has not seen."""
+
+UNTRAINED = ("cut", "cut_f4", "fitted", "fitted_f4", "by_magnitude_f4", "by_importance_f4", "planned")
+TRAINED = (
+    "low_rank", "low_rank_f4", "planned_low_rank", "low_rank_cut", "vanilla", "vanilla_f4", "vanilla_cut", "grouped",
+    "filters", "native", "sparse_winograd", "spatial_winograd",
+)  # fmt: skip
+UNITS = ("paper_units_f4", "plain_vanilla_f4")
+EIGHT_BITS = "int8"
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """How long one task trains: epochs of the dense network, before the first cut and after each cut; batch size."""
+    """How long one task trains: epochs of the dense network, before the first cut and after each cut; batch size,
+    weight decay of the dense network, unlabelled samples that pruning without training sees."""
 
     dense: int
     score: int
     retrain: int
     batch: int
+    decay: float
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -27,42 +39,42 @@ class Setting:
     """One run of everything: `stretches` and `methods` by task."""
 
     name: str
-    seeds: int
     width: int
     subsample: int  # hippocampus: every how many voxels one is taken, along each axis
     clips: int  # digits: how many to train on
+    tests: int  # and how many to test on
     stretches: Mapping[str, Stretch]
     methods: Mapping[str, tuple[str, ...]]
 
 
 SMALL = Setting(
     name="small",
-    seeds=3,
     width=8,
     subsample=2,
-    clips=6000,
+    clips=16000,
+    tests=12000,
     stretches={
-        "digits": Stretch(dense=8, score=1, retrain=1, batch=32),
-        "adrenal": Stretch(dense=12, score=2, retrain=3, batch=32),
-        "hippocampus": Stretch(dense=20, score=2, retrain=3, batch=4),
+        "digits": Stretch(dense=6, score=1, retrain=1, batch=32, decay=1e-2, samples=256),
+        "hippocampus": Stretch(dense=40, score=2, retrain=8, batch=4, decay=1e-4, samples=48),
+        "adrenal": Stretch(dense=30, score=1, retrain=3, batch=32, decay=1e-2, samples=256),
     },
     methods={
-        "digits": (*MAIN, *LEVERS, *SCORES, *LARGE_TILE),
-        "adrenal": MAIN,
-        "hippocampus": MAIN,
+        "digits": (EIGHT_BITS, *UNTRAINED, *TRAINED, *UNITS),
+        "hippocampus": (EIGHT_BITS, *UNTRAINED, *TRAINED),
+        "adrenal": (EIGHT_BITS, *UNTRAINED, *TRAINED),
     },
 )
 FULL = Setting(
     name="full",
-    seeds=3,
     width=32,
     subsample=1,
-    clips=6000,
+    clips=48000,
+    tests=12000,
     stretches={
-        "digits": Stretch(dense=20, score=4, retrain=10, batch=64),
-        "adrenal": Stretch(dense=60, score=10, retrain=30, batch=32),
-        "hippocampus": Stretch(dense=80, score=10, retrain=30, batch=4),
+        "digits": Stretch(dense=20, score=2, retrain=5, batch=64, decay=1e-2, samples=256),
+        "hippocampus": Stretch(dense=120, score=4, retrain=30, batch=4, decay=1e-4, samples=48),
+        "adrenal": Stretch(dense=60, score=2, retrain=15, batch=32, decay=1e-2, samples=256),
     },
-    methods=dict.fromkeys(("digits", "adrenal", "hippocampus"), (*MAIN, *LEVERS, *SCORES, *LARGE_TILE)),
+    methods=SMALL.methods,
 )
 SETTINGS = {setting.name: setting for setting in (SMALL, FULL)}

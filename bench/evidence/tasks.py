@@ -3,32 +3,35 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.evidence.settings import Setting
+from bench.evidence.settings import SEEDS, Setting
 from lrw.data import SPLITS, Split, Volumes, load_medmnist, load_segmentation, moving_digits
-from lrw.job.training import evaluate
 from lrw.layers import evaluating
 from lrw.nets import C3D, UNet3D
 
 SMOOTHING = 0.05  # of classes
 FILES = {"adrenal": "adrenalmnist3d.npz", "hippocampus": "hippocampus_260_uint8_48x64x48.npz"}
+AUC = "AUC"
+AT_ONCE = 1 << 18  # voxels of test samples
 
 
 @dataclass(frozen=True)
 class Task:
-    """Data, network, loss and what is measured on the test split; `loss(logits, labels)`, `score(net)` 0..1."""
+    """Data, network, `loss(logits, labels)`, and what a network makes of a batch of samples: `outcomes(logits, labels)`
+    [n]; the metric is their mean, or how well they tell the two classes apart where it is AUC."""
 
     name: str
     metric: str
     load: Callable[[], Volumes]
     build: Callable[[Volumes, int], nn.Module]  # (data, width)
     loss: Callable[[Tensor, Tensor], Tensor]
-    measure: Callable[[nn.Module, Volumes], float]
+    outcomes: Callable[[Tensor, Tensor], Tensor]
     flips: bool = False  # mirrored along any axis it is the same thing
 
     @cached_property
@@ -41,6 +44,22 @@ class Task:
         """One test sample [1, C, D, H, W]."""
         return next(self.volumes.batches("test", 1))[0]
 
+    def samples(self, count: int, batch: int = 32) -> list[Tensor]:
+        """Unlabelled training samples in batches [n, C, D, H, W]."""
+        images = next(self.volumes.batches("train", count, seed=99))[0]
+        return list(images.split(batch))
+
+    def each(self, call: Callable[[Tensor], Tensor], batch: int | None = None) -> Tensor:
+        """What `call`, images to logits, makes of every test sample [n], float32; `batch` of them at a time."""
+        batch = max(1, AT_ONCE // prod(self.volumes.size)) if batch is None else batch
+        return torch.cat([self.outcomes(call(images), labels).float()
+                          for images, labels in self.volumes.batches("test", batch)])  # fmt: skip
+
+    def of(self, net: nn.Module) -> Tensor:
+        """What `net` makes of every test sample [n]."""
+        with torch.no_grad(), evaluating(net):
+            return self.each(net)
+
 
 def missing(name: str, data: Path) -> str | None:
     """Why a task cannot be run, None where it can."""
@@ -49,24 +68,33 @@ def missing(name: str, data: Path) -> str | None:
 
 
 def task(name: str, setting: Setting, data: Path, seed: int) -> Task:
-    """The task of that name; of the hippocampus the fold tested is the seed's. Raises KeyError for other names."""
+    """The task of that name; of volumes the third tested is the seed's. Raises KeyError for other names."""
     tasks = {
-        "digits": Task(
-            name, "accuracy", lambda: moving_digits(seed=seed, count=setting.clips), _c3d, _class_loss, _accuracy
-        ),
-        "adrenal": Task(
-            name, "AUC", lambda: load_medmnist(data / FILES["adrenal"]), _c3d, _class_loss, _auc, flips=True
-        ),
+        "digits": Task(name, "accuracy", lambda: moving_digits(seed=seed, count=setting.clips, tests=setting.tests),
+                       _c3d, _class_loss, _right),
+        "adrenal": Task(name, AUC, lambda: crossed(load_medmnist(data / FILES["adrenal"]), seed),
+                        _c3d, _class_loss, _margin, flips=True),
         "hippocampus": Task(
-            name,
-            "Dice",
-            lambda: _subsampled(load_segmentation(data / FILES["hippocampus"], fold=seed % 5), setting.subsample),
+            name, "Dice",
+            lambda: crossed(_subsampled(load_segmentation(data / FILES["hippocampus"]), setting.subsample), seed),
             lambda volumes, width: UNet3D(volumes.channels, len(volumes.classes), width=width, levels=3),
-            _voxel_loss,
-            _dice,
+            _voxel_loss, sample_dice,
         ),
-    }
+    }  # fmt: skip
     return tasks[name]
+
+
+def crossed(volumes: Volumes, seed: int) -> Volumes:
+    """All of `volumes` divided anew: the seed's part of SEEDS random ones for tests (and validation, which nobody looks
+    at), the others for training. All seeds together test every volume once."""
+    images, labels = (
+        torch.cat([getattr(volumes.split(name), what) for name in SPLITS]) for what in ("images", "labels")
+    )
+    parts = torch.randperm(len(images), generator=torch.Generator().manual_seed(0)).chunk(SEEDS)
+    tested = parts[seed % SEEDS]
+    trained = torch.cat([part for i, part in enumerate(parts) if i != seed % SEEDS])
+    train, test = (Split(images[part], labels[part]) for part in (trained.sort().values, tested.sort().values))
+    return Volumes(volumes.name, volumes.classes, train, test, test)
 
 
 def _c3d(volumes: Volumes, width: int) -> nn.Module:
@@ -77,14 +105,12 @@ def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
 
 
-def _accuracy(net: nn.Module, volumes: Volumes) -> float:
-    return evaluate(net, volumes, "test").accuracy
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.argmax(1) == labels
 
 
-def _auc(net: nn.Module, volumes: Volumes) -> float:
-    auc = evaluate(net, volumes, "test").auc
-    assert auc is not None
-    return auc
+def _margin(logits: Tensor, _: Tensor) -> Tensor:
+    return logits[:, 1] - logits[:, 0]
 
 
 def _voxel_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -94,12 +120,6 @@ def _voxel_loss(logits: Tensor, labels: Tensor) -> Tensor:
     dims = (0, *range(2, logits.dim()))
     dice = (2 * (shares * truth).sum(dims) + 1) / ((shares + truth).sum(dims) + 1)
     return F.cross_entropy(logits, labels) + 1 - dice.mean()
-
-
-def _dice(net: nn.Module, volumes: Volumes) -> float:
-    with torch.no_grad(), evaluating(net):
-        each = [sample_dice(net(images), labels) for images, labels in volumes.batches("test", 8)]
-    return float(torch.cat(each).mean())
 
 
 def sample_dice(logits: Tensor, labels: Tensor) -> Tensor:

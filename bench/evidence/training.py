@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from bench.evidence.tasks import Task
 from lrw.job.training import schedule
 
-REST = 1e-3  # learning rate of what is no Winograd layer, after conversion
-
 
 def train(
     net: nn.Module,
@@ -22,18 +20,20 @@ def train(
     loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
     after_backward: Callable[[], None] = lambda: None,
     after_step: Callable[[float], None] = lambda _: None,
+    after_epoch: Callable[[int, float], None] = lambda *_: None,
 ) -> None:
     """Train on `loss_of(images, logits, labels)`: learning rates rise linearly, fall as a cosine, order follows `seed`.
 
-    `after_step(progress)` with the share of the steps that are done.
+    `after_step(progress)` with the share of the steps that are done, `after_epoch(number, mean loss)` from 1 on.
     """
     torch.manual_seed(seed)
     device = next(net.parameters()).device
     steps = epochs * sum(1 for _ in task.volumes.batches("train", batch, seed=0))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(min(1.0, (step + 1) / steps)))
-    net.train()
     done = 0
     for epoch in range(epochs):
+        net.train()
+        losses = []
         for batch_of in _batches(task, batch, 1000 * seed + epoch):
             images, labels = (t.to(device) for t in batch_of)
             loss = loss_of(images, net(images), labels)
@@ -44,6 +44,8 @@ def train(
             scheduler.step()
             done += 1
             after_step(done / steps)
+            losses.append(loss.detach())
+        after_epoch(epoch + 1, float(torch.stack(losses).mean()))
 
 
 def _batches(task: Task, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -28,21 +28,25 @@ _NOISE = 8.0
 _CHUNK = 8_000_000
 
 
-def moving_digits(*, seed: int = 0, size: Sequence[int] = (8, 20, 20), count: int = 6000) -> Volumes:
+def moving_digits(
+    *, seed: int = 0, size: Sequence[int] = (8, 20, 20), count: int = 6000, tests: int | None = None
+) -> Volumes:
     """Return clips uint8 `[N, 1, D, H, W]` of one digit moving at one pixel a frame, in 40 classes.
 
     A class is a digit and a direction, named "3-left". Digit, direction and start are random, noise has a
-    deviation of 8 grey levels. `count` training clips, a fifth as many for val and for test; the three
-    splits show different handwritten digits. The digit is 13/20 of the shorter side, or as much as leaves
+    deviation of 8 grey levels. `count` training clips, a fifth as many for val and for test, or `tests` of these; the
+    three splits show different handwritten digits. The digit is 13/20 of the shorter side, or as much as leaves
     room for D - 1 steps. Everything follows from `seed`.
 
     Raises:
         ImportError: scikit-learn is not installed.
-        ValueError: a wrong `size` or `count`; a canvas with no room to move an 8x8 digit for D frames.
+        ValueError: a wrong `size`, `count` or `tests`; a canvas with no room to move an 8x8 digit for D frames.
     """
     depth, height, width = check_volume_size(size, "size")
     if not isinstance(count, int) or count < 5:
         raise ValueError(f"count must be an int of at least 5, got {count!r}")
+    if tests is not None and (not isinstance(tests, int) or tests < 1):
+        raise ValueError(f"tests must be an int of at least 1, got {tests!r}")
     shorter = min(height, width)
     glyph = min(13 * shorter // 20, shorter - (depth - 1))
     if glyph < _SMALLEST_GLYPH:
@@ -52,10 +56,11 @@ def moving_digits(*, seed: int = 0, size: Sequence[int] = (8, 20, 20), count: in
         )
     generator = torch.Generator().manual_seed(seed)
     images, digits = _glyphs(glyph)
-    splits = {}
-    for name, chosen in three_ways(len(digits), "digits", generator).items():
-        clips = count if name == "train" else count // 5
-        splits[name] = _clips(images[chosen], digits[chosen], clips, (depth, height, width), generator)
+    clips = {"train": count, "val": count // 5, "test": count // 5 if tests is None else tests}
+    splits = {
+        name: _clips(images[chosen], digits[chosen], clips[name], (depth, height, width), generator)
+        for name, chosen in three_ways(len(digits), "digits", generator).items()
+    }
     classes = tuple(f"{digit}-{direction}" for digit in range(10) for direction in DIRECTIONS)
     return Volumes("digits", classes, splits["train"], splits["val"], splits["test"])
 

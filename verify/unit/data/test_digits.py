@@ -74,11 +74,19 @@ def test_digits_of_the_splits_are_different_handwriting(monkeypatch: pytest.Monk
         ({"size": (8, 14, 20)}, r"H, W of at least 15 for D = 8, got \(8, 14, 20\)"),
         ({"size": (2, 12, 12)}, r"H, W of at least 13 for D = 2, got \(2, 12, 12\)"),
         ({"count": 4}, "count must be an int of at least 5, got 4"),
+        ({"tests": 0}, "tests must be an int of at least 1, got 0"),
     ],
 )
 def test_digits_name_a_wrong_argument(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         moving_digits(**arguments)  # type: ignore[arg-type]
+
+
+def test_more_test_clips_leave_the_others_as_they_are() -> None:
+    few, many = moving_digits(count=20), moving_digits(count=20, tests=50)
+    assert many.counts == {"train": 20, "val": 4, "test": 50}
+    assert torch.equal(few.train.images, many.train.images)
+    assert torch.equal(few.val.images, many.val.images)
 
 
 def test_the_smallest_canvas_the_message_gives_works() -> None:
