@@ -36,22 +36,25 @@ FEWEST = 4  # input channels from which on a layer's columns are worth dropping
 @dataclass(frozen=True)
 class PrunedLayer:
     """One layer: its size, its products as a share of direct convolution's multiplies, the errors of its outputs on the
-    calibration samples, the seconds that pruning it took."""
+    calibration samples, the seconds that pruning it took; its milliseconds for one sample before and after, by what
+    was timed for a speedup that was asked for."""
 
     size: LayerSize
     products: float
     errors: Errors
     seconds: float
+    ms: tuple[float, float] | None = None
 
     @property
     def cells(self) -> tuple[str, ...]:
         """Its row of a table."""
         size, errors = self.size, self.errors
         numbers = (f"{self.products:.3f}", f"{errors.cut:.3f}", f"{errors.fitted:.3f}", f"{self.seconds:.1f}")
-        return (size.name, size.tile, f"{size.kept} of {size.columns}", *numbers)
+        times = () if self.ms is None else tuple(f"{ms:.3f}" for ms in self.ms)
+        return (size.name, size.tile, f"{size.kept} of {size.columns}", *numbers, *times)
 
 
-HEADS = ("layer", "tile", "columns", "products of direct", "error of the cut", "fitted", "s")
+HEADS = ("layer", "tile", "columns", "products of direct", "error of the cut", "fitted", "s", "ms before", "after")
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class PruningReport:
     ms: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        rows = [HEADS, *(layer.cells for layer in self.layers)]
+        cells = [layer.cells for layer in self.layers]
+        rows = [HEADS[: len(cells[0])], *cells]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         lines += [f"{name}: left as it is, {reason}" for name, reason in self.skipped.items()]
@@ -151,7 +155,8 @@ def prune(
         rows: list[PrunedLayer] = []
         with reporter.bar("pruning layers", len(draws)) as update:
             for name, errors, seconds in change_in_turn(net, result, calibration, draws, sites, pruned, done):
-                rows.append(_row(name, result.get_submodule(name), sites[name], errors, seconds))
+                ms = None if plan.layers_ms is None else plan.layers_ms[name]
+                rows.append(_row(name, result.get_submodule(name), sites[name], errors, seconds, ms))
                 update(len(rows))
         error, statistics = estimate_again(result, net, calibration)
         times = None if plan.ms is None else (plan.ms, _milliseconds(compress(result), calibration))
@@ -210,14 +215,16 @@ def _draws(net: nn.Module, calibration: Calibration, sites: Mapping[str, Site], 
     return [draw(name, layers[name], sites[name], calibration, voxels=voxels, seed=seed) for name in order]
 
 
-def _row(name: str, layer: Any, site: Site, errors: Errors, seconds: float) -> PrunedLayer:
+def _row(
+    name: str, layer: Any, site: Site, errors: Errors, seconds: float, ms: tuple[float, float] | None
+) -> PrunedLayer:
     d, h, w = site.input_size
     tile, pairs = layer.geometry.tile, layer.in_channels * layer.out_channels
     output = layer.geometry.output_size((d, h, w))
     kept = float(layer.mask.expand(-1, layer.in_channels, layer.out_channels).sum()) / pairs  # columns, in weights
     direct = direct_cost(tile.kernel_size, layer.in_channels, layer.out_channels, output).multiplies
     products = kept * column_cost(tile, layer.in_channels, layer.out_channels, output) / direct
-    return PrunedLayer(measure(name, layer, (d, h, w)), products, errors, seconds)
+    return PrunedLayer(measure(name, layer, (d, h, w)), products, errors, seconds, ms)
 
 
 def _milliseconds(net: nn.Module, calibration: Calibration) -> float:

@@ -30,10 +30,12 @@ class Share(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What each layer loses, and the milliseconds that the network took before, where they were asked for."""
+    """What each layer loses; where milliseconds are saved, those of the network before, and of each layer before and
+    after by what was timed."""
 
     shares: dict[str, Share]
     ms: float | None = None
+    layers_ms: dict[str, tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,16 +90,19 @@ def planned(
     except Unreachable as error:
         raise ValueError(allowed.refusal(error.least)) from error
     shares = {name: Share(option.tile, 1 - option.kept / option.tile.positions) for name, option in plan.items()}
-    return Plan(shares, ms)
+    if allowed.now is None:
+        return Plan(shares)
+    return Plan(shares, ms, {name: (allowed.now[name], option.cost) for name, option in plan.items()})
 
 
 class _Allowed(NamedTuple):
-    """What a layer with a tile and so many columns costs, how much all may together, and what is said where the least
-    is more."""
+    """What a layer with a tile and so many columns costs, how much all may together, what is said where the least is
+    more; milliseconds of each layer now, where these are the cost."""
 
     cost: Cost
     most: float
     refusal: Callable[[float], str]
+    now: dict[str, float] | None = None
 
 
 def _multiplies(layers: Mapping[str, Any], sites: Mapping[str, Site], share: float) -> _Allowed:
@@ -128,19 +133,20 @@ def _milliseconds(layers: Mapping[str, Any], sites: Mapping[str, Site], speedup:
     def cost(name: str, tile: Tile, kept: int) -> float:
         return sites[name].passes * columns(convolutions[name], tile, kept)
 
-    def now(name: str, layer: Any) -> float:
+    def taken(name: str, layer: Any) -> float:
         if isinstance(layer, WinogradConv3d):
             return cost(name, layer.geometry.tile, layer.geometry.columns)
         return sites[name].passes * dense.milliseconds(convolutions[name])
 
-    rest = max(whole - sum(now(name, layer) for name, layer in layers.items()), 0.0)
+    now = {name: taken(name, layer) for name, layer in layers.items()}
+    rest = max(whole - sum(now.values()), 0.0)
 
     def refusal(least: float) -> str:
         most = whole / (rest + least)
         others = f"{rest:.3g} of {whole:.3g} ms are not these layers'"
         return f"speedup: {speedup}; accepted is up to {most:.2g} here, as {others}"
 
-    return _Allowed(cost, whole / speedup - rest, refusal)
+    return _Allowed(cost, whole / speedup - rest, refusal, now)
 
 
 def _convolution(layer: Any, site: Site) -> Convolution:

@@ -75,7 +75,9 @@ class Done:
         """Keep what each layer is to lose. Raises OSError naming the file where it cannot be written."""
         shares = {name: [str(share.tile), share.dropped] for name, share in plan.shares.items()}
         with whole(self.folder / _PLAN) as partial:
-            partial.write_text(json.dumps({"key": self.key, "shares": shares, "ms": plan.ms}))
+            partial.write_text(
+                json.dumps({"key": self.key, "shares": shares, "ms": plan.ms, "layers_ms": plan.layers_ms})
+            )
 
     def read_plan(self) -> Plan | None:
         """What each layer is to lose by the plan that was made for the same work, None where there is none."""
@@ -84,7 +86,10 @@ class Done:
             if said["key"] != self.key:
                 return None
             shares = {name: Share(Tile.parse(tile), float(dropped)) for name, (tile, dropped) in said["shares"].items()}
-            return Plan(shares, None if said["ms"] is None else float(said["ms"]))
+            if said["ms"] is None:
+                return Plan(shares)
+            taken = {name: (float(before), float(after)) for name, (before, after) in said["layers_ms"].items()}
+            return Plan(shares, float(said["ms"]), taken)
         except (OSError, *UNREADABLE):  # it is made again, and the layers say whether they are of it
             return None
 

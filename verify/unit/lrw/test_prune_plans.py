@@ -74,6 +74,9 @@ def test_a_speedup_is_planned_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -
     kept = [layer.size.kept for layer in net.report.layers]
     assert 38 <= sum(kept) <= 40  # 20 ms are left for the two
     assert net.report.ms == (100.0, 100.0)
+    assert [layer.ms for layer in net.report.layers] == [(40.0, count / 2) for count in kept]
+    assert str(net.report).splitlines()[0].endswith("s    ms before  after")
+    assert "ms before" not in str(quietly(wide(), batches, sparsity=0.5).report)
     assert "one sample takes 100.00 ms, 100.00 before: 1.00 times as fast" in str(net.report)
     with pytest.raises(ValueError, match=r"speedup: 6; accepted is up to 4.8 here, as 20 of 100 ms are not these"):
         quietly(wide(), batches, sparsity=None, speedup=6, tile=2)
