@@ -76,10 +76,12 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
 
 
 def fill(net: nn.Module, tensors: dict[str, Tensor], refusal: str, path: str | os.PathLike[str]) -> None:
-    """Load all of `tensors`, those of the file at `path`, into all of `net`.
+    """Load all of `tensors`, those of the file at `path`, into all of `net`. What a trainer calls the network may stand
+    in front of all their names.
 
     Raises ValueError, starting with `refusal`, where they do not fit, and naming the file where they are not finite.
     """
+    tensors = _of_network(tensors, net)
     check_types(net, tensors, refusal)
     try:
         missing, unexpected = net.load_state_dict(tensors, strict=False)
@@ -91,6 +93,14 @@ def fill(net: nn.Module, tensors: dict[str, Tensor], refusal: str, path: str | o
         checks.check_finite(net)
     except ValueError as error:
         raise ValueError(f"path: {path}: {error}") from error
+
+
+def _of_network(tensors: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+    """`tensors` by the names they have in `net`: without the first part of their names where that makes them fit."""
+    names = net.state_dict().keys()
+    shorter = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
+    first = {name.partition(".")[0] for name in tensors}
+    return shorter if len(first) == 1 and tensors.keys() != names and shorter.keys() == names else tensors
 
 
 def is_saved(path: str | os.PathLike[str]) -> bool:

@@ -16,10 +16,25 @@ from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
 PROBE = 16  # numbers of a stand-in
 
 
+@dataclass(frozen=True)
+class LowRankReport:
+    """The rank of each layer's update; capped: those that have fewer positions than the rank that was asked for."""
+
+    ranks: dict[str, int]
+    capped: tuple[str, ...]
+
+    def __str__(self) -> str:
+        why = ", which are all its positions: its update is no smaller than its weights"
+        return "\n".join(f"{name}: rank {rank}{why * (name in self.capped)}" for name, rank in self.ranks.items())
+
+
 def add_low_rank(
     net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str = "principal", units: str = "importance"
 ) -> nn.Module:
     """Give every WinogradConv3d of `net`, in place, a low-rank update of `rank` (or rank by layer name); returns `net`.
+
+    A layer with fewer positions than an int `rank` that suits others, such as one of 3x1x1 taps at tile 2, gets as many
+    as it has; `.report` lists ranks.
 
     Transformed weights are frozen; everything else (biases, norms, linear layers) stays trainable. `units` says what
     rows of Gc are counted in: with "importance" and "gram" one learning rate suits all positions, with "none", as in
@@ -38,15 +53,24 @@ def add_low_rank(
         )
     checks.check_finite(net)
     check_replaceable(net, layers)
-    ranks = dict(rank) if isinstance(rank, Mapping) else dict.fromkeys(layers, rank)
+    positions = {name: layer.geometry.tile.positions for name, layer in layers.items()}
+    if isinstance(rank, Mapping):
+        ranks, capped = dict(rank), tuple[str, ...]()
+    else:
+        fits = isinstance(rank, int) and rank <= max(positions.values())  # some layer has so many
+        ranks = {name: min(rank, most) if fits else rank for name, most in positions.items()}
+        capped = tuple(name for name, own in ranks.items() if own != rank)
     unknown = sorted(set(ranks) - set(layers))
     if unknown:
         raise ValueError(f"rank: names {unknown[0]!r}, which is no WinogradConv3d; accepted are {', '.join(layers)}")
     for name, value in ranks.items():
-        checks.check_count(value, f"rank of {name!r}" if name else "rank", layers[name].geometry.tile.positions)
-    return replace_layers(
-        net, {name: LowRankWinogradConv3d.of(layers[name], r, init, units) for name, r in ranks.items()}
-    )
+        checks.check_count(value, f"rank of {name!r}" if name else "rank", positions[name])
+    new: dict[str, nn.Module] = {
+        name: LowRankWinogradConv3d.of(layers[name], r, init, units) for name, r in ranks.items()
+    }
+    result = replace_layers(net, new)
+    result.report = LowRankReport(ranks, capped)  # type: ignore[assignment]
+    return result
 
 
 def merge_low_rank(net: nn.Module) -> nn.Module:

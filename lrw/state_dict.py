@@ -11,6 +11,7 @@ from pickle import UnpicklingError
 from typing import Any, TypeGuard
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -24,19 +25,27 @@ UNREADABLE = (
     SafetensorError, UnpicklingError, BadZipFile, struct.error, RuntimeError, EOFError, LookupError, AttributeError,
     TypeError, ValueError, ArithmeticError, AssertionError, MemoryError,
 )  # fmt: skip
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+INNER = ("state_dict", "model_state_dict", "network_weights", "model", "net", "network", "ema")
+# What trainers' checkpoints hold besides tensors, and what does no more than hold a number.
+_NUMBERS: list[Any] = [np.dtype, type(np.dtype("float64")), type(np.dtype("float32")), type(np.dtype("int64")),
+            (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+            (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar")]  # fmt: skip
+_SAFE_START = b"{"  # after eight bytes of length
 _ADVICE = "accepted are tensors by name, such as torch.save(net.state_dict(), ...) writes"
 _DAMAGED = "it is empty, cut off, damaged or no file of"
 
 
 def read_state_dict(path: Path_) -> dict[str, Tensor]:
-    """The tensors of a plain network's file: any safetensors, or a `.pt`/`.pth` state dict (read without running code).
+    """The tensors of a plain network's file: any safetensors, or what torch.save wrote (read without running code),
+    told apart by content, whatever the file is called.
 
-    Of a trainer's checkpoint, which may hold numbers and tensors besides, it is "state_dict" or "model_state_dict".
+    Of a trainer's checkpoint, which may hold numbers and tensors besides, it is what stands under one of INNER.
     Raises FileNotFoundError where there is none, OSError where it cannot be read, ValueError for a file that is damaged
     or holds no tensors by name.
     """
     check_file(path)
-    found = _unpickled(path) if Path(path).suffix in (".pt", ".pth") else _safe(path)
+    found = _safe(path) if _looks_safe(path) else _unpickled(path)
     tensors = next((t for t in (found, *_inner(found)) if _is_state_dict(t)), None)
     if tensors is None:
         names = list(found)[:5] if isinstance(found, dict) else []
@@ -87,6 +96,15 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
+def _looks_safe(path: Path_) -> bool:
+    """Whether a file begins as safetensors do, or cannot be told and is called one."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    if is_zipfile(path) or start[:1] == b"\x80":  # a pickle
+        return False
+    return start[8:] == _SAFE_START or Path(path).suffix not in TORCH_SUFFIXES
+
+
 def _unpickled(path: Path_) -> object:
     """What a file of `torch.save` holds: tensors, numbers, texts, lists and dictionaries. Raises ValueError."""
     try:
@@ -95,7 +113,8 @@ def _unpickled(path: Path_) -> object:
             _check_archive(path)
         else:  # of torch before 1.6: from a file so much as a text is said to be long would be made room for
             file = BytesIO(Path(path).read_bytes())
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMBERS):
+            return torch.load(file, map_location="cpu", weights_only=True)
     except (*UNREADABLE, OSError) as error:
         objects = isinstance(error, UnpicklingError) and (is_zipfile(path) or "GLOBAL" in str(error))
         what = f", but a whole model (or other objects); {_ADVICE}" if objects else f": {_DAMAGED} torch.save"
@@ -123,8 +142,8 @@ def _safe(path: Path_) -> dict[str, Tensor]:
 
 
 def _inner(found: object) -> list[object]:
-    """What trainers call the network's state dict in their checkpoints."""
-    return [found.get(key) for key in ("state_dict", "model_state_dict")] if isinstance(found, dict) else []
+    """What stands in a checkpoint under the names that trainers give the network's state dict."""
+    return [found.get(key) for key in INNER] if isinstance(found, dict) else []
 
 
 def _is_state_dict(found: object) -> TypeGuard[dict[str, Tensor]]:

@@ -102,7 +102,9 @@ class GroupedConv3d(WinogradLayer):
         return torch.cat(whole, dim=2)
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
+        """[N, Cin, D, H, W] -> [N, Cout, D', H', W'], or both without N."""
+        if input.dim() == 4:
+            return self.forward(input[None])[0]
         self.follow()
         weights = tuple(self.weight)
         return convolve_blocks(input, weights, self._checked_bias(weights[0]), self._grouped, self.backend)

@@ -89,7 +89,9 @@ class WinogradLayer(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} defines no weights()")
 
     def forward(self, input: Tensor) -> Tensor:
-        """[N, Cin, D, H, W] -> [N, Cout, D', H', W']."""
+        """[N, Cin, D, H, W] -> [N, Cout, D', H', W'], or both without N."""
+        if input.dim() == 4:
+            return self.forward(input[None])[0]
         u = self.weights()
         if self.observer is not None and u.requires_grad:
             u = u.view_as(u)  # a tensor of this pass alone: hooks on a parameter itself would outlive it

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import lrw
+from lrw.checkpoint import fill
 from lrw.header import digest
 from lrw.state_dict import read_state_dict
 from lrw_kernels.winograd import Tile
@@ -271,3 +273,31 @@ def test_files_that_cannot_be_read_are_oserrors_that_name_them(tmp_path: Path) -
 def test_folders_are_no_files(read: Callable[[Path, nn.Module], object], tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"path: no file {tmp_path}"):
         read(tmp_path, conv())
+
+
+@pytest.mark.parametrize(
+    ("name", "wrapped"),
+    [
+        ("net.ckpt", lambda tensors: {"state_dict": {"model." + k: t for k, t in tensors.items()}, "epoch": 3}),
+        ("net.bin", lambda tensors: tensors),
+        ("net.weights", lambda tensors: {"model": tensors}),
+        (
+            "checkpoint_final.pth",
+            lambda tensors: {"network_weights": tensors, "logging": {"loss": [np.float64(0.5), np.float32(0.25)]}},
+        ),
+    ],
+)
+def test_checkpoints_of_trainers_are_told_by_their_content(name: str, wrapped: Any, tmp_path: Path) -> None:
+    """Lightning's, one without a suffix of torch's, nnU-Net's with NumPy's numbers beside the weights."""
+    torch.manual_seed(0)
+    given, net = (nn.Sequential(nn.Conv3d(1, 2, 3), nn.BatchNorm3d(2)) for _ in range(2))
+    torch.save(wrapped(given.state_dict()), tmp_path / name)
+    fill(net, read_state_dict(tmp_path / name), "net: does not fit", tmp_path / name)
+    for key, tensor in given.state_dict().items():
+        assert torch.equal(net.state_dict()[key], tensor)
+
+
+def test_safetensors_are_told_by_their_content(tmp_path: Path) -> None:
+    tensors = {"weight": torch.ones(2)}
+    save_file(tensors, tmp_path / "net.pt")
+    assert torch.equal(read_state_dict(tmp_path / "net.pt")["weight"], tensors["weight"])

@@ -219,3 +219,25 @@ def test_native_pruning_judges_u_whatever_its_units() -> None:
         nonzero.append(layer.weight != 0)
     assert 0.2 < float(nonzero[0].double().mean()) < 0.9
     assert float((nonzero[0] == nonzero[1]).double().mean()) > 0.999
+
+
+def test_a_rank_is_no_larger_than_a_layer_has_positions() -> None:
+    """The 3x1x1 layers of R(2+1)D have four positions at tile 2."""
+    torch.manual_seed(0)
+    convs = (torch.nn.Conv3d(2, 4, (1, 3, 3), padding=(0, 1, 1)), torch.nn.Conv3d(4, 4, (3, 1, 1), padding=(1, 0, 0)))
+    net = lrw.add_low_rank(lrw.to_winograd(torch.nn.Sequential(*convs), 2), rank=8)
+    assert net.report.ranks == {"0": 8, "1": 4}
+    assert net.report.capped == ("1",)
+    assert str(net.report).splitlines() == [
+        "0: rank 8", "1: rank 4, which are all its positions: its update is no smaller than its weights"
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="rank of '1': 5; accepted are whole numbers from 1 to 4"):
+        lrw.add_low_rank(lrw.to_winograd(torch.nn.Sequential(*convs), 2), rank={"1": 5})
+
+
+def test_one_volume_goes_without_a_batch() -> None:
+    conv = torch.nn.Conv3d(2, 3, 3, padding=1)
+    x = torch.randn(2, 5, 6, 7)
+    layer = WinogradConv3d.from_conv3d(conv)
+    torch.testing.assert_close(layer(x), conv(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(lrw.compress(torch.nn.Sequential(layer))(x), conv(x), rtol=1e-4, atol=1e-5)
