@@ -158,10 +158,7 @@ class _Chain:
             self._add(net, removed, self.task.of(net), counts, path)
             return
         save(compress(net), path)
-        loaded = load(path, self.dense)
-        for layer in named_layers(loaded, WinogradLayer).values():
-            layer.backend = "torch"  # kernels for every kept set would take longer to compile than the samples to run
-        self._add(net, removed, self.task.of(loaded), counts, path)
+        self._add(net, removed, self.task.of(load(path, self.dense)), counts, path)
 
     def _metric(self, outcomes: Tensor) -> float:
         truth = self.task.volumes.test.labels if self.task.metric == AUC else None
