@@ -14,7 +14,7 @@ from lrw.commands import exported, options
 from lrw.commands.networks import NAMES, PT2, Source, from_run
 from lrw.commands.networks import exported as exported_program
 from lrw.export import compare, export
-from lrw.export.check import LIMITS
+from lrw.export.check import LIMITS, check_tools
 from lrw.export.library import MOST_THREADS
 from lrw.trace.arguments import arguments as checked
 
@@ -68,7 +68,7 @@ def _tile(text: str) -> str | int | tuple[int, int, int]:
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.check:
-        _check_tools(arguments.target)
+        check_tools(arguments.target, "--check")
     try:
         built, check = _built(arguments, *_taken(arguments))
     except ValueError as error:
@@ -138,11 +138,3 @@ def _built(
             return built, None
         status.update(f"running {name}")
         return built, exported.Check(*compare(built, net, example), limit=LIMITS[built.target.element])
-
-
-def _check_tools(target: str) -> None:
-    from lrw_kernels.aot import missing_tools
-
-    lacking = missing_tools(target)
-    if lacking:
-        raise ValueError(f"--check: running a library for {target} here needs {', '.join(lacking)}")

@@ -38,6 +38,15 @@ def compare(built: "Artifacts", net: nn.Module, example_input: Any) -> tuple[str
     return how, float(np.max([_error(np.moveaxis(y, -1, 1).reshape(of.shape), of.numpy()) for y, of in found]))
 
 
+def check_tools(target: str, name: str) -> None:
+    """Raises ValueError, starting with `name`, where a library for `target` cannot be run here."""
+    from lrw_kernels.aot import missing_tools
+
+    lacking = missing_tools(target)
+    if lacking:
+        raise ValueError(f"{name}: running a library for {target} here needs {', '.join(lacking)}")
+
+
 def _tensors(tree: Any) -> list[Tensor]:
     """Those that a network takes or gives, in whatever tuples and dictionaries."""
     return [leaf for leaf in pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from lrw.export.check import LIMITS, check_tools, compare
 from lrw.ops import TileLike
 from lrw.trace import trace
 from lrw.version import __version__
@@ -35,6 +36,7 @@ def export(
     name: str = "net",
     threads: int = 1,
     tile: TileLike | str = "auto",
+    check: bool = False,
 ) -> "Artifacts":
     """Compile `net`, as it is in eval mode, to a library in folder `out`: code, header, weights, manifest, example.
 
@@ -44,9 +46,11 @@ def export(
     order; numbers are constants. `name`, a C identifier, becomes part of the functions' names; `threads`, up to 256,
     can run it at most, and share its one workspace.
     Layers keep their tiles and kept columns; plain convolutions get the tile lrw would choose, with at most two outputs
-    per axis where the target computes in half precision, or `tile`. Raises ValueError for arguments that are not
-    accepted, among them a folder that cannot be written to, and for operators that cannot be exported, each with its
-    place in the network, and RuntimeError with the compiler's message where lowering or linking fails; then nothing is
+    per axis where the target computes in half precision, or `tile`. With `check` the library runs on the example, here
+    or under QEMU, and is held against torch. Raises ValueError for arguments that are not accepted, among them a folder
+    that cannot be written to and a check that needs tools which are not here, and for operators that cannot be
+    exported, each with its place in the network; RuntimeError with the compiler's message where lowering or linking
+    fails, and where a library gives other numbers than torch, which then stays where it is. Otherwise nothing is
     written.
     """
     from lrw_kernels.aot import build_network
@@ -58,10 +62,18 @@ def export(
     if isinstance(name, str) and len(name) > _LONGEST_NAME:
         raise ValueError(f"name: {len(name)} characters; accepted are up to {_LONGEST_NAME}")
     check_name(name)
+    if check:
+        check_tools(target, "check")
     with _folder(out) as folder:
         network = trace(net, example_input, name, tile=tile, choose=prior(most_outputs=MOST_OUTPUTS[element]))
         versions = {"lrw": __version__, "torch": torch.__version__}
-        return build_network(network, folder, target=target, threads=threads, versions=versions)
+        built = build_network(network, folder, target=target, threads=threads, versions=versions)
+    if check:
+        how, error = compare(built, net, example_input)
+        if not error <= LIMITS[element]:
+            off = f"is off torch by {error:.1e} of the largest output; accepted is up to {LIMITS[element]:g}"
+            raise RuntimeError(f"check: the library {how} and {off}; it stays in {folder}")
+    return built
 
 
 @contextmanager

@@ -42,6 +42,10 @@ class Artifacts:
     manifest: Path
     note: str = ""
 
+    def __repr__(self) -> str:
+        ports = [", ".join(f"{p.name} {list(p.size)}" for p in ports) for ports in (self.inputs, self.outputs)]
+        return f"<{self.name} for {self.target.name} in {self.manifest.parent}: {ports[0]} -> {ports[1]}>"
+
     @staticmethod
     def load(path: Path, note: str = "") -> "Artifacts":
         """The library a manifest describes.

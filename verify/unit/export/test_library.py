@@ -1,5 +1,6 @@
 """`lrw.export` before it compiles: the tile for half precision and the folder."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,19 @@ def test_a_folder_that_cannot_be_made_is_named_before_the_network_is_traced(tmp_
     with pytest.raises(ValueError, match=r"^out: .*file/x cannot be written to \(Not a directory\)"):
         export(nn.LogSigmoid(), torch.zeros(1, 1, 2, 2, 2), tmp_path / "file" / "x")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_library_can_be_held_against_torch_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = nn.Conv3d(2, 4, 3, padding=1), torch.randn(1, 2, 4, 4, 4)
+    built = export(net, x, tmp_path, target="x86_64-linux-gnu", check=True)
+    sizes = "input [1, 4, 4, 4, 2] -> output [1, 4, 4, 4, 4]"
+    assert repr(built) == f"<net for x86_64-linux-gnu in {tmp_path}: {sizes}>"
+    library = sys.modules["lrw.export.library"]
+    monkeypatch.setattr(library, "compare", lambda *_: ("ran natively", float("nan")))
+    with pytest.raises(RuntimeError, match=r"check: the library ran natively and is off torch by nan .* it stays in"):
+        export(net, x, tmp_path, target="x86_64-linux-gnu", check=True)
+    monkeypatch.setattr("lrw_kernels.aot.missing_tools", lambda _: ["qemu-aarch64"])
+    with pytest.raises(ValueError, match="check: running a library for aarch64-linux-gnu here needs qemu-aarch64"):
+        export(net, x, tmp_path / "other", check=True)
+    assert not (tmp_path / "other").exists()
