@@ -55,14 +55,18 @@ def add(commands: Any) -> None:
         ("target", str, "TARGET", f"what to export for: {', '.join(TARGETS)}"),
     ]
     for name, kind, metavar, text in rows:
-        p.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, default=default[name], help=text)
+        option = "--" + name.replace("_", "-")
+        p.add_argument(option, action=_Given, type=kind, metavar=metavar, default=default[name], help=text)
     p.add_argument(
         "--no-calibration",
         dest="calibration",
-        action="store_false",
+        action=_Given,
+        nargs=0,
+        const=False,
+        default=True,
         help="cut only: do not fit the columns that stay to what the network gave before the cut",
     )
-    p.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    p.add_argument("--resume", action="store_true", help="go on with the run in --out, with its options")
     p.add_argument(
         "--fresh",
         action="store_true",
@@ -75,15 +79,27 @@ def add(commands: Any) -> None:
     )
 
 
+class _Given(argparse.Action):
+    """Stores a value, and that it was given."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, self.const if self.nargs == 0 else values)
+        namespace.given = {*getattr(namespace, "given", ()), self.dest}
+
+
 def _compress(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from lrw.job import JobConfig, run
+    from lrw.job import JobConfig, resumed, run
     from lrw.progress import Reporter
 
     if arguments.resume and arguments.fresh:
         raise ValueError("--resume and --fresh: one goes on, the other starts over; give one of them")
-    config = JobConfig(**{f.name: getattr(arguments, f.name) for f in fields(JobConfig)})
+    values = {f.name: getattr(arguments, f.name) for f in fields(JobConfig)}
+    given = {name: values[name] for name in getattr(arguments, "given", ())}
+    config = resumed(arguments.out, given) if arguments.resume else JobConfig(**values)
     reporter = Reporter(Console(stderr=True), quiet=arguments.quiet)
     report = run(config, reporter, resume=arguments.resume, fresh=arguments.fresh)
     if arguments.json:

@@ -17,6 +17,8 @@ from lrw.compress import compress
 from lrw.data import Volumes, npz_file
 from lrw.job.training import evaluate
 from lrw.prune import prune
+from lrw.pruning.budget import Budget
+from lrw.state_dict import check_file
 
 _OPTIONS = ("sparsity", "multiplies", "speedup", "tile", "spare", "voxels", "seed")
 
@@ -70,10 +72,15 @@ def _run(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     if not out.parent.is_dir():
         raise FileNotFoundError(f"--out: no folder {out.parent}")
+    check_file(arguments.weights)
+    budget = {name: getattr(arguments, name) for name in ("sparsity", "multiplies", "speedup")}
+    try:
+        Budget(**budget)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error
     volumes, batches = _samples(arguments.data, arguments.samples, arguments.batch, arguments.seed)
     net = _network(arguments, batches[0], volumes)
     work = out.with_name(out.name + ".layers")
-    budget = {name: getattr(arguments, name) for name in ("sparsity", "multiplies", "speedup")}
     spare = None if arguments.spare is None else [name for name in arguments.spare.split(",") if name]
     try:
         pruned = prune(net, batches, **budget, tile=arguments.tile, spare=spare, seed=arguments.seed, checkpoint=work,

@@ -1,10 +1,12 @@
 """What a job is asked to do."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from lrw import checks, nets
+from lrw.job.plain import built, check_keys
 from lrw.pruning import SCOPES, SCORES
 from lrw.pruning.budget import Budget
 from lrw_kernels.aot import find_target
@@ -78,6 +80,15 @@ class JobConfig:
             raise ValueError(f"learning_rate: {self.learning_rate!r}; accepted is a rate between 0 and 1")
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed: {self.seed!r}; accepted are whole numbers from 0 to 2**31 - 1")
+
+    @staticmethod
+    def of(values: Mapping[str, Any]) -> "JobConfig":
+        """The settings that a `to_dict` says. Raises ValueError for other values than a job's."""
+        hints = {**get_type_hints(JobConfig), "tile": int | list[int]}
+        check_keys(dict(values), hints, "config")
+        found = {name: built(values[name], hint, f"config.{name}") for name, hint in hints.items()}
+        tile = found["tile"]
+        return JobConfig(**{**found, "tile": tuple(tile) if isinstance(tile, list) else tile})
 
     @property
     def planned(self) -> bool:

@@ -4,12 +4,15 @@ plan says what is cut there is nothing to score.
 Data flows one way: config -> state (checkpointed after every epoch) -> finished files and report.
 """
 
+from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from reprlib import repr as short
 from time import perf_counter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +35,7 @@ from lrw.lowrank import add_low_rank, count_parameters
 from lrw.progress import Reporter
 from lrw.prune import prune
 from lrw.pruning import ColumnPruner
+from lrw.state_dict import check_file
 
 SMOOTHING = 0.05  # of the labels
 
@@ -246,6 +250,8 @@ def run(config: JobConfig, reporter: Reporter, *, resume: bool = False, fresh: b
         state = JobState(config.to_dict())
     if config.export != "none":
         folder.check_export(out)
+    if config.weights is not None:
+        check_file(config.weights)
     volumes = data.load(config.data, seed=config.seed)
     if volumes.segmented:
         raise ValueError(f"data: {config.data} has a label for each voxel; this job trains classifiers")
@@ -255,6 +261,22 @@ def run(config: JobConfig, reporter: Reporter, *, resume: bool = False, fresh: b
         folder.clear(out)
     folder.clear_partial(out)
     return job.run()
+
+
+def resumed(out: str, given: Mapping[str, Any]) -> JobConfig:
+    """The settings of the run in folder `out`, with those that are `given` now in their place.
+
+    Where these would be other work `run` refuses them. Raises ValueError where there is no run, or no checkpoint.
+    """
+    state = checkpoint.read(Path(out))
+    if state is None:
+        raise ValueError(f"out: {out} holds no run to resume")
+    try:
+        kept = JobConfig.of(state.config)
+    except ValueError as error:
+        path = checkpoint.path_in(Path(out))
+        raise ValueError(f"out: {path} is not as this version writes it ({error}); --fresh starts over") from error
+    return replace(kept, **{**given, "out": out})
 
 
 def _resumable(state: JobState | None, config: JobConfig) -> JobState:

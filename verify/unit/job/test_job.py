@@ -174,7 +174,8 @@ def test_interrupted_run_resumes_to_the_same_result(finished: tuple[Path, dict[s
 
 
 def test_a_plan_can_say_what_goes(tmp_path: Path) -> None:
-    """Tiles and columns of each layer, cut at once; a stopped run goes on to the same network."""
+    """Tiles and columns of each layer, cut at once; a stopped run goes on to the same network, by the options
+    in its folder."""
     plan = ("--multiplies", "0.05", "--export", "none")
     whole = run(tmp_path / "whole", "--json", *plan)
     assert whole.returncode == 0, whole.stderr
@@ -183,7 +184,8 @@ def test_a_plan_can_say_what_goes(tmp_path: Path) -> None:
     assert [entry["stage"] for entry in report["history"]] == ["train"] * 4 + ["retrain"] * 2
     assert len({row["kept"] / row["columns"] for row in report["layers"]}) > 1
     interrupted(tmp_path / "run", "retrain 1/2", *plan)
-    again = run(tmp_path / "run", "--resume", "--json", *plan)
+    resume = [sys.executable, "-m", "lrw.cli", "compress", "--resume", "--out", str(tmp_path / "run"), "--json"]
+    again = subprocess.run(resume, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, check=False)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["accuracy"] == report["accuracy"]
     assert json.loads(again.stdout)["history"] == report["history"]
