@@ -6,16 +6,31 @@ from math import sqrt
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lrw import checks
 from lrw.geometry import error_bound
-from lrw.layers import check_replaceable, copied, named_layers, replace_layers, tied, winograd_layers
+from lrw.layers import (
+    check_replaceable,
+    copied,
+    input_sizes,
+    named_layers,
+    replace_layers,
+    tied,
+    winograd_layers,
+)
 from lrw.nn import WinogradConv3d, WinogradLayer
-from lrw.ops import TileLike
-from lrw_kernels.winograd import output_gram
+from lrw.ops import TileLike, padding_sizes
+from lrw_kernels.choice.convolution import Convolution, prior
+from lrw_kernels.choice.estimate import RATES, estimated_time
+from lrw_kernels.winograd import Tile, direct_cost, output_gram
+from lrw_kernels.winograd.tile import Triple, triple
 
 UNNAMED = "no tile is given for it"
+CANNOT_GAIN = "by formulas a direct convolution of its size is no slower"
+AUTO = "auto"
+AUTO_RTOL = 1e-4  # of the tiles that are chosen
+LARGE = (64, 64, 64)  # the size that is taken where none is known
 
 
 @dataclass
@@ -32,8 +47,9 @@ class ConversionReport:
 
 def to_winograd(
     net: nn.Module,
-    tile: TileLike | Mapping[str, TileLike] = 2,
+    tile: TileLike | str | Mapping[str, TileLike] = 2,
     *,
+    example_input: Tensor | None = None,
     filter: Callable[[str, nn.Conv3d], bool] | None = None,
     rtol: float = 1e-2,
     units: str = "none",
@@ -42,11 +58,14 @@ def to_winograd(
 ) -> nn.Module:
     """A copy of `net` (or `net` itself, `inplace`) whose suitable Conv3d layers are WinogradConv3d ones.
 
-    `tile` is outputs per axis; along an axis with a one-tap filter an int means one. Given by layer name, layers that
-    are not named are left out; `filter(name, conv)` may leave out others. Left as they are, too, are layers where the
-    tile's error bound (largest error over largest output, with U rounded to the weights' dtype) exceeds `rtol`, that
-    share a parameter with another module, whose weight is computed from others (torch.nn.utils.prune, weight_norm), or
-    on whose instance hooks or methods were set. Filters cut out by hand are taken as their tensors are. Whoever trains
+    `tile` is outputs per axis; along an axis with a one-tap filter an int means one. "auto" is what formulas find
+    fastest of those whose error bound is within AUTO_RTOL, for the sizes that an `example_input` [N, C, D, H, W] has at
+    each layer, or for large ones. Given by layer name, layers that are not named are left out; `filter(name, conv)` may
+    leave out others. Left as they are, too, are layers that by formulas cannot gain, where an `example_input` says
+    their sizes (of one input channel, of volumes smaller than a tile), layers where the tile's error bound (largest
+    error over largest output, with U rounded to the weights' dtype) exceeds `rtol`, that share a parameter with another
+    module, whose weight is computed from others (torch.nn.utils.prune, weight_norm), or on whose instance hooks or
+    methods were set. Filters cut out by hand are taken as their tensors are. Whoever trains
     all weights of tiles like F(4,3) wants them in `units` of their "importance", in which one learning rate suits all
     (`WinogradConv3d`). The result computes the same function up to rounding; `.report` lists what was converted and
     what was skipped and why. Rounding the result (`net.half()`) rounds U: convert a network in the dtype it is to have.
@@ -60,6 +79,9 @@ def to_winograd(
         unknown = sorted(set(tile) - set(named_layers(net, nn.Conv3d)))
         if unknown:
             raise ValueError(f"tile: names {unknown[0]!r}, which is no nn.Conv3d of this network")
+    elif isinstance(tile, str) and tile != AUTO:
+        raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and {AUTO!r}")
+    sizes = {} if example_input is None else input_sizes(net, example_input, nn.Conv3d)
     report, new, shared = ConversionReport(), dict[str, nn.Module](), tied(net)
     for name, given in named_layers(net, nn.Conv3d).items():
         conv = checks.fitted(given)
@@ -69,7 +91,10 @@ def to_winograd(
         if reason is None and isinstance(tile, Mapping) and name not in tile:
             reason = UNNAMED
         if reason is None:
-            own = tile[name] if isinstance(tile, Mapping) else tile
+            asked, size = tile[name] if isinstance(tile, Mapping) else tile, sizes.get(name)
+            own = _tile(asked, _convolution(conv, LARGE if size is None else size), sized=size is not None)
+            reason = CANNOT_GAIN if own is None else None
+        if reason is None and own is not None:
             layer = WinogradConv3d.from_conv3d(conv, own, backend, units)
             reason = _too_inaccurate(layer, rtol)
         if reason is None:
@@ -83,6 +108,25 @@ def to_winograd(
     result = replace_layers(net if inplace else copied(net), new)
     result.report = report  # type: ignore[assignment]
     return result
+
+
+def _convolution(conv: nn.Conv3d, size: Triple) -> Convolution:
+    """`conv` on one volume of `size`."""
+    taps = triple(conv.kernel_size, "kernel_size")
+    padding = padding_sizes(conv.padding, taps)
+    return Convolution(taps, conv.in_channels, conv.out_channels, 1, size, padding)
+
+
+def _tile(asked: TileLike | str, of: Convolution, *, sized: bool) -> TileLike | None:
+    """The tile that is asked for or chosen; None where a direct convolution is no slower by formulas, which nobody asks
+    of a tile that is given unless the layer's size is known (`sized`)."""
+    if not isinstance(asked, str) and not sized:
+        return asked
+    tile = prior(AUTO_RTOL)(of) if isinstance(asked, str) else Tile.of(asked, of.taps)
+    if tile is None:
+        return None
+    direct = direct_cost(of.taps, of.cin, of.cout, of.output).flops / RATES.flops
+    return tile if estimated_time(tile, of.cin, of.cout, of.output) < direct else None
 
 
 def _too_inaccurate(layer: WinogradConv3d, rtol: float) -> str | None:
