@@ -55,6 +55,7 @@ def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
     not lrw's, of another format version, damaged (its digest differs) or with non-finite weights, and for one that does
     not fit; FileNotFoundError where none is, OSError where it cannot be read.
     """
+    checks.check_network(skeleton, "skeleton")
     header, tensors = read(path)
     net = copied(skeleton)
     modules = dict(net.named_modules())

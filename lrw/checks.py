@@ -106,10 +106,9 @@ def check_unit(value: int | Sequence[int], name: str) -> None:
 
 
 def check_finite(module: nn.Module) -> None:
-    """All parameters must be finite; names the first that is not."""
+    """All parameters must be there and finite; names the first that is not."""
+    check_network(module)
     for name, parameter in module.named_parameters():
-        if is_lazy(parameter):
-            raise ValueError(f"{name}: has no size yet (a lazy layer); accepted is a network that has seen an input")
         if not bool(torch.isfinite(parameter).all()):
             raise ValueError(f"{name}: weights hold NaN or infinity; accepted are finite weights")
 
@@ -120,10 +119,17 @@ def check_share(value: float, name: str) -> None:
         raise ValueError(f"{name}: {value!r}; accepted is a share from 0 up to, not including, 1")
 
 
-def check_network(net: object) -> None:
-    """Raises ValueError for anything but a torch network."""
+def check_network(net: object, name: str = "net") -> None:
+    """Raises ValueError, starting with `name`, for anything but a torch network all of whose parameters are there."""
+    if isinstance(net, Mapping) and net and all(isinstance(value, Tensor) for value in net.values()):
+        raise ValueError(f"{name}: tensors by name; accepted is the network (nn.Module) that loads them")
     if not isinstance(net, nn.Module):
-        raise ValueError(f"net: a {type(net).__name__}; accepted is a torch network (nn.Module)")
+        raise ValueError(f"{name}: a {type(net).__name__}; accepted is a torch network (nn.Module)")
+    for place, parameter in net.named_parameters():
+        if is_lazy(parameter):
+            raise ValueError(f"{place}: has no size yet (a lazy layer); accepted is a network that has seen an input")
+        if parameter.is_meta:
+            raise ValueError(f"{place}: has no numbers (on the meta device); accepted is a network with its weights")
 
 
 def check_rtol(rtol: object) -> float:
@@ -162,7 +168,8 @@ def check_distillation(weight: float, temperature: float) -> None:
 
 
 def check_unwrapped(net: nn.Module) -> None:
-    """`net` must not be wrapped for distributed training: wrappers know the parameters they met."""
+    """`net` must be a network that is not wrapped for distributed training: wrappers know the parameters they met."""
+    check_network(net)
     for module in net.modules():
         wrapper = next((kind.__name__ for kind in type(module).__mro__ if kind.__name__ in WRAPPERS), None)
         if wrapper is not None:

@@ -26,6 +26,7 @@ def named_layers(net: nn.Module, kind: type[Kind]) -> dict[str, Kind]:
 
 def winograd_layers(net: nn.Module) -> dict[str, WinogradLayer]:
     """Name -> Winograd layer of any kind. Raises ValueError where there is none."""
+    checks.check_network(net)
     layers = named_layers(net, WinogradLayer)
     if not layers:
         raise ValueError("net: holds no Winograd layer; convert it with lrw.to_winograd first")

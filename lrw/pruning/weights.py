@@ -101,6 +101,7 @@ def relative_importance(tile: Tile) -> Tensor:
 
 def winograd_convs(net: nn.Module) -> dict[str, WinogradConv3d]:
     """Name -> layer. Raises ValueError where there is none, or one whose weights are not its own (`check_tensors`)."""
+    checks.check_network(net)
     layers = named_layers(net, WinogradConv3d)
     if not layers:
         raise ValueError("net: holds no WinogradConv3d; convert it with lrw.to_winograd first")
