@@ -32,7 +32,7 @@ DOORS: dict[str, Callable[[Any, Path], object]] = {
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a state dict": (
         lambda: plain().state_dict(),
-        r": tensors by name; accepted is the network \(nn.Module\) that loads",
+        r": tensors by name; accepted is the network \(nn.Module\)",
     ),
     "a tensor": (lambda: X, r": a Tensor; accepted is a torch network \(nn.Module\)"),
     "nothing": (lambda: None, r": a NoneType; accepted is a torch network"),
