@@ -1,11 +1,14 @@
 """Chains side by side: a process each, of one thread, which on small networks does more than two threads on one."""
 
+import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
+from threading import Thread
 from time import perf_counter
 
 import torch
@@ -66,4 +69,12 @@ def _keep(found: Found, tables: Tables) -> None:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, who ends the others
+    Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     torch.set_num_threads(1)
+
+
+def _end_with(parent: BaseProcess | None) -> None:
+    """Nothing goes on for a parent that was killed."""
+    if parent is not None:
+        parent.join()
+        os._exit(1)
