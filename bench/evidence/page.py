@@ -13,7 +13,7 @@ from bench.evidence.latency import WIDE
 from bench.evidence.methods import METHODS
 from bench.evidence.results import Results
 from bench.evidence.rows import Row
-from bench.evidence.settings import EIGHT_BITS, FULL, SEEDS, SMALL
+from bench.evidence.settings import EIGHT_BITS, FULL, SEEDS, SMALL, UNTRAINED
 from bench.evidence.tables import Tables
 from bench.rows import stamps
 
@@ -157,8 +157,8 @@ def _cost(results: Results, task: str, method: str, removed: float) -> list[str]
     row = results.row(task, method, removed)
     narrow, wide = (results.timing(task, method, removed, width) for width in (results.setting.width, None))
     assert row is not None
-    trained = not method.startswith(("cut", "fitted", "by_", "planned")) or method == "planned_low_rank"
-    counts = [f"{n:,}" if trained or n == row.stored else "" for n in (row.trainable, row.domain, row.stored)]
+    trained = ["", ""] if method in UNTRAINED else [f"{row.trainable:,}", f"{row.domain:,}"]
+    counts = [*trained, f"{row.stored:,}"]
     times = ["" if narrow is None else f"{narrow.ms:.2f}"]
     if wide is None:
         times += [""] * 6
