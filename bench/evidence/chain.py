@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 
@@ -14,7 +15,7 @@ from bench.evidence.multiplies import fewer, kept
 from bench.evidence.outcomes import TRUTH, key
 from bench.evidence.rows import Epoch, Row
 from bench.evidence.settings import EIGHT_BITS, SETTINGS
-from bench.evidence.tasks import AUC, Task, task
+from bench.evidence.tasks import AUC, LAST, Task, task
 from bench.evidence.training import train
 from bench.networks import eight_bits
 from lrw import peers
@@ -88,15 +89,16 @@ class _Chain:
 
     def train_dense(self) -> None:
         """To convergence; the curve says how it got there."""
-        job, stretch, net = self.job, self.stretch, self.dense.to(self.job.device)
+        job, stretch, net = self.job, self.stretch, self._placed(self.dense)
         optimizer = torch.optim.AdamW(net.parameters(), lr=DENSE_RATE, weight_decay=stretch.decay)
 
         def note(epoch: int, loss: float) -> None:
             value = self._metric(self.task.of(deepcopy(net).cpu()))
             self.found.curve.append(Epoch(job.setting, job.task, job.seed, epoch, loss, value))
 
+        labels = self.task.volumes.train.labels.to(job.device)
         train(net, self.task, optimizer, epochs=stretch.dense, batch=stretch.batch, seed=job.seed, after_epoch=note,
-              loss_of=lambda _, logits, labels: self.task.loss(logits, labels))  # fmt: skip
+              loss_of=lambda _, logits, numbers: self.task.loss(logits, labels[numbers]))  # fmt: skip
         save(net.cpu(), job.network(0.0))
         if self.task.metric == AUC:
             name = key(job.setting, job.task, TRUTH, job.seed, "")
@@ -109,15 +111,17 @@ class _Chain:
         samples = [x for batch in self.task.samples(self.stretch.samples, 1) for x in batch.split(1)]
         model = eight_bits(self.dense, (self.task.example,), samples)
         infer = peers.openvino_infer(model)
-        values = self.task.each(lambda x: torch.from_numpy(infer(x.numpy())[0]).clone(), batch=1)
+        values = self.task.each(lambda x: torch.from_numpy(infer(x.contiguous().numpy())[0]).clone(), batch=1)
         self._add(self.dense, 0.0, values, (0, 0, count_parameters(self.dense)[1]), None)
 
     def follow(self, method: Method) -> None:
         """Cut and train as the method does."""
         torch.manual_seed(100 + self.job.seed)
-        net = method.start(self.dense, self.task.samples(self.stretch.samples)).to(self.job.device)
-        teacher = deepcopy(self.dense).to(self.job.device)
+        net = self._placed(method.start(self.dense, self.task.samples(self.stretch.samples)))
+        teacher = Teacher(self._placed(deepcopy(self.dense)), self.task)
         for index, removed in enumerate((0.0, *method.rates)):
+            if not removed and not method.before:
+                continue
             self.begin = perf_counter()
             net = method.cut(net, removed) if removed else net
             if method.trains:
@@ -127,13 +131,17 @@ class _Chain:
             if removed or method.trains:
                 self._measure(deepcopy(net).cpu(), removed)
 
-    def _train(self, net: nn.Module, method: Method, teacher: nn.Module, index: int) -> None:
+    def _placed(self, net: nn.Module) -> nn.Module:
+        """Where and how it is trained."""
+        placed: nn.Module = net.to(self.job.device).to(memory_format=LAST)  # type: ignore[call-overload]
+        return placed
+
+    def _train(self, net: nn.Module, method: Method, teacher: "Teacher", index: int) -> None:
         """A stretch of training, towards what the teacher says of each sample."""
 
-        def loss_of(images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-            with torch.no_grad():
-                said = teacher(images)
-            return distillation_loss(logits, said, labels, weight=1.0, temperature=TEMPERATURE)
+        def loss_of(images: Tensor, logits: Tensor, numbers: Tensor) -> Tensor:
+            said = teacher.says(images, numbers)
+            return distillation_loss(logits, said, said.argmax(1), weight=1.0, temperature=TEMPERATURE)
 
         train(
             net,
@@ -173,3 +181,24 @@ class _Chain:
             path.stat().st_size if path else 0, round(fewer(net, self.dense, of.example), 4),
             round(perf_counter() - self.begin, 1),
         ))  # fmt: skip
+
+
+class Teacher:
+    """What a dense network says of training samples; where they are always the same it is asked once."""
+
+    def __init__(self, net: nn.Module, of: Task) -> None:
+        self._net, self._task = net.eval(), of
+
+    @cached_property
+    def _all(self) -> Tensor:
+        batches = self._task.numbered.batches("train", 32)
+        return torch.cat([self._says(images.contiguous(memory_format=LAST)) for images, _ in batches])
+
+    @torch.no_grad()
+    def _says(self, images: Tensor) -> Tensor:
+        said: Tensor = self._net(images.to(next(self._net.parameters()).device))
+        return said
+
+    def says(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Of these images, the training samples of these numbers: logits [n, classes, ...]."""
+        return self._says(images) if self._task.flips else self._all[numbers]

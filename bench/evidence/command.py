@@ -17,7 +17,7 @@ from bench.command import Parser, checked, count
 from bench.evidence import latency, page, pool
 from bench.evidence.chain import DENSE, Job
 from bench.evidence.methods import without_packages
-from bench.evidence.settings import SEEDS, SETTINGS, Setting
+from bench.evidence.settings import ONE_SEED, SEEDS, SETTINGS, Setting
 from bench.evidence.tables import Tables
 from bench.evidence.tasks import missing
 
@@ -62,7 +62,8 @@ def _jobs(arguments: Namespace, setting: Setting) -> list[Job]:
             methods.append(method)
         for seed in range(arguments.seeds):
             where = arguments.data, arguments.folder, arguments.device
-            jobs += [Job(setting.name, task, method, seed, *where) for method in methods]
+            jobs += [Job(setting.name, task, method, seed, *where)
+                     for method in methods if seed == 0 or method not in ONE_SEED]  # fmt: skip
     return jobs
 
 

@@ -48,12 +48,14 @@ Prune = Callable[[nn.Module, Samples, float], nn.Module]
 class Method:
     """One method on one network. The base class trains all transformed weights and never cuts.
 
-    Call order: `start`, then for each of the `rates` a stretch of training (where it `trains`) with `watch` before it
-    and `after_backward` and `after_step` in it, and `cut` after it. `samples` are unlabelled ones.
+    Call order: `start`, then for each of the `rates` `cut`, each followed by a stretch of training where it `trains`
+    (with one more `before` the first), with `watch` before a stretch that a cut follows and `after_backward` and
+    `after_step` in it. `samples` are unlabelled ones.
     """
 
     rates: tuple[float, ...] = REMOVED
     trains = True
+    before = True  # a stretch before the first cut, for what is scored or for all columns to be seen
     rate = 1e-3  # learning rate of the Winograd layers
 
     def __init__(self, tile: int = 2) -> None:
@@ -120,6 +122,7 @@ class Fitted(Method):
         planned: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(tile)
+        self.before = tile > 2  # what training in the domain does to all columns is asked there
         self.rank, self.units, self.granularity, self.planned = rank, units, granularity, planned
         self.rate = 2e-3 if rank is None else 3e-3
         self.rates = PLANNED if planned else REMOVED

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from bench.evidence.tasks import Task
+from bench.evidence.tasks import LAST, Task
 from lrw.job.training import schedule
 
 
@@ -22,7 +22,8 @@ def train(
     after_step: Callable[[float], None] = lambda _: None,
     after_epoch: Callable[[int, float], None] = lambda *_: None,
 ) -> None:
-    """Train on `loss_of(images, logits, labels)`: learning rates rise linearly, fall as a cosine, order follows `seed`.
+    """Train on `loss_of(images, logits, numbers)`, of the training samples of these numbers: learning rates rise
+    linearly, fall as a cosine, order follows `seed`.
 
     `after_step(progress)` with the share of the steps that are done, `after_epoch(number, mean loss)` from 1 on.
     """
@@ -35,8 +36,8 @@ def train(
         net.train()
         losses = []
         for batch_of in _batches(task, batch, 1000 * seed + epoch):
-            images, labels = (t.to(device) for t in batch_of)
-            loss = loss_of(images, net(images), labels)
+            images, numbers = (t.to(device) for t in batch_of)
+            loss = loss_of(images, net(images), numbers)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             after_backward()
@@ -51,6 +52,6 @@ def train(
 def _batches(task: Task, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
     """An epoch, each batch mirrored along axes drawn at random where the task allows it."""
     generator = torch.Generator().manual_seed(seed)
-    for images, labels in task.volumes.batches("train", batch, seed=seed):
+    for images, numbers in task.numbered.batches("train", batch, seed=seed):
         axes = [axis for axis in (-3, -2, -1) if task.flips and torch.rand((), generator=generator) < 0.5]
-        yield images.flip(axes), labels.flip(axes) if labels.dim() > 1 else labels
+        yield images.flip(axes).contiguous(memory_format=LAST), numbers

@@ -7,16 +7,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from lrw.layers import named_layers
 from lrw.nn import WinogradLayer
 from lrw.trace.turns import Turns
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 FOLLOWING = Turns()
 if hasattr(os, "register_at_fork"):
@@ -53,13 +55,15 @@ def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
 
     Raises ValueError for what torch.export refuses, and for a network that changes its buffers.
     """
+    from torch.export import export  # takes a quarter of a second, which an import of lrw would have to wait for
+
     taken = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(memory_format=torch.contiguous_format), args)
     named = pytree.tree_map_only(Tensor, lambda t: t.detach().clone(memory_format=torch.contiguous_format), kwargs)
     for layer in named_layers(net, WinogradLayer).values():
         layer.follow()  # a mask that was written to; while a graph is captured nobody looks
     with FOLLOWING, silence():
         try:
-            program = torch.export.export(net, taken, named, strict=False).run_decompositions({})
+            program = export(net, taken, named, strict=False).run_decompositions({})
         except Exception as error:  # of many classes, some private, or whatever the network raises
             reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
             raise ValueError(f"net: torch.export cannot follow it: {type(error).__name__}: {reason.strip()}") from error
@@ -69,7 +73,9 @@ def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
     return _captured(program, net)
 
 
-def _captured(program: torch.export.ExportedProgram, net: nn.Module) -> Captured:
+def _captured(program: "ExportedProgram", net: nn.Module) -> Captured:
+    from torch.export.graph_signature import InputKind, OutputKind
+
     signature, graph = program.graph_signature, fx.Graph()
     graph.output(graph.graph_copy(program.graph, {}))  # torch holds the nodes of those it followed for ever
     for spec in signature.output_specs:
