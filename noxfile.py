@@ -87,6 +87,13 @@ def typecheck(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site, docs/_build/html, out of docs/ and the docstrings; warnings are errors."""
+    install(session, "docs")
+    session.run("sphinx-build", "-W", "--keep-going", "--fresh-env", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
 def compress(session: nox.Session) -> None:
     """The main job on the embedded data; arguments after -- go to `lrw compress`."""
     install(session, extras="data,plot")
