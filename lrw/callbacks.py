@@ -1,23 +1,31 @@
 """Pruning inside other people's trainers, none of which is a dependency."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lrw.pruning import ColumnPruner
+from lrw.pruning.calibration import Forward
 from lrw.schedule import PruningSchedule
 
 LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 
 
-def lightning_callback(*, score: int = 100, every: int = 50, **options: Any) -> Any:
+def lightning_callback(
+    *,
+    score: int = 100,
+    every: int = 50,
+    calibration: Iterable[Any] | Tensor | None = None,
+    forward: Forward | None = None,
+    **options: Any,
+) -> Any:
     """A Lightning callback that prunes the columns of the module it trains, by `PruningSchedule` and `ColumnPruner`.
 
-    `options` are the pruner's. Convert the network before training starts (in the module's `__init__` or
-    `configure_model`). Scores and counters are part of Lightning's checkpoints. Raises ImportError where Lightning is
-    not installed, and as training starts what the pruner raises.
+    score, every, calibration and forward are the schedule's, `options` the pruner's. Convert the network before
+    training starts (in the module's `__init__` or `configure_model`). Scores and counters are part of Lightning's
+    checkpoints. Raises ImportError where Lightning is not installed, and as training starts what the pruner raises.
     """
 
     class ColumnPruning(_lightning().Callback):  # type: ignore[misc, name-defined]
@@ -33,7 +41,7 @@ def lightning_callback(*, score: int = 100, every: int = 50, **options: Any) -> 
                 self._restored = self.schedule.pruner.state_dict()
             if self._restored is not None:
                 pruner.load_state_dict(self._restored)
-            self.schedule = PruningSchedule(pruner, score=score, every=every)
+            self.schedule = PruningSchedule(pruner, score=score, every=every, calibration=calibration, forward=forward)
             if pruner.done:
                 pruner.detach()
 

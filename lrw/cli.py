@@ -1,4 +1,4 @@
-"""The command line: `lrw compress`, `lrw export`, `lrw accelerate`. Results go to stdout, all else to stderr.
+"""The command line: `lrw compress`, `prune`, `accelerate`, `export`. Results go to stdout, all else to stderr.
 
 Exit codes: 0 done, 1 failed (also where the disk is full, or nobody reads what is printed), 2 refused (the message says
 what was not accepted, or which file is not there), 130 stopped by Ctrl-C. The second Ctrl-C is ignored while things are

@@ -46,12 +46,12 @@ def export(
     order; numbers are constants. `name`, a C identifier, becomes part of the functions' names; `threads`, up to 256,
     can run it at most, and share its one workspace.
     Layers keep their tiles and kept columns; plain convolutions get the tile lrw would choose, with at most two outputs
-    per axis where the target computes in half precision, or `tile`. With `check` the library runs on the example, here
-    or under QEMU, and is held against torch. Raises ValueError for arguments that are not accepted, among them a folder
-    that cannot be written to and a check that needs tools which are not here, and for operators that cannot be
-    exported, each with its place in the network; RuntimeError with the compiler's message where lowering or linking
-    fails, and where a library gives other numbers than torch, which then stays where it is. Otherwise nothing is
-    written.
+    per axis where the target computes in half precision, or `tile`. With `check` the library runs on the example (zeros
+    would say little), here or under QEMU, and is held against torch. Raises ValueError for arguments that are not
+    accepted, among them a folder that cannot be written to and a check that needs tools which are not here, and for
+    operators that cannot be exported, each with its place in the network; RuntimeError with the compiler's message
+    where lowering or linking fails, and where a library gives other numbers than torch, which then stays where it is.
+    Otherwise nothing is written.
     """
     from lrw_kernels.aot import build_network
     from lrw_kernels.aot.abi import check_name

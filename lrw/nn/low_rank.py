@@ -17,12 +17,11 @@ class LowRankWinogradConv3d(WinogradConv3d):
     """A Winograd layer trained through two small matrices only (Qin, Lin et al., arXiv 2301.11180).
 
     U = weight + sum_s (scale Gc)[:, s] Gr[s] on the kept columns; `weight` [T, Cin, Cout] is frozen, `Gr`
-    [s, Cin, Cout] and `Gc` [T, s] are trainable (the paper's factors transposed, so that they are GEMM-shaped). Unless
-    asked otherwise one factor starts at zero, so that step 0 is the given layer bit for bit. The paper's start is not
-    known.
+    [s, Cin, Cout] and `Gc` [T, s] are trainable (the paper's factors transposed, so that they are GEMM-shaped). Where
+    one factor starts at zero step 0 is the given layer bit for bit. The paper's start is not known.
 
     `units` says in what rows of Gc are counted, so that one learning rate suits all of them: "none" (scale is one, as
-    in the paper), "importance" (1 / F_p, in which each position moves the outputs equally: at F(4,3) F differs by 144
+    in the paper), "importance" (1 / F_p, in which each position moves the outputs equally: at F(4,3) F differs by 24
     times) or "gram" (H^-1/2, by a Cholesky factor of the Gram matrix H of the outputs: positions that move them alike
     count together). What is trained then does not depend on how factors are split between G and B. Ours. The buffer
     `scale` is saved with the factors: they are not loaded where they would be counted in other units.

@@ -1,6 +1,6 @@
 """In what the rows of trained weights are counted, so that one learning rate suits all positions.
 
-A weight of a column moves the outputs by its importance F_p, which differs by 144 times at F(4,3)^3. Counted in units
+A weight of a column moves the outputs by its importance F_p, which differs by 24 times at F(4,3)^3. Counted in units
 of 1 / F_p, or by a Cholesky factor of the outputs' Gram matrix, a step moves them equally wherever it is taken, and
 what is trained does not depend on how factors are split between G and B. The units are ours.
 """

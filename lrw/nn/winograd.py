@@ -25,7 +25,7 @@ class WinogradConv3d(WinogradLayer):
 
     `units` says in what rows of `weight` are counted, so that one learning rate suits all of them: "none" (they are
     those of U) or "importance" (U = scale * weight with scale 1 / F_p, in which each position moves the outputs
-    equally: at F(4,3) F differs by 144 times; ours). The buffer `scale` is saved with the weights: they are not loaded
+    equally: at F(4,3) F differs by 24 times; ours). The buffer `scale` is saved with the weights: they are not loaded
     where they would be counted in other units. Raises ValueError for channels, tiles, kernel sizes, paddings and units
     that are not accepted.
     """

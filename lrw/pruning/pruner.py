@@ -186,7 +186,8 @@ class ColumnPruner:
 
         calibration: some batches of samples, without labels, as `lrw.prune` takes them: layer after layer, what stays
         is fitted to what the layer gave before the cut, so that training goes on from nearly the same function;
-        forward(net, batch): how the network is called with one. Without it the cut is all that happens, as in the
+        forward(net, batch): how the network is called with one. Under torch.distributed what the first rank's samples
+        say holds. Without `calibration` the cut is all that happens, as in the
         paper. Raises RuntimeError when nothing has been observed, when all stages are done, or when ranks disagree, and
         ValueError, with nothing cut, for batches that are not accepted.
         """

@@ -1,8 +1,8 @@
 """What one observation adds to a block's score, from its weights and their gradient.
 
 A score that is to compare columns must not depend on how factors are split between G and B (row norms of G differ by
-144x in 3D F(4,3)): |u dL/du| and |u| F do not; plain |u| does and mostly ranks the convention. Each takes U and dL/dU
-[K, Cin, Cout], F [K] and the blocks to score; all but `product`, `taylor` and `weighted_magnitude` are ours, and the
+36 times in 3D F(4,3)): |u dL/du| and |u| F do not; plain |u| does and mostly ranks the convention. Each takes U and
+dL/dU [K, Cin, Cout], F [K] and the blocks to score. `weighted_sum` is ours, and so is the choice of `product`: the
 paper's own combination of magnitude and gradient is not known.
 """
 
@@ -17,7 +17,7 @@ Score = Callable[..., Tensor]
 
 
 def product(u: Tensor, du: Tensor, importance: Tensor, blocks: Granularity = COLUMN) -> Tensor:
-    """Sum of |u dL/du|, magnitude times gradient: our default."""
+    """Sum of |u dL/du|, magnitude times gradient; the default."""
     return blocks.sums((u * du).abs())
 
 

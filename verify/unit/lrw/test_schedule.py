@@ -103,6 +103,28 @@ def lightning_module(base: Any) -> Any:
     return Module()
 
 
+@pytest.mark.parametrize("batches", [lambda: iter([X, 2 * X]), lambda: X])
+def test_a_schedule_can_fit_what_each_cut_leaves(batches: Any) -> None:
+    """As the pruner does it by hand, with the same samples for every cut, however they were given."""
+    outputs = []
+    for by_hand in (True, False):
+        torch.manual_seed(0)
+        net = lrw.to_winograd(small_net(), 2)
+        pruner = lrw.ColumnPruner(net, 0.5, stages=2)
+        schedule = lrw.PruningSchedule(pruner, score=1, every=1, calibration=batches())
+        for _ in range(2):
+            net(X).square().mean().backward()
+            if by_hand:
+                pruner.observe()
+                pruner.prune(calibration=batches())
+            else:
+                assert schedule.step()
+        outputs.append(net(X).detach())
+    assert torch.equal(*outputs)
+    plain = lrw.to_winograd(small_net(), 2)
+    assert not torch.equal(outputs[0], plain(X))
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_lightning_prunes_and_resumes(tmp_path: Path) -> None:
     lightning = pytest.importorskip("pytorch_lightning")
