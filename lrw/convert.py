@@ -29,6 +29,7 @@ from lrw_kernels.winograd.tile import Triple, triple
 UNNAMED = "no tile is given for it"
 CANNOT_GAIN = "by formulas a direct convolution of its size is no slower"
 AUTO = "auto"
+RTOL = 1e-2  # error bound beyond which a layer is left as it is
 AUTO_RTOL = 1e-4  # of the tiles that are chosen
 LARGE = (64, 64, 64)  # the size that is taken where none is known
 
@@ -51,7 +52,7 @@ def to_winograd(
     *,
     example_input: Tensor | None = None,
     filter: Callable[[str, nn.Conv3d], bool] | None = None,
-    rtol: float = 1e-2,
+    rtol: float = RTOL,
     units: str = "none",
     backend: str = "auto",
     inplace: bool = False,
@@ -82,6 +83,28 @@ def to_winograd(
     elif isinstance(tile, str) and tile != AUTO:
         raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and {AUTO!r}")
     sizes = {} if example_input is None else input_sizes(net, example_input, nn.Conv3d)
+    new, report = winograd_layers_for(net, tile, sizes, filter, rtol, backend, units)
+    if not new:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in report.skipped.items())
+        raise ValueError(f"net: no layer to convert ({reasons or 'it holds no nn.Conv3d'})")
+    result = replace_layers(net if inplace else copied(net), new)
+    result.report = report  # type: ignore[assignment]
+    return result
+
+
+def winograd_layers_for(
+    net: nn.Module,
+    tile: TileLike | str | Mapping[str, TileLike],
+    sizes: Mapping[str, Triple],
+    filter: Callable[[str, nn.Conv3d], bool] | None = None,
+    rtol: float = RTOL,
+    backend: str = "auto",
+    units: str = "none",
+) -> tuple[dict[str, nn.Module], ConversionReport]:
+    """(the Winograd layers that come in the places of convolutions of `net`, which do and why others do not).
+
+    `sizes` are those of layers' inputs where they are known; all else is as in `to_winograd`. `net` stays as it is.
+    """
     report, new, shared = ConversionReport(), dict[str, nn.Module](), tied(net)
     for name, given in named_layers(net, nn.Conv3d).items():
         conv = checks.fitted(given)
@@ -102,12 +125,7 @@ def to_winograd(
             report.converted[name] = layer.geometry.tile.name
         else:
             report.skipped[name] = reason
-    if not new:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in report.skipped.items())
-        raise ValueError(f"net: no layer to convert ({reasons or 'it holds no nn.Conv3d'})")
-    result = replace_layers(net if inplace else copied(net), new)
-    result.report = report  # type: ignore[assignment]
-    return result
+    return new, report
 
 
 def _convolution(conv: nn.Conv3d, size: Triple) -> Convolution:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.accelerate import accelerate
 from lrw.compress import LayerSize, compress, measure
-from lrw.convert import UNNAMED, ConversionReport, to_winograd
-from lrw.layers import copied, evaluating, named_layers, tied
+from lrw.convert import UNNAMED, winograd_layers_for
+from lrw.layers import copied, evaluating, named_layers, replace_layers, tied
 from lrw.nn import WinogradConv3d
 from lrw.ops import TileLike
 from lrw.progress import on_stderr
@@ -241,11 +241,12 @@ def _milliseconds(net: nn.Module, calibration: Calibration) -> float:
 def _converted(net: nn.Module, shares: Mapping[str, Share]) -> tuple[nn.Module, dict[str, str]]:
     """A copy of `net` in which the convolutions with `shares` are Winograd layers, and which others were refused."""
     convs = {name: own.tile for name, own in shares.items() if isinstance(net.get_submodule(name), nn.Conv3d)}
-    if not convs:
-        return copied(net), {}
-    result = to_winograd(net, convs)
-    report: ConversionReport = result.report  # type: ignore[assignment]
-    return result, {name: reason for name, reason in report.skipped.items() if reason != UNNAMED}
+    new, report = winograd_layers_for(net, convs, {})
+    refused = {name: reason for name, reason in report.skipped.items() if reason != UNNAMED}
+    if len(refused) == len(shares):
+        name, reason = next(iter(refused.items()))
+        raise ValueError(f"net: no layer to prune ({name}: {reason})")
+    return replace_layers(copied(net), new), refused
 
 
 def _chosen(net: nn.Module, spare: Collection[str] | None) -> tuple[dict[str, nn.Module], dict[str, str]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 import lrw
@@ -113,3 +114,16 @@ def test_a_plan_that_was_timed_is_gone_on_with(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "plan.json").write_text("{")  # damaged: another is made, and the layers are not of it
     with pytest.raises(ValueError, match="of another network, other samples or settings"):
         quietly(wide(), batches, sparsity=None, speedup=2.5, tile=2, checkpoint=tmp_path)
+
+
+def test_what_cannot_become_a_winograd_layer_is_left_out_and_said() -> None:
+    """In half precision F(4,3) of many channels errs by more than is accepted; a Winograd layer beside it is pruned."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv3d(64, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1)).bfloat16()
+    x = [torch.randn(2, 64, 6, 6, 6, dtype=torch.bfloat16)]
+    with pytest.raises(ValueError, match=r"net: no layer to prune \(0: F\(4x4x4, 3x3x3\) has an error bound"):
+        quietly(net, x, sparsity=0.5, tile=4)
+    half = lrw.to_winograd(net, {"1": 2}, rtol=1)
+    pruned = quietly(half, x, sparsity=0.5, tile=4)
+    assert [layer.size.name for layer in pruned.report.layers] == ["1"]
+    assert "error bound" in pruned.report.skipped["0"]
