@@ -123,7 +123,7 @@ def _task(results: Results, task: str) -> str:
     stretch, metric = results.setting.stretches[task], results.of(task, DENSE)[0].metric
     methods = [m for m in (EIGHT_BITS, *METHODS) if results.of(task, m)]
     rates = sorted({r for m in methods for r in results.rates(task, m)})
-    lines = [[m, *(_value(results, task, m, r) for r in rates)] for m in methods]
+    lines = [[_named(results, task, m), *(_value(results, task, m, r) for r in rates)] for m in methods]
     costs = [[m, _share(r), *_cost(results, task, m, r)] for m in METHODS for r in results.rates(task, m) if r]
     head = ("method", "gone", "times fewer multiplies", "kept", "trainable", "of them in the domain", "stored bytes",
             f"width {results.setting.width}: ms", f"width {WIDE[task]}: ms", "all columns", "dense, accelerated",
@@ -146,6 +146,12 @@ def _task(results: Results, task: str) -> str:
             *page.tight(page.table(head, costs)),
         ]
     )
+
+
+def _named(results: Results, task: str, method: str) -> str:
+    """The method, and how many seeds it was tried with where that is fewer than others."""
+    seeds, most = (len({row.seed for row in results.of(task, name)}) for name in (method, DENSE))
+    return method if seeds == most else f"{method} ({seeds} of {most} seeds)"
 
 
 def _value(results: Results, task: str, method: str, removed: float) -> str:
