@@ -1,4 +1,6 @@
-"""The command line: `lrw compress`, `prune`, `accelerate`, `export`. Results go to stdout, all else to stderr.
+"""The command line: `lrw compress`, `prune`, `accelerate`, `export`, `doctor`.
+
+Results go to stdout, all else to stderr.
 
 Exit codes: 0 done, 1 failed (also where the disk is full, or nobody reads what is printed), 2 refused (the message says
 what was not accepted, or which file is not there), 130 stopped by Ctrl-C. The second Ctrl-C is ignored while things are
@@ -97,7 +99,7 @@ def _is_of_memory(error: Exception) -> bool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from lrw.commands import accelerate, compress, export, prune  # within reach of main's handlers
+    from lrw.commands import accelerate, compress, doctor, export, prune  # within reach of main's handlers
 
     parser = argparse.ArgumentParser(
         allow_abbrev=False, prog="lrw", description="Fast 3D convolutional networks through the Winograd domain."
@@ -108,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     prune.add(commands)
     export.add(commands)
     accelerate.add(commands)
+    doctor.add(commands)
     return parser
 
 

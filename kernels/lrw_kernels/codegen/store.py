@@ -35,7 +35,7 @@ class Refused(PermissionError):
 def read(name: str) -> bytes | None:
     """The bytes written under `name`; None where there are none, or where they are damaged or not this user's."""
     with _said_once():
-        path = private_folder(_chosen()) / name
+        path = folder() / name
         try:
             with open(path, "rb", opener=_open_itself) as file:
                 _check(path, os.fstat(file.fileno()), own=True)
@@ -53,14 +53,22 @@ def write(name: str, data: bytes) -> Path | None:
     Returns the folder it lies in; None where nothing can be kept.
     """
     with _said_once():
-        folder = private_folder(_chosen())
-        with TemporaryDirectory(dir=folder, prefix="writing-") as drafts:
+        kept = folder()
+        with TemporaryDirectory(dir=kept, prefix="writing-") as drafts:
             draft = Path(drafts, name)
             with open(draft, "xb", opener=_open_private) as file:
                 file.write(_digest(name, data) + data)
-            os.replace(draft, folder / name)
-        return folder
+            os.replace(draft, kept / name)
+        return kept
     return None
+
+
+def folder() -> Path:
+    """Where objects are kept, made where it is missing.
+
+    Raises Refused where that is not this user's alone, OSError where it cannot be made.
+    """
+    return private_folder(_chosen())
 
 
 def _digest(name: str, data: bytes) -> bytes:
