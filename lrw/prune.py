@@ -26,6 +26,7 @@ from lrw.pruning.least_squares import RIDGE
 from lrw.pruning.resume import Done
 from lrw.pruning.statistics import estimate_again
 from lrw.pruning.tiles import Tiles
+from lrw.pruning.weighing import weights
 from lrw.pruning.weights import effective_weights
 from lrw.timing import interleaved
 from lrw_kernels.winograd import column_cost, direct_cost
@@ -62,7 +63,8 @@ class PruningReport:
     """What `prune` did, layer by layer in the order in which they compute, and what it left alone and why.
 
     error: distance of the network's outputs from the original's on the calibration samples, root mean square over that
-    of the latter, None where there are no floating ones; statistics: whether batch norms took theirs from the samples
+    of the latter, None where there are no floating ones; weighed: whether errors of layers count by what they do to
+    class scores; statistics: whether batch norms took theirs from the samples
     anew, None where there are none; ms: milliseconds of one sample through the accelerated network before and after,
     where a speedup was asked for.
     """
@@ -71,6 +73,7 @@ class PruningReport:
     skipped: dict[str, str]
     error: float | None
     statistics: bool | None
+    weighed: bool
     ms: tuple[float, float] | None = None
 
     def __str__(self) -> str:
@@ -104,6 +107,7 @@ def prune(
     voxels: int = VOXELS,
     ridge: float = RIDGE,
     seed: int = 0,
+    scores: bool | None = None,
     forward: Forward | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -127,7 +131,9 @@ def prune(
 
     granularity: blocks of channels that columns are divided into. spare: names of layers to leave alone; by default
     those of fewer than 4 input channels. voxels: outputs of each layer that are looked at, as far as memory (512 MiB a
-    layer) goes; ridge: how strongly weights are held, in units of each column's energy. forward(net, batch): how `net`
+    layer) goes; ridge: how strongly weights are held, in units of each column's energy. scores: whether `net` gives
+    class scores [N, classes, ...]: errors then count by what they do to the likeliest class, of a sample or of each
+    voxel (`lrw.pruning.weighing`); by default where some output has that form. forward(net, batch): how `net`
     is called, by default with the tensor alone. checkpoint: a folder for layers that are done, from which the same call
     goes on after it was stopped. Batch norms take running statistics from the samples where that brings outputs nearer.
     `.report` lists what was done. Train on with `add_low_rank`, or go on to `compress`. Raises ValueError naming the
@@ -144,13 +150,18 @@ def prune(
         result, refused = _converted(net, plan.shares)
         draws = _draws(result, calibration, sites, voxels, seed)
         said = {"shares": str([plan.shares[own.name] for own in draws]), "draws": str(draws), "ridge": ridge,
-                "granularity": str(granularity), "marks": sorted(chain(*calibration.marks))}  # fmt: skip
+                "granularity": str(granularity), "scores": scores,
+                "marks": sorted(chain(*calibration.marks))}  # fmt: skip
+        counts = weights(net, calibration, draws, scores)
         done = None if checkpoint is None else Done.of(checkpoint, said, result.state_dict())
 
         def pruned(name: str, tiles: Tiles, wanted: Tensor) -> Compensated:
             layer: Any = result.get_submodule(name)
-            u, dropped = effective_weights(layer), plan.shares[name].dropped
-            return compensated(tiles, wanted, u, dropped, granularity, there=layer.mask, ridge=ridge)
+            u, dropped, weight = effective_weights(layer), plan.shares[name].dropped, counts.get(name)
+            if weight is not None:
+                weight.on(tiles, wanted)
+            channels = None if weight is None else weight.channels
+            return compensated(tiles, wanted, u, dropped, granularity, there=layer.mask, channels=channels, ridge=ridge)
 
         rows: list[PrunedLayer] = []
         with reporter.bar("pruning layers", len(draws)) as update:
@@ -160,7 +171,7 @@ def prune(
                 update(len(rows))
         error, statistics = estimate_again(result, net, calibration)
         times = None if plan.ms is None else (plan.ms, _milliseconds(compress(result), calibration))
-    result.report = PruningReport(tuple(rows), skipped | refused, error, statistics, times)  # type: ignore[assignment]
+    result.report = PruningReport(tuple(rows), skipped | refused, error, statistics, bool(counts), times)  # type: ignore[assignment]
     return result
 
 
@@ -243,9 +254,9 @@ def _converted(net: nn.Module, shares: Mapping[str, Share]) -> tuple[nn.Module, 
     convs = {name: own.tile for name, own in shares.items() if isinstance(net.get_submodule(name), nn.Conv3d)}
     new, report = winograd_layers_for(net, convs, {})
     refused = {name: reason for name, reason in report.skipped.items() if reason != UNNAMED}
-    if len(refused) == len(shares):
-        name, reason = next(iter(refused.items()))
-        raise ValueError(f"net: no layer to prune ({name}: {reason})")
+    if not new and len(convs) == len(shares):
+        reasons = "; ".join(f"{name}: {refused[name]}" for name in convs)
+        raise ValueError(f"net: no layer to prune ({reasons})")
     return replace_layers(copied(net), new), refused
 
 

@@ -55,6 +55,8 @@ def add(commands: Any) -> None:
                      "auto (default): 2 with --sparsity, each layer's own otherwise")  # fmt: skip
     how.add_argument("--spare", metavar="NAMES", help="layers to leave alone, by commas (default: those of fewer than "
                      "4 input channels)")  # fmt: skip
+    how.add_argument("--no-scores", dest="scores", action="store_const", const=False, help="what the network gives are "
+                     "no class scores: all errors count alike")  # fmt: skip
     how.add_argument("--seed", type=int, default=0, metavar="N", help="of what is looked at (default: 0)")
     p.add_argument("--out", default="pruned.safetensors", metavar="FILE", help="(default: pruned.safetensors)")
     p.add_argument("--trainable", action="store_true", help="keep what was dropped in the file, so that it can be "
@@ -83,8 +85,8 @@ def _run(arguments: argparse.Namespace) -> int:
     work = out.with_name(out.name + ".layers")
     spare = None if arguments.spare is None else [name for name in arguments.spare.split(",") if name]
     try:
-        pruned = prune(net, batches, **budget, tile=arguments.tile, spare=spare, seed=arguments.seed, checkpoint=work,
-                       progress=not arguments.quiet)  # fmt: skip
+        pruned = prune(net, batches, **budget, tile=arguments.tile, spare=spare, seed=arguments.seed,
+                       scores=arguments.scores, checkpoint=work, progress=not arguments.quiet)  # fmt: skip
     except ValueError as error:
         name = str(error).partition(":")[0]  # lrw.prune names its arguments, some of which are options here
         if name == "checkpoint":

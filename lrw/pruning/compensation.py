@@ -38,13 +38,16 @@ class Compensated:
 
 
 def compensated(tiles: Tiles, wanted: Tensor, u: Tensor, sparsity: float, granularity: Granularity = COLUMN, *,
-                there: Tensor | None = None, ridge: float = RIDGE) -> Compensated:  # fmt: skip
+                there: Tensor | None = None, channels: Tensor | None = None,
+                ridge: float = RIDGE) -> Compensated:  # fmt: skip
     """Drop a share of `sparsity` of the columns of u [T, Cin, Cout] (of their blocks, where `granularity` has some) and
     fit the others to `wanted` [m^3, tiles, Cout]. A column at least is kept.
 
-    there: a mask of what was not dropped before, zero in u, which counts and stays so.
+    there: a mask of what was not dropped before, zero in u, which counts and stays so. channels [Cout]: what errors of
+    each output channel are multiplied with before columns are compared.
     """
-    mask, predicted = eliminated(tiles, u, sparsity, granularity)
+    weighed = u if channels is None else u * channels.to(u)
+    mask, predicted = eliminated(tiles, weighed, sparsity, granularity)
     return refitted(tiles, wanted, u, mask if there is None else mask & there, predicted=predicted, ridge=ridge)
 
 

@@ -17,6 +17,7 @@ from lrw.pruning.calibration import FEWEST, Calibration, Draw, Site, survey
 from lrw.pruning.compensation import Compensated, Errors, refitted
 from lrw.pruning.resume import Done
 from lrw.pruning.tiles import Patches, Tiles, outputs_at
+from lrw.pruning.weighing import weights
 from lrw.pruning.weights import effective_weights
 
 VOXELS = 1 << 17  # output voxels of a layer that are looked at
@@ -47,12 +48,14 @@ def refit(
         raise ValueError(f"calibration: the first batch does not reach {missed!r}; accepted is one that reaches all")
 
     def change(name: str, tiles: Tiles, wanted: Tensor) -> Compensated:
+        if name in counts:
+            counts[name].on(tiles, wanted)
         found = refitted(tiles, wanted, effective_weights(layers[name]), masks[name])
         return replace(found, u=ranks.first(found.u))
 
     order = sorted(layers, key=lambda name: sites[name].place)
     draws = [draw(name, layers[name], sites[name], calibration, voxels=VOXELS, seed=0) for name in order]
-    original = copied(net)
+    original, counts = copied(net), weights(net, calibration, draws)
     try:
         for _ in change_in_turn(original, net, calibration, draws, sites, change):
             pass
