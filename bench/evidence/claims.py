@@ -47,9 +47,10 @@ def claims(results: Results) -> list[Claim]:
         better(results, "low_rank", "low_rank_cut", "Training from fitted columns beats training from a plain cut"),
         better(results, "low_rank_f4", "paper_units_f4", "At F(4,3) factors train better in units of 1/F_p"),
         better(results, "vanilla_f4", "plain_vanilla_f4", "At F(4,3) U trains better in units of 1/F_p"),
-        better(results, "fitted_f4", "by_importance_f4", "At F(4,3) elimination chooses better columns than |U| F"),
+        better(results, "fitted_f4", "by_importance_f4",
+               "At F(4,3) elimination chooses better columns than weighted magnitude"),
         better(results, "by_importance_f4", "by_magnitude_f4",
-               "The score trap is real: at F(4,3) columns of largest |U| do worse than those of largest |U| F"),
+               "The score trap is real: at F(4,3) plain magnitude chooses worse columns than weighted magnitude"),
         fewer_are_trained(results),
         *(plans_beat_rates(results, planned, uniform, by_time=timed)
           for timed in (False, True)
