@@ -23,7 +23,7 @@ SHOWN = 0.08  # of the metric below the dense network's; the rest lies outside
 
 def draw(results: Results, path: Path) -> Path:
     """The metric against milliseconds at the papers' width, a panel for each task that was timed."""
-    timed = [task for task in results.tasks if any(t.task == task for t in results.times)] or results.tasks
+    timed = [task for task in results.tasks if any(t.task == task for t in results.times)]
     figure, panels = _figure(len(timed))
     for ax, task in zip(panels, timed, strict=True):
         dense = results.score(task, DENSE, 0.0)

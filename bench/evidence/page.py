@@ -28,7 +28,7 @@ ABOUT = {
 
 def write(tables: Tables, folder: Path) -> Path:
     """Write evidence.md and its figures into `folder`; returns it."""
-    if tables.rows:
+    if tables.times:
         figures.draw(Results(tables), folder / "figures" / "evidence.png")
     if tables.curves:
         figures.draw_curves(tables.curves, folder / "figures" / "evidence_dense.png")
@@ -91,11 +91,10 @@ def short_table(tables: Tables) -> list[str]:
 def _head(results: Results) -> str:
     small, full = SMALL.width, FULL.width
     setting = results.setting
+    figure = "![the metric against milliseconds](figures/evidence.png)\n\n" if results.times else ""
     return f"""# Evidence
 
-![the metric against milliseconds](figures/evidence.png)
-
-Made by `nox -s evidence` (setting "{setting.name}", networks of width {setting.width}, {SEEDS} seeds) out of the files
+{figure}Made by `nox -s evidence` (setting "{setting.name}", networks of width {setting.width}, {SEEDS} seeds) out of the files
 `evidence*` in bench/results; this page and its figures are written by `bench/evidence/page.py`.
 `nox -s evidence -- --setting full --device cuda` trains networks {full // small} times as wide, at full resolution,
 several times as long.

@@ -365,8 +365,8 @@ def test_figures_and_a_page_are_made_of_what_there_is(tmp_path: Path) -> None:
 
 def test_the_page_is_that_of_the_committed_results() -> None:
     assert (report.DOCS / "evidence.md").read_text() == page.text(report.EVIDENCE)
-    for name in ("evidence", "evidence_dense"):
-        assert (report.DOCS / "figures" / f"{name}.png").is_file() == bool(report.EVIDENCE.rows)
+    for name, drawn in (("evidence", report.EVIDENCE.times), ("evidence_dense", report.EVIDENCE.curves)):
+        assert (report.DOCS / "figures" / f"{name}.png").is_file() == bool(drawn)
 
 
 def test_committed_rows_have_their_outcomes() -> None:
