@@ -94,8 +94,8 @@ def _head(results: Results) -> str:
     figure = "![the metric against milliseconds](figures/evidence.png)\n\n" if results.times else ""
     return f"""# Evidence
 
-{figure}Made by `nox -s evidence` (setting "{setting.name}", networks of width {setting.width}, {SEEDS} seeds) out of the files
-`evidence*` in bench/results; this page and its figures are written by `bench/evidence/page.py`.
+{figure}Made by `nox -s evidence` (setting "{setting.name}", networks of width {setting.width}, {SEEDS} seeds) out of
+the files `evidence*` in bench/results; this page and its figures are written by `bench/evidence/page.py`.
 `nox -s evidence -- --setting full --device cuda` trains networks {full // small} times as wide, at full resolution,
 several times as long.
 
