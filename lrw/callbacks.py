@@ -28,6 +28,8 @@ def lightning_callback(
     checkpoints. Raises ImportError where Lightning is not installed, and as training starts what the pruner raises.
     """
 
+    samples = list(calibration) if calibration is not None and not isinstance(calibration, Tensor) else calibration
+
     class ColumnPruning(_lightning().Callback):  # type: ignore[misc, name-defined]
         """See `lightning_callback`."""
 
@@ -41,7 +43,7 @@ def lightning_callback(
                 self._restored = self.schedule.pruner.state_dict()
             if self._restored is not None:
                 pruner.load_state_dict(self._restored)
-            self.schedule = PruningSchedule(pruner, score=score, every=every, calibration=calibration, forward=forward)
+            self.schedule = PruningSchedule(pruner, score=score, every=every, calibration=samples, forward=forward)
             if pruner.done:
                 pruner.detach()
 

@@ -80,8 +80,9 @@ def to_winograd(
         unknown = sorted(set(tile) - set(named_layers(net, nn.Conv3d)))
         if unknown:
             raise ValueError(f"tile: names {unknown[0]!r}, which is no nn.Conv3d of this network")
-    elif isinstance(tile, str) and tile != AUTO:
-        raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and {AUTO!r}")
+    for asked in tile.values() if isinstance(tile, Mapping) else [tile]:
+        if isinstance(asked, str) and asked != AUTO:
+            raise ValueError(f"tile: {asked!r}; accepted are outputs per axis and {AUTO!r}")
     sizes = {} if example_input is None else input_sizes(net, example_input, nn.Conv3d)
     new, report = winograd_layers_for(net, tile, sizes, filter, rtol, backend, units)
     if not new:

@@ -179,6 +179,7 @@ def _check(net: object, budget: Budget, tile: object, voxels: int, ridge: float,
     """Raises ValueError naming the first argument that is not accepted, before anything is computed."""
     checks.check_network(net)
     checks.check_unwrapped(cast(nn.Module, net))
+    checks.check_finite(cast(nn.Module, net))
     if isinstance(tile, str) and tile != AUTO:
         raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and 'auto'")
     if budget.speedup is not None and forward is not None:

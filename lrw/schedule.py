@@ -35,6 +35,8 @@ class PruningSchedule:
     ) -> None:
         checks.check_count(score, "score")
         checks.check_count(every, "every")
+        if forward is not None and calibration is None:
+            raise ValueError("forward: says how the network is called with calibration=; accepted is both")
         self.pruner, self.score, self.every = pruner, score, every
         plain = calibration is None or isinstance(calibration, Tensor)
         self.calibration = calibration if plain else list(calibration)  # type: ignore[arg-type]  # for every cut

@@ -5,9 +5,12 @@ Nothing is allocated that the file has not: its own list of contents is compared
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
+from threading import RLock
 from typing import Any, TypeGuard
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
@@ -27,10 +30,9 @@ UNREADABLE = (
 )  # fmt: skip
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
 INNER = ("state_dict", "model_state_dict", "network_weights", "model", "net", "network", "ema")
-# What trainers' checkpoints hold besides tensors, and what does no more than hold a number.
-_NUMBERS: list[Any] = [np.dtype, type(np.dtype("float64")), type(np.dtype("float32")), type(np.dtype("int64")),
-            (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-            (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar")]  # fmt: skip
+_NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+_SAFE = RLock()  # what may be read is the whole process's
+_PICKLE = b"\x80"
 _SAFE_START = b"{"  # after eight bytes of length
 _ADVICE = "accepted are tensors by name, such as torch.save(net.state_dict(), ...) writes"
 _DAMAGED = "it is empty, cut off, damaged or no file of"
@@ -100,9 +102,9 @@ def _looks_safe(path: Path_) -> bool:
     """Whether a file begins as safetensors do, or cannot be told and is called one."""
     with open(path, "rb") as file:
         start = file.read(9)
-    if is_zipfile(path) or start[:1] == b"\x80":  # a pickle
-        return False
-    return start[8:] == _SAFE_START or Path(path).suffix not in TORCH_SUFFIXES
+    if start[8:] == _SAFE_START:  # what no archive and no pickle has there
+        return True
+    return not is_zipfile(path) and start[:1] != _PICKLE and Path(path).suffix not in TORCH_SUFFIXES
 
 
 def _unpickled(path: Path_) -> object:
@@ -113,12 +115,47 @@ def _unpickled(path: Path_) -> object:
             _check_archive(path)
         else:  # of torch before 1.6: from a file so much as a text is said to be long would be made room for
             file = BytesIO(Path(path).read_bytes())
-        with torch.serialization.safe_globals(_NUMBERS):
+        with _SAFE, _numbers_allowed():
             return torch.load(file, map_location="cpu", weights_only=True)
     except (*UNREADABLE, OSError) as error:
         objects = isinstance(error, UnpicklingError) and (is_zipfile(path) or "GLOBAL" in str(error))
         what = f", but a whole model (or other objects); {_ADVICE}" if objects else f": {_DAMAGED} torch.save"
         raise ValueError(f"path: {path} holds no state dict{what}") from error
+
+
+@contextmanager
+def _numbers_allowed() -> Iterator[None]:
+    """NumPy's numbers, which trainers' checkpoints hold besides tensors, may be read: eight bytes each at most.
+
+    What somebody else allowed stays allowed.
+    """
+    others = {getattr(known, "__name__", "") for known in torch.serialization.get_safe_globals()}
+    ours: list[Any] = [] if {"dtype", "scalar"} & others else [
+        (_NumberType, "numpy.dtype"), (_number, "numpy.core.multiarray.scalar"),
+        (_number, "numpy._core.multiarray.scalar"),
+    ]  # fmt: skip
+    with torch.serialization.safe_globals(ours):
+        yield
+
+
+class _NumberType:
+    """In the place of numpy.dtype: the name of a type of numbers of up to eight bytes."""
+
+    def __init__(self, said: object, *_: object) -> None:
+        if said not in _NUMBERS:
+            raise ValueError(f"a number of type {shown(said)}")
+        self.name = str(said)
+
+    def __setstate__(self, state: object) -> None:
+        """What numpy.dtype writes besides: byte order, sizes."""
+
+
+def _number(kind: _NumberType, data: bytes = b"") -> float:
+    """In the place of numpy's scalar."""
+    found = np.dtype(kind.name)
+    if not isinstance(data, bytes) or len(data) != found.itemsize:
+        raise ValueError("a number of another size")
+    return float(np.frombuffer(data, found)[0])
 
 
 def _check_archive(path: Path_) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -28,14 +29,15 @@ def metric(outcomes: Tensor, truth: Tensor | None, weights: Tensor | None = None
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with the ends between which it lies in 95 of 100 draws."""
+    """A mean with the ends between which it lies in 95 of 100 draws, and of how many seeds it is."""
 
     mean: float
     low: float
     high: float
+    seeds: int = 1
 
     def __str__(self) -> str:
-        return f"{self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+        return f"{self.mean:+.4f} ({self.low:+.4f} to {self.high:+.4f}{', one seed' * (self.seeds == 1)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,9 @@ class Score:
     drawn: Tensor
 
     def __sub__(self, other: "Score") -> "Score":
+        """Raises ValueError for scores of other seeds."""
+        if len(self.values) != len(other.values):
+            raise ValueError(f"scores of {len(self.values)} and of {len(other.values)} seeds are not paired")
         return Score(self.values - other.values, self.drawn - other.drawn)
 
     def between(self, other: "Score", share: float) -> "Score":
@@ -56,15 +61,17 @@ class Score:
 
     @cached_property
     def interval(self) -> Interval:
-        """Over samples and seeds: seeds are drawn anew too."""
+        """Over samples and seeds: seeds are drawn anew too; of a single seed over samples alone."""
         seeds, many = self.drawn.shape
         generator = torch.Generator().manual_seed(1)
         chosen = torch.randint(seeds, (many, seeds), generator=generator)
         draws = torch.stack([torch.randperm(many, generator=generator) for _ in range(seeds)], dim=1)
         means = self.drawn[chosen, draws].mean(1)
         ends = torch.tensor([(1 - SURE) / 2, (1 + SURE) / 2], dtype=means.dtype)
+        mean = float(self.values.mean())
         low, high = torch.quantile(means, ends).tolist()
-        return Interval(float(self.values.mean()), low, high)
+        few = sqrt(seeds / (seeds - 1)) if seeds > 1 else 1.0  # seeds drawn with replacement vary by less than seeds do
+        return Interval(mean, mean + few * (low - mean), mean + few * (high - mean), seeds)
 
 
 def draws(samples: int, seed: int) -> Tensor:

@@ -41,8 +41,8 @@ def draw(results: Results, path: Path) -> Path:
         ax.set_xlabel(f"ms, batch 1, width {WIDE[task]}")
         ax.set_ylabel(f"{results.of(task, DENSE)[0].metric} (test)")
         ax.set_title(task, fontsize=10)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=7)
+    named = {label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=7)
     return _saved(figure, path)
 
 

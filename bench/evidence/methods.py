@@ -30,6 +30,7 @@ from lrw.pruning import (
 )
 from lrw.pruning.calibration import Calibration
 from lrw.pruning.layerwise import refit
+from lrw.pruning.statistics import estimate_again
 from lrw_kernels.winograd import importance, output_norms
 
 RANK = 8
@@ -103,7 +104,7 @@ class Untrained(Method):
         self._given: tuple[nn.Module, Samples] | None = None
 
     def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
-        self._given = dense, samples
+        self._given = deepcopy(dense), samples
         return dense
 
     def cut(self, net: nn.Module, removed: float) -> nn.Module:
@@ -180,6 +181,10 @@ class Filters(Method):
         super().__init__()
         self._example: Tensor | None = None
         self._left = 1.0
+
+    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """AdamW at one rate: all layers were cut."""
+        return torch.optim.AdamW(net.parameters(), lr=self.rate, weight_decay=1e-4)
 
     def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
         self._example = samples[0][:1]
@@ -303,9 +308,10 @@ def cut(dense: nn.Module, removed: float, tile: int) -> nn.Module:
 
 def fitted_by(dense: nn.Module, samples: Samples, removed: float, measure: str, tile: int) -> nn.Module:
     """Without the columns that are least by `measure`, the others fitted."""
-    net = winograd(dense, tile).eval()
+    net, calibration = winograd(dense, tile).eval(), Calibration.of(samples, None)
     with torch.no_grad():
-        refit(net, named_layers(net, WinogradConv3d), _largest(net, removed, measure), Calibration.of(samples, None))
+        refit(net, named_layers(net, WinogradConv3d), _largest(net, removed, measure), calibration)
+        estimate_again(net, dense, calibration)  # as `lrw.prune` does
     return net
 
 

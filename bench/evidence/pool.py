@@ -4,8 +4,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from functools import partial
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from threading import Thread
@@ -13,6 +14,7 @@ from time import perf_counter
 
 import torch
 
+from bench import certificate
 from bench.evidence import chain
 from bench.evidence.chain import DENSE, Found, Job
 from bench.evidence.tables import Tables
@@ -28,9 +30,11 @@ def train(jobs: Sequence[Job], tables: Tables, workers: int) -> bool:
     # A dense network that is in the table but not in the folder is trained again: the methods start from it.
     dense = [job for job in jobs if job.method == DENSE and not (job.chain in done and job.network(0.0).exists())]
     methods = [job for job in jobs if job.method != DENSE and job.chain not in done]
+    keep = partial(_keep, tables, certificate.stamp())  # of the code that workers start with
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
         try:
-            return _run(pool, dense, tables, done) and _run(pool, methods, tables, done)
+            well = _run(pool, dense, keep, done)
+            return _run(pool, methods, keep, done) and well
         except KeyboardInterrupt:
             processes = list(pool._processes.values())  # shutdown forgets them
             pool.shutdown(wait=False, cancel_futures=True)
@@ -39,7 +43,9 @@ def train(jobs: Sequence[Job], tables: Tables, workers: int) -> bool:
             raise
 
 
-def _run(pool: ProcessPoolExecutor, jobs: list[Job], tables: Tables, done: set[tuple[str, str, str, int]]) -> bool:
+def _run(
+    pool: ProcessPoolExecutor, jobs: list[Job], keep: Callable[[Found], None], done: set[tuple[str, str, str, int]]
+) -> bool:
     begin, well = perf_counter(), True
     futures: dict[Future[Found], Job] = {pool.submit(chain.run, job): job for job in jobs}
     for count, future in enumerate(as_completed(futures), 1):
@@ -53,16 +59,16 @@ def _run(pool: ProcessPoolExecutor, jobs: list[Job], tables: Tables, done: set[t
             continue
         found = future.result()
         if job.chain not in done:
-            _keep(found, tables)
+            keep(found)
         print(where, f"{found.rows[0].metric}", *(f"{row.value:.4f}" for row in found.rows), flush=True)
     return well
 
 
-def _keep(found: Found, tables: Tables) -> None:
+def _keep(tables: Tables, stamp: dict[str, str], found: Found) -> None:
     """Outcomes first: rows say that a chain is done."""
     tables.outcomes.add(found.outcomes)
     for path, rows in ((tables.curves_file, found.curve), (tables.rows_file, found.rows)):
-        with Writer(path, add=True) as writer:
+        with Writer(path, stamp, add=True) as writer:
             if rows:
                 writer.write(*rows)
 

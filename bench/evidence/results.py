@@ -16,6 +16,7 @@ from bench.evidence.tables import Tables
 from bench.evidence.tasks import AUC
 
 Curve = list[tuple[float, Score]]
+Seeds = tuple[int, ...] | None
 
 
 class Results:
@@ -63,35 +64,44 @@ class Results:
             self._scores[place] = score(outcomes, truths, weights)
         return self._scores[place]
 
-    def difference(self, task: str, first: tuple[str, float], second: tuple[str, float]) -> Score | None:
-        """The score of one network less that of another, over the seeds that have both."""
-        seeds = tuple(sorted({*self.seeds(task, *first)} & {*self.seeds(task, *second)}))
+    def difference(
+        self, task: str, first: tuple[str, float], second: tuple[str, float], seeds: Seeds = None
+    ) -> Score | None:
+        """The score of one network less that of another, over those seeds, or all that have both."""
+        both = tuple(sorted({*self.seeds(task, *first)} & {*self.seeds(task, *second)}))
+        seeds = both if seeds is None else seeds
         ours, theirs = (self.score(task, *of, seeds) for of in (first, second))
         return None if ours is None or theirs is None else ours - theirs
 
-    def lost(self, task: str, method: str, removed: float) -> Score | None:
+    def lost(self, task: str, method: str, removed: float, seeds: Seeds = None) -> Score | None:
         """Against the dense networks of the same seeds."""
-        return self.difference(task, (DENSE, 0.0), (method, removed))
+        return self.difference(task, (DENSE, 0.0), (method, removed), seeds)
 
     def timing(self, task: str, method: str, removed: float, width: int | None = None) -> Timing | None:
         """Of networks of that kind, of the papers' width unless told."""
         place = task, kind(method), removed, WIDE[task] if width is None else width
         return next((t for t in self.times if (t.task, t.method, t.removed, t.width) == place), None)
 
-    def by_multiplies(self, task: str, method: str) -> Curve:
-        """What is lost by how many times fewer the multiplies are, rising."""
+    def by_multiplies(self, task: str, method: str, seeds: Seeds = None) -> Curve:
+        """What is lost by how many times fewer the multiplies are, rising; over those seeds, or all there are."""
         rows = [row for row in self.of(task, method) if row.removed and row.seed == 0]
-        return sorted(self._curve(task, method, {row.removed: row.fewer for row in rows}), key=lambda point: point[0])
+        return self._curve(task, method, {row.removed: row.fewer for row in rows}, seeds)
 
-    def by_time(self, task: str, method: str) -> Curve:
-        """What is lost by how many times as fast a network is as the dense one accelerated, rising."""
+    def by_time(self, task: str, method: str, seeds: Seeds = None) -> Curve:
+        """What is lost by how many times as fast a network is as the dense one accelerated, rising; likewise."""
         times = {removed: self.timing(task, method, removed) for removed in self.rates(task, method) if removed}
         faster = {removed: t.dense_ms / t.ms for removed, t in times.items() if t is not None}
-        return sorted(self._curve(task, method, faster), key=lambda point: point[0])
+        return self._curve(task, method, faster, seeds)
 
-    def _curve(self, task: str, method: str, xs: dict[float, float]) -> Curve:
-        losses = {removed: self.lost(task, method, removed) for removed in xs}
-        return [(x, loss) for removed, x in xs.items() if (loss := losses[removed]) is not None]
+    def common(self, task: str, *methods: str) -> tuple[int, ...]:
+        """The seeds that all of `methods` have."""
+        each = [{row.seed for row in self.of(task, method)} for method in methods]
+        return tuple(sorted(set.intersection(*each)))
+
+    def _curve(self, task: str, method: str, xs: dict[float, float], seeds: Seeds) -> Curve:
+        losses = {removed: self.lost(task, method, removed, seeds) for removed in xs}
+        found = [(x, loss) for removed, x in xs.items() if (loss := losses[removed]) is not None]
+        return sorted(found, key=lambda point: point[0])
 
     def _outcomes(self, task: str, method: str, seed: int, removed: float | str) -> Tensor:
         return self.tables.outcomes[key(self.setting.name, task, method, seed, removed)]

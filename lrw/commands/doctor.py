@@ -1,11 +1,13 @@
 """`lrw doctor`: what is here, what of lrw works with it, and what is missing for the rest."""
 
 import argparse
+import importlib
 import importlib.metadata
 import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -62,12 +64,31 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def findings() -> list[Finding]:
     """Everything, what all else depends on first."""
-    return [_versions(), _processor(), _kernels(), _cache(), _layer(), _gpu(), *_export(), *_extras(), _peers()]
+    looks: dict[str, Callable[[], Finding | list[Finding]]]
+    looks = {"versions": _versions, "processor": _processor, "kernels": _kernels, "cache": _cache, "a layer": _layer,
+             "GPU": _gpu, "export": _export, "extras": _extras, "to compare with": _peers}  # fmt: skip
+    found: list[Finding] = []
+    for what, look in looks.items():
+        try:
+            seen = look()
+        except Exception as error:  # of any class: what a broken installation raises is what is asked for
+            reason = (str(error).splitlines() or [""])[0]
+            seen = Finding(what, WRONG, f"{type(error).__name__}: {reason}")
+        found += [seen] if isinstance(seen, Finding) else seen
+    return found
 
 
 def _versions() -> Finding:
-    there = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES if find_spec(name) is not None)
+    there = ", ".join(f"{name} {_version(name)}" for name in PACKAGES if find_spec(name) is not None)
     return Finding("versions", OK, f"lrw {__version__}, Python {platform.python_version()}, {there}")
+
+
+def _version(name: str) -> str:
+    """Of a package, whatever it is installed as."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return str(getattr(importlib.import_module(name), "__version__", "of unknown version"))
 
 
 def _processor() -> Finding:

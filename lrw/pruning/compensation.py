@@ -6,6 +6,7 @@ Columns go by backward elimination, the others are fitted to the outputs that we
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import nan, sqrt
+from sys import float_info
 
 import torch
 from torch import Tensor
@@ -20,8 +21,8 @@ Block = tuple[int, int]  # of input and of output channels
 
 @dataclass(frozen=True)
 class Errors:
-    """Of a layer's outputs, root mean square over that of the outputs that were wanted: as elimination predicts it, of
-    the cut alone, and as fitted."""
+    """Of a layer's outputs, root mean square over that of the outputs that were wanted, weighed where tiles are: as
+    elimination predicts it (with its channels weighed too), of the cut alone, and as fitted."""
 
     predicted: float
     cut: float
@@ -48,6 +49,9 @@ def compensated(tiles: Tiles, wanted: Tensor, u: Tensor, sparsity: float, granul
     """
     weighed = u if channels is None else u * channels.to(u)
     mask, predicted = eliminated(tiles, weighed, sparsity, granularity)
+    if channels is not None:
+        each = wanted.double().square().sum((0, 1))
+        predicted *= float(each.sum() / (each * channels.to(each).square()).sum().clamp_min(float_info.min))
     return refitted(tiles, wanted, u, mask if there is None else mask & there, predicted=predicted, ridge=ridge)
 
 

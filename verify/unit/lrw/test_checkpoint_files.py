@@ -301,3 +301,21 @@ def test_safetensors_are_told_by_their_content(tmp_path: Path) -> None:
     tensors = {"weight": torch.ones(2)}
     save_file(tensors, tmp_path / "net.pt")
     assert torch.equal(read_state_dict(tmp_path / "net.pt")["weight"], tensors["weight"])
+    for length in range(80, 160, 8):  # of the header: 128 begins as pickles do
+        name = "w" * (length - 60)
+        save_file({name: torch.ones(2)}, tmp_path / "net.safetensors")
+        assert list(read_state_dict(tmp_path / "net.safetensors")) == [name]
+
+
+def test_numbers_of_other_sizes_and_kinds_are_refused(tmp_path: Path) -> None:
+    for value in (np.str_("x" * 100), np.complex128(1), np.void(b"12345678901")):
+        torch.save({"state_dict": {"w": torch.ones(1)}, "best": value}, tmp_path / "net.pt")
+        with pytest.raises(ValueError, match=r"net\.pt holds no state dict"):
+            read_state_dict(tmp_path / "net.pt")
+    torch.serialization.add_safe_globals([np.dtype])
+    try:
+        torch.save({"state_dict": {"w": torch.ones(1)}}, tmp_path / "net.pt")
+        read_state_dict(tmp_path / "net.pt")
+        assert np.dtype in torch.serialization.get_safe_globals()
+    finally:
+        torch.serialization.clear_safe_globals()

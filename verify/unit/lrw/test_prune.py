@@ -15,6 +15,13 @@ from verify.unit.lrw.prunable import branches, far, quietly, samples
 from verify.unit.lrw.small_nets import X
 
 
+def test_weights_that_are_no_numbers_are_named() -> None:
+    net = branches()
+    next(net.parameters()).data.view(-1)[0] = torch.nan
+    with pytest.raises(ValueError, match="weights hold NaN or infinity"):
+        quietly(net, samples(), sparsity=0.5)
+
+
 def test_nothing_removed_changes_nothing() -> None:
     net, batches = branches(), samples()
     pruned = quietly(net, batches, sparsity=0.0)

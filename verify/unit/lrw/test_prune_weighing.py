@@ -85,7 +85,22 @@ def test_where_no_gradient_goes_nothing_is_weighed() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x).detach()
 
-    assert weighed(Detached().eval(), halves(2), scores=True) == {}
+    assert weighed(Detached().eval(), halves(2)) == {}
+    with pytest.raises(ValueError, match="scores: no gradient comes from class scores"):
+        weighed(Detached().eval(), halves(2), scores=True)
+
+
+def test_ragged_edges_count_as_they_are() -> None:
+    """Where every voxel is in the same doubt all tiles count the same, also those of a single voxel."""
+    net = nn.Conv3d(4, 2, 3, padding=1)
+    nn.init.zeros_(net.weight)
+    calibration, whole = Calibration.of(halves(2)[:, :, :3, :5, :7]), lrw.to_winograd(nn.Sequential(net), 2)
+    layers = named_layers(whole, WinogradConv3d)
+    sites = survey(whole, calibration, layers)
+    draws = [draw(n, layer, sites[n], calibration, voxels=10**9, seed=0) for n, layer in layers.items()]
+    tiles = weights(nn.Sequential(net), calibration, draws)["0"].tiles
+    assert tiles.shape == (2 * 2 * 3 * 4,)
+    torch.testing.assert_close(tiles, torch.ones_like(tiles))
 
 
 def test_the_network_stays_as_it_was() -> None:
