@@ -169,7 +169,7 @@ def test_what_is_wrong_is_named_on_later_calls_too() -> None:
     for wrong, message in (
         (x[:, :5], "input: 5 channels"),
         (x.double(), "dtype"),
-        (x[0], "input: shape"),
+        (x[0, 0], "input: shape"),
     ):
         with pytest.raises(ValueError, match=message):
             layer(wrong)
