@@ -4,7 +4,7 @@ A method says which parameters it trains, watches the steps, and cuts; how long 
 never train. Learning rates are ours, one for each kind of parameter (log: bench/notes/evidence.md).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,80 +15,22 @@ import torch
 from torch import Tensor, nn
 
 import lrw
+from bench.evidence.method import Method, Samples, winograd
+from bench.evidence.older import Native, SparseWinograd, SpatialWinograd
 from bench.evidence.settings import EIGHT_BITS, PLANNED, REMOVED
 from lrw.layers import named_layers
 from lrw.nn import WinogradConv3d
-from lrw.pruning import (
-    COLUMN,
-    ColumnPruner,
-    Granularity,
-    NativePruner,
-    SpatialPruner,
-    keep_nonzero,
-    prune_weights,
-    scale_gradients,
-)
+from lrw.pruning import COLUMN, ColumnPruner, Granularity
 from lrw.pruning.calibration import Calibration
 from lrw.pruning.layerwise import refit
 from lrw.pruning.statistics import estimate_again
-from lrw_kernels.winograd import importance, output_norms
+from lrw_kernels.winograd import importance
 
 RANK = 8
 BLOCK = 16  # output channels of a grouped column
-SPATIAL_SHARE = 0.3  # of the coefficients, before conversion
-FACTOR = 10.0  # of native pruning, its authors'
-NATIVE_PART = 0.5  # share of a stretch in which native pruning goes on; then zeros stay zero
-SPATIAL_REST = 1e-3  # of convolutions whose taps are masked
-REST = 3e-4  # learning rate of what is no Winograd layer: it was trained already
 PACKAGES = {EIGHT_BITS: ("openvino", "nncf"), "filters": ("torch_pruning",)}
 
-Samples = Sequence[Tensor]
 Prune = Callable[[nn.Module, Samples, float], nn.Module]
-
-
-class Method:
-    """One method on one network. The base class trains all transformed weights and never cuts.
-
-    Call order: `start`, then for each of the `rates` `cut`, each followed by a stretch of training where it `trains`
-    (with one more `before` the first), with `watch` before a stretch that a cut follows and `after_backward` and
-    `after_step` in it. `samples` are unlabelled ones.
-    """
-
-    rates: tuple[float, ...] = REMOVED
-    trains = True
-    before = True  # a stretch before the first cut, for what is scored or for all columns to be seen
-    rate = 1e-3  # learning rate of the Winograd layers
-
-    def __init__(self, tile: int = 2) -> None:
-        self.tile = tile
-
-    def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
-        """The network to train; `dense` is left as it is. The first layer stays a convolution, as in the papers."""
-        return winograd(dense, self.tile)
-
-    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """AdamW, with a learning rate of its own for what the Winograd layers' weights are made of."""
-        layers = named_layers(net, WinogradConv3d).values()
-        domain = {id(p) for layer in layers for p in layer.parameters() if p is not layer.bias}
-        trained = [p for p in net.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if id(p) in domain], "lr": self.rate},
-            {"params": [p for p in trained if id(p) not in domain], "lr": REST},
-        ]
-        return torch.optim.AdamW([g for g in groups if g["params"]], weight_decay=1e-4)
-
-    def watch(self, net: nn.Module, removed: float) -> None:
-        """Before the stretch that ends with the cut to `removed`."""
-
-    def after_backward(self, net: nn.Module) -> None:
-        """Between backward pass and step."""
-
-    def after_step(self, net: nn.Module, progress: float) -> None:
-        """After a step, `progress` (0..1) through the stretch."""
-
-    def cut(self, net: nn.Module, removed: float) -> nn.Module:
-        """Drop down to `removed`; returns the network to go on with."""
-        raise NotImplementedError(f"{type(self).__name__} defines no cut")
 
 
 class Untrained(Method):
@@ -96,16 +38,14 @@ class Untrained(Method):
 
     trains = False
 
-    def __init__(
-        self, prune: Callable[[nn.Module, Samples, float], nn.Module], rates: tuple[float, ...] = REMOVED
-    ) -> None:
+    def __init__(self, prune: Prune, rates: tuple[float, ...] = REMOVED) -> None:
         super().__init__()
         self._prune, self.rates = prune, rates
         self._given: tuple[nn.Module, Samples] | None = None
 
     def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
-        self._given = deepcopy(dense), samples
-        return dense
+        self._given = dense, samples
+        return deepcopy(dense)  # which may go to another device
 
     def cut(self, net: nn.Module, removed: float) -> nn.Module:
         assert self._given is not None
@@ -195,95 +135,6 @@ class Filters(Method):
         share = ((1 - removed) / self._left) ** 0.5
         self._left = 1 - removed
         return without_filters(net, self._example, 1 - share)
-
-
-class SparseWinograd(Method):
-    """Single weights by size, the same rate in every layer (Liu et al., arXiv 1802.06367, without the moved ReLU)."""
-
-    def cut(self, net: nn.Module, removed: float) -> nn.Module:
-        prune_weights(net, removed)
-        return net
-
-
-class Native(Method):
-    """Single weights by size and gradient, step after step (Li et al., arXiv 1702.08597).
-
-    The threshold of each layer is the one at which the first step would drop what is asked for.
-    """
-
-    def __init__(self, tile: int = 2) -> None:
-        super().__init__(tile)
-        self._pruners: list[NativePruner] = []
-
-    def cut(self, net: nn.Module, removed: float) -> nn.Module:
-        layers = named_layers(net, WinogradConv3d).values()
-        self._pruners = [NativePruner(layer, native_threshold(layer, removed), FACTOR) for layer in layers]
-        return net
-
-    def after_step(self, net: nn.Module, progress: float) -> None:
-        for pruner in self._pruners:
-            pruner.step()
-            if progress >= NATIVE_PART:
-                pruner.finish()
-        if progress >= NATIVE_PART:
-            self._pruners = []
-
-
-class SpatialWinograd(Method):
-    """Taps first, then single weights by size and importance, with scaled gradients (Yu et al., arXiv 1901.02132)."""
-
-    rate = 1e-2
-
-    def __init__(self, tile: int = 2) -> None:
-        super().__init__(tile)
-        self._pruner: SpatialPruner | None = None
-
-    def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
-        """The plain network with taps masked: it is converted at the first cut."""
-        net = deepcopy(dense)
-        self._pruner = SpatialPruner(net, self.tile, spare=[next(iter(named_layers(net, nn.Conv3d)))])
-        self._pruner.prune(SPATIAL_SHARE)
-        return net
-
-    def optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
-        """SGD in the domain: with AdamW the scale of a gradient says nothing."""
-        if self._pruner is not None:
-            return torch.optim.AdamW(net.parameters(), lr=SPATIAL_REST, weight_decay=1e-4)
-        domain = {id(p): p for layer in named_layers(net, WinogradConv3d).values() for p in layer.parameters()}
-        others = [p for p in net.parameters() if id(p) not in domain]
-        groups = [{"params": list(domain.values())}, {"params": others}]
-        return torch.optim.SGD(groups, lr=self.rate, momentum=0.9)
-
-    def after_backward(self, net: nn.Module) -> None:
-        if self._pruner is None:
-            scale_gradients(net)
-
-    def after_step(self, net: nn.Module, progress: float) -> None:
-        if self._pruner is not None:
-            self._pruner.apply()
-
-    def cut(self, net: nn.Module, removed: float) -> nn.Module:
-        if self._pruner is not None:
-            self._pruner = None
-            net = winograd(net, self.tile)
-            keep_nonzero(net)
-        prune_weights(net, removed, measure="weighted_magnitude")
-        return net
-
-
-def native_threshold(layer: WinogradConv3d, removed: float) -> float:
-    """The threshold at which one native step drops a share of `removed` of a layer's weights, gradients as they are."""
-    u, du = layer.weight.detach(), layer.weight.grad
-    assert du is not None, "the stretch before left no gradient"
-    norms = torch.from_numpy(output_norms(layer.geometry.tile)).to(u)[:, None, None]
-    sizes = u.abs() * norms * (du.abs() + 1 / FACTOR)
-    return float(sizes.flatten().kthvalue(max(1, round(removed * sizes.numel()))).values)
-
-
-def winograd(dense: nn.Module, tile: int, units: str = "none") -> nn.Module:
-    """`dense` with Winograd layers but for the first, which stays a convolution, as in the papers."""
-    first = next(iter(named_layers(dense, nn.Conv3d)))
-    return lrw.to_winograd(dense, tile, filter=lambda name, _: name != first, units=units)
 
 
 def without_filters(net: nn.Module, example: Tensor, share: float) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import lrw
 from bench import certificate, report
-from bench.evidence import bootstrap, chain, claims, figures, latency, methods, multiplies, page, pool, tasks
+from bench.evidence import bootstrap, chain, claims, figures, latency, methods, multiplies, older, page, pool, tasks
 from bench.evidence.bootstrap import Interval, Score
 from bench.evidence.claims import NO, OPEN, YES
 from bench.evidence.command import main
@@ -162,7 +162,7 @@ def test_multiplies_are_those_of_the_weights_that_are_left() -> None:
 def test_the_native_threshold_drops_what_is_asked_for() -> None:
     layer = WinogradConv3d(3, 5)
     layer(torch.randn(2, 3, 6, 6, 6)).square().mean().backward()
-    pruner = methods.NativePruner(layer, methods.native_threshold(layer, 0.4), methods.FACTOR)
+    pruner = older.NativePruner(layer, older.native_threshold(layer, 0.4), older.FACTOR)
     assert pruner.step()[""] == pytest.approx(0.6, abs=0.01)
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import lrw
-from bench.evidence import methods
+from bench.evidence import method, methods
 from bench.evidence.settings import SMALL
 from lrw import nets
 from lrw.job.config import JobConfig
@@ -112,7 +112,7 @@ def test_the_tutorials_numbers_are_those_of_the_code() -> None:
         rows.append(f"| `nox -s evidence`, {words} | {own.dense} | {own.score} | {own.retrain} |")
     assert [row for row in rows if row not in text] == []
     assert (config.learning_rate, config.rank, config.tile, config.distill) == (3e-3, 8, 2, 0)
-    assert (methods.Fitted().rate, methods.REST, methods.RANK, WARM_UP) == (3e-3, 3e-4, 8, 0.1)
+    assert (methods.Fitted().rate, method.REST, methods.RANK, WARM_UP) == (3e-3, 3e-4, 8, 0.1)
     said = ('"lr": 3e-3', '"lr": 3e-4', "rank=8", "tile=2", "progress < 0.1", "100 steps")
     assert [words for words in said if words not in text] == []
     assert signature(lrw.PruningSchedule).parameters["score"].default == 100
