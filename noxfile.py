@@ -36,7 +36,8 @@ def tests(session: nox.Session) -> None:
     cores.
     """
     install(session, "test", extras="data,plot")
-    everything = ["verify", "-n", "2", "--dist", "loadfile"]
+    # A process that crashes ends the run: with another in its place pytest-xdist waits for ever.
+    everything = ["verify", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "0"]
     session.run("pytest", *(session.posargs or everything), env={"OMP_WAIT_POLICY": "passive"})
     if not session.posargs:
         interpreted(session)

@@ -119,7 +119,9 @@ def _empty_object() -> bytes:
 def _load(data: bytes) -> int:
     binding, _ = llvm()
     target = binding.Target.from_default_triple().create_target_machine(codemodel="small", reloc="pic", jit=True)
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target)
+    # llvmlite's memory manager takes all sections of an object from one block. LLVM's own looks for each by itself, and
+    # in a process whose free addresses lie more than 2 GiB apart code cannot reach its constants: LLVM then aborts.
+    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), target, use_lmm=True)
     engine.add_object_file(binding.ObjectFileRef.from_data(data))
     engine.finalize_object()
     _ENGINES.append(engine)
