@@ -19,11 +19,12 @@ def lightning_callback(
     every: int = 50,
     calibration: Iterable[Any] | Tensor | None = None,
     forward: Forward | None = None,
+    scores: bool | None = None,
     **options: Any,
 ) -> Any:
     """A Lightning callback that prunes the columns of the module it trains, by `PruningSchedule` and `ColumnPruner`.
 
-    score, every, calibration and forward are the schedule's, `options` the pruner's. Convert the network before
+    score, every, calibration, forward and scores are the schedule's, `options` the pruner's. Convert the network before
     training starts (in the module's `__init__` or `configure_model`). Scores and counters are part of Lightning's
     checkpoints. Raises ImportError where Lightning is not installed, and as training starts what the pruner raises.
     """
@@ -43,7 +44,9 @@ def lightning_callback(
                 self._restored = self.schedule.pruner.state_dict()
             if self._restored is not None:
                 pruner.load_state_dict(self._restored)
-            self.schedule = PruningSchedule(pruner, score=score, every=every, calibration=samples, forward=forward)
+            self.schedule = PruningSchedule(
+                pruner, score=score, every=every, calibration=samples, forward=forward, scores=scores
+            )
             if pruner.done:
                 pruner.detach()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrw import checks
-from lrw.geometry import error_bound
+from lrw.geometry import RTOL, error_bound
 from lrw.layers import (
     check_replaceable,
     copied,
@@ -29,7 +29,6 @@ from lrw_kernels.winograd.tile import Triple, triple
 UNNAMED = "no tile is given for it"
 CANNOT_GAIN = "by formulas a direct convolution of its size is no slower"
 AUTO = "auto"
-RTOL = 1e-2  # error bound beyond which a layer is left as it is
 AUTO_RTOL = 1e-4  # of the tiles that are chosen
 LARGE = (64, 64, 64)  # the size that is taken where none is known
 

@@ -91,6 +91,9 @@ class Geometry:
         return self.tile.output_size(input_size, self.padding)
 
 
+RTOL = 1e-2  # error bound beyond which layers are not given a tile
+
+
 def error_bound(tile: Tile, channels: int, dtype: torch.dtype) -> float:
     """The largest error of a tile's outputs over the largest output, for `channels` inputs and weights of `dtype`, U
     rounded to it."""

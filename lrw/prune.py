@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.accelerate import accelerate
 from lrw.compress import LayerSize, compress, measure
-from lrw.convert import UNNAMED, winograd_layers_for
-from lrw.layers import copied, evaluating, named_layers, replace_layers, tied
+from lrw.convert import winograd_layers_for
+from lrw.layers import copied, evaluating, named_layers, replace_layers
 from lrw.nn import WinogradConv3d
 from lrw.ops import TileLike
 from lrw.progress import on_stderr
-from lrw.pruning.budget import AUTO, Budget, Plan, Share, planned, uniform
+from lrw.pruning import budget as budgets
+from lrw.pruning.budget import AUTO, OUTPUTS, Budget, Plan, Share, planned, uniform
 from lrw.pruning.calibration import Calibration, Draw, Forward, Site, survey
 from lrw.pruning.compensation import Compensated, Errors, compensated
 from lrw.pruning.granularity import COLUMN, Granularity
@@ -144,10 +145,10 @@ def prune(
     _check(net, budget, tile, voxels, ridge, forward)
     with torch.inference_mode(False), torch.no_grad():  # what comes out can be trained
         calibration, reporter = Calibration.of(batches, forward), on_stderr(quiet=not progress)
-        layers, sites, skipped = _found(net, calibration, spare)
+        layers, sites, skipped = _found(net, calibration, tile, spare)
         with reporter.status("planning"):
             plan = _plan(net, calibration, layers, sites, budget, tile, seed, checkpoint)
-        result, refused = _converted(net, plan.shares)
+        result = _converted(net, plan.shares)
         draws = _draws(result, calibration, sites, voxels, seed)
         said = {"shares": str([plan.shares[own.name] for own in draws]), "draws": str(draws), "ridge": ridge,
                 "granularity": str(granularity), "scores": scores,
@@ -171,7 +172,7 @@ def prune(
                 update(len(rows))
         error, statistics = estimate_again(result, net, calibration)
         times = None if plan.ms is None else (plan.ms, _milliseconds(compress(result), calibration))
-    result.report = PruningReport(tuple(rows), skipped | refused, error, statistics, bool(counts), times)  # type: ignore[assignment]
+    result.report = PruningReport(tuple(rows), skipped, error, statistics, bool(counts), times)  # type: ignore[assignment]
     return result
 
 
@@ -189,11 +190,19 @@ def _check(net: object, budget: Budget, tile: object, voxels: int, ridge: float,
         raise ValueError(f"ridge: {ridge!r}; accepted is a number above 0")
 
 
+def check_multiplies(net: nn.Module, batch: Any, share: float) -> None:
+    """Raises ValueError where `prune` cannot leave as little as a `share` of direct convolution's multiplies in `net`,
+    trained or not, which is called with a `batch` once."""
+    calibration = Calibration.of([batch])
+    layers, sites, _ = _found(net, calibration, AUTO, None)
+    budgets.check_multiplies(layers, sites, share)
+
+
 def _found(
-    net: nn.Module, calibration: Calibration, spare: Collection[str] | None
+    net: nn.Module, calibration: Calibration, tile: TileLike | str, spare: Collection[str] | None
 ) -> tuple[dict[str, Any], dict[str, Site], dict[str, str]]:
     """(layers to prune, where they are called, the others with the reason). Raises ValueError where there are none."""
-    chosen, skipped = _chosen(net, spare)
+    chosen, skipped = _chosen(net, tile, spare)
     sites = survey(net, calibration, chosen)
     skipped |= {name: "the first batch does not reach it" for name in chosen if name not in sites}
     if not sites:
@@ -250,30 +259,31 @@ def _milliseconds(net: nn.Module, calibration: Calibration) -> float:
         raise ValueError(f"speedup: the network cannot be accelerated ({error}); accepted is multiplies=") from error
 
 
-def _converted(net: nn.Module, shares: Mapping[str, Share]) -> tuple[nn.Module, dict[str, str]]:
-    """A copy of `net` in which the convolutions with `shares` are Winograd layers, and which others were refused."""
+def _converted(net: nn.Module, shares: Mapping[str, Share]) -> nn.Module:
+    """A copy of `net` in which the convolutions with `shares` are Winograd layers."""
     convs = {name: own.tile for name, own in shares.items() if isinstance(net.get_submodule(name), nn.Conv3d)}
-    new, report = winograd_layers_for(net, convs, {})
-    refused = {name: reason for name, reason in report.skipped.items() if reason != UNNAMED}
-    if not new and len(convs) == len(shares):
-        reasons = "; ".join(f"{name}: {refused[name]}" for name in convs)
-        raise ValueError(f"net: no layer to prune ({reasons})")
-    return replace_layers(copied(net), new), refused
+    new, _ = winograd_layers_for(net, convs, {})
+    return replace_layers(copied(net), new)
 
 
-def _chosen(net: nn.Module, spare: Collection[str] | None) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """Layers that may be pruned, and those that are spared with the reason."""
-    shared, convs = tied(net), named_layers(net, nn.Conv3d)
-    fitting = {n: c for n, c in convs.items() if checks.unsuited(checks.fitted(c)) is None and n not in shared}
-    layers: dict[str, nn.Module] = {**fitting, **named_layers(net, WinogradConv3d)}
+def _chosen(
+    net: nn.Module, tile: TileLike | str, spare: Collection[str] | None
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """Layers that may be pruned, and the others with the reason."""
+    convs = named_layers(net, nn.Conv3d)
+    new, conversion = winograd_layers_for(net, OUTPUTS if isinstance(tile, str) else tile, {})
+    layers: dict[str, nn.Module] = {**{n: convs[n] for n in new}, **named_layers(net, WinogradConv3d)}
+    if not layers:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in conversion.skipped.items())
+        raise ValueError(f"net: no layer to prune ({reasons or 'it holds no nn.Conv3d'})")
     unknown = sorted(set(spare or ()) - set(layers))
     if unknown:
         raise ValueError(f"spare: names {unknown[0]!r}, which is no layer to prune; accepted are {', '.join(layers)}")
-    if not layers:
-        raise ValueError("net: holds no layer to prune; they are 3D convolutions of stride 1 and Winograd layers")
     if spare is not None:
-        return {n: m for n, m in layers.items() if n not in spare}, dict.fromkeys(spare, "spared")
+        spared = conversion.skipped | dict.fromkeys(spare, "spared")
+        return {n: m for n, m in layers.items() if n not in spare}, spared
     inputs = {n: (checks.fitted(m) if isinstance(m, nn.Conv3d) else m).in_channels for n, m in layers.items()}
     few = {n: count for n, count in inputs.items() if int(count) < FEWEST}  # type: ignore[arg-type]
     reason = "input channels are too few to gain by it; spare=() prunes it too"
-    return {n: m for n, m in layers.items() if n not in few}, {n: f"{c} {reason}" for n, c in few.items()}
+    skipped = conversion.skipped | {n: f"{c} {reason}" for n, c in few.items()}
+    return {n: m for n, m in layers.items() if n not in few}, skipped

@@ -18,10 +18,10 @@ class PruningSchedule:
         optimizer.step()
 
     score: steps that are scored before the first cut; every: steps between one cut and the next; calibration: samples
-    that what stays is fitted on at each cut, and forward, how the network is called with one (`ColumnPruner.prune`);
-    without them a cut is all that happens. It has no state beside
-    the pruner's: save `pruner.state_dict()` with the network's and the optimizer's, and a loop that was killed goes on
-    where the last checkpoint stands. Raises ValueError naming the argument. The defaults are ours.
+    that what stays is fitted on at each cut, with forward and scores as in `ColumnPruner.prune`; without them a cut is
+    all that happens. It has no state beside the pruner's: save `pruner.state_dict()` with the network's and the
+    optimizer's, and a loop that was killed goes on where the last checkpoint stands. Raises ValueError naming the
+    argument. The defaults are ours.
     """
 
     def __init__(
@@ -32,15 +32,17 @@ class PruningSchedule:
         every: int = 50,
         calibration: Iterable[Any] | Tensor | None = None,
         forward: Forward | None = None,
+        scores: bool | None = None,
     ) -> None:
         checks.check_count(score, "score")
         checks.check_count(every, "every")
-        if forward is not None and calibration is None:
-            raise ValueError("forward: says how the network is called with calibration=; accepted is both")
+        for name, given in (("forward", forward), ("scores", scores)):
+            if given is not None and calibration is None:
+                raise ValueError(f"{name}: says how samples are looked at; accepted is with calibration=")
         self.pruner, self.score, self.every = pruner, score, every
         plain = calibration is None or isinstance(calibration, Tensor)
         self.calibration = calibration if plain else list(calibration)  # type: ignore[arg-type]  # for every cut
-        self.forward = forward
+        self.forward, self.scores = forward, scores
 
     def step(self, scale: float = 1.0) -> bool:
         """Score what the last backward pass said; cut where a cut is due.
@@ -57,7 +59,7 @@ class PruningSchedule:
             return False
         if pruner.observations < self.score + self.every * pruner.stage:
             return False
-        pruner.prune(calibration=self.calibration, forward=self.forward)
+        pruner.prune(calibration=self.calibration, forward=self.forward, scores=self.scores)
         if pruner.done:
             pruner.detach()
         return True

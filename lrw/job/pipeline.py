@@ -33,7 +33,7 @@ from lrw.job.state import JobState, Scores
 from lrw.job.training import Metrics, evaluate, train_epoch
 from lrw.lowrank import add_low_rank, count_parameters
 from lrw.progress import Reporter
-from lrw.prune import prune
+from lrw.prune import check_multiplies, prune
 from lrw.pruning import ColumnPruner
 from lrw.state_dict import check_file
 
@@ -55,6 +55,8 @@ class Job:
         self.net, self.pruner = self.dense, None
         if state.stage == 0:
             self._convert(deepcopy(self.dense))  # refuses a tile or rank now, not after the dense training
+            if config.multiplies is not None:  # and a budget that no plan keeps to
+                check_multiplies(self.dense, next(volumes.batches("test", 1))[0], config.multiplies)
         elif config.planned:
             self.net = self._with_factors(load(self.out / folder.PRUNED, self.dense))
         else:

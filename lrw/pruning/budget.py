@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from lrw import checks
+from lrw.geometry import Geometry
 from lrw.nn import WinogradConv3d
 from lrw.ops import TileLike, padding_sizes
 from lrw.pruning.calibration import Calibration, Site
-from lrw.pruning.plan import Cost, Unreachable, cheapest, options_of
+from lrw.pruning.plan import Cost, cheapest, geometries_of, options_of
 from lrw_kernels.choice.convolution import Convolution
 from lrw_kernels.winograd import Tile, column_cost, direct_cost
 from lrw_kernels.winograd.tile import triple
@@ -83,16 +84,18 @@ def planned(
         assert budget.speedup is not None
         assert ms is not None
         allowed = _milliseconds(layers, sites, budget.speedup, ms)
-    outputs = None if isinstance(tile, str) else [tile]
-    options = options_of(net, calibration, layers, sites, allowed.cost, outputs, seed=seed)
-    try:
-        plan = cheapest(options, allowed.most)
-    except Unreachable as error:
-        raise ValueError(allowed.refusal(error.least)) from error
+    geometries = _within(layers, sites, tile, allowed)
+    plan = cheapest(options_of(net, calibration, layers, sites, geometries, allowed.cost, seed=seed), allowed.most)
     shares = {name: Share(option.tile, 1 - option.kept / option.tile.positions) for name, option in plan.items()}
     if allowed.now is None:
         return Plan(shares)
     return Plan(shares, ms, {name: (allowed.now[name], option.cost) for name, option in plan.items()})
+
+
+def check_multiplies(layers: Mapping[str, Any], sites: Mapping[str, Site], share: float) -> None:
+    """Raises ValueError where more than a `share` of direct convolution's multiplies is left of `layers` with a column
+    in each."""
+    _within(layers, sites, AUTO, _multiplies(layers, sites, share))
 
 
 class _Allowed(NamedTuple):
@@ -103,6 +106,18 @@ class _Allowed(NamedTuple):
     most: float
     refusal: Callable[[float], str]
     now: dict[str, float] | None = None
+
+
+def _within(
+    layers: Mapping[str, Any], sites: Mapping[str, Site], tile: TileLike | str, allowed: _Allowed
+) -> dict[str, list[Geometry]]:
+    """What each layer may become. Raises ValueError where one column of each costs more than what is `allowed`."""
+    outputs = None if isinstance(tile, str) else [tile]
+    found = {name: geometries_of(layer, sites[name], outputs) for name, layer in layers.items()}
+    least = sum(min(allowed.cost(name, of.tile, 1) for of in own) for name, own in found.items())
+    if least > allowed.most:
+        raise ValueError(allowed.refusal(least))
+    return found
 
 
 def _multiplies(layers: Mapping[str, Any], sites: Mapping[str, Site], share: float) -> _Allowed:

@@ -35,9 +35,12 @@ def draw(name: str, layer: WinogradConv3d, site: Site, calibration: Calibration,
 
 
 def refit(
-    net: nn.Module, layers: Mapping[str, WinogradConv3d], masks: Mapping[str, Tensor], calibration: Calibration
-) -> None:
+    net: nn.Module, layers: Mapping[str, WinogradConv3d], masks: Mapping[str, Tensor], calibration: Calibration,
+    scores: bool | None = None,
+) -> None:  # fmt: skip
     """Cut the `layers` of `net` to `masks`, in place, and fit what stays to what the layers gave before.
+
+    Errors count by class `scores`, where `net` gives these (None: where it seems so).
 
     Raises ValueError, with nothing changed, where the first batch does not reach one. Under torch.distributed what the
     first rank's samples say holds.
@@ -55,7 +58,7 @@ def refit(
 
     order = sorted(layers, key=lambda name: sites[name].place)
     draws = [draw(name, layers[name], sites[name], calibration, voxels=VOXELS, seed=0) for name in order]
-    original, counts = copied(net), weights(net, calibration, draws)
+    original, counts = copied(net), weights(net, calibration, draws, scores)
     try:
         for _ in change_in_turn(original, net, calibration, draws, sites, change):
             pass

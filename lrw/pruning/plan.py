@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lrw import checks
-from lrw.geometry import Geometry, error_bound
+from lrw.geometry import RTOL, Geometry, error_bound
 from lrw.nn import WinogradConv3d
 from lrw.ops import domain_conv3d, padding_sizes, transform_weight
 from lrw.pruning.calibration import FEWEST, Calibration, Draw, Site
@@ -31,7 +31,6 @@ from lrw_kernels.winograd.tile import Triple
 OUTPUTS = (2, 4)  # per axis, of tiles that are weighed against each other
 VOXELS = 1 << 14  # of each layer, for its curves
 LEAST = 1e-9  # of a layer's energy: less is rounding
-RTOL = 1e-2  # error bound of a tile, as `to_winograd` accepts it
 
 
 @dataclass(frozen=True)
@@ -110,30 +109,40 @@ def _price(hull: Sequence[Option], at: int) -> float:
     return _rise(hull[at], hull[at + 1])
 
 
-def options_of(
-    net: nn.Module, calibration: Calibration, layers: Mapping[str, nn.Module], sites: Mapping[str, Site], cost: Cost,
-    outputs: Sequence[Any] | None = None, *, seed: int = 0,
-) -> dict[str, list[Option]]:  # fmt: skip
-    """All tiles and numbers of columns for each of `layers`, convolutions and Winograd layers, of `net`.
+def geometries_of(layer: nn.Module, site: Site, outputs: Sequence[Any] | None = None) -> list[Geometry]:
+    """With each tile that `layer` may have: a Winograd layer its own, a convolution those of so many `outputs` per
+    axis, by default 2 and 4 in all combinations that its output has room for, as far as they are exact enough."""
+    if isinstance(layer, WinogradConv3d):
+        return [layer.geometry]
+    conv: Any = checks.fitted(layer)  # type: ignore[arg-type]
+    taps, padding = tuple(conv.kernel_size), padding_sizes(conv.padding, conv.kernel_size)
+    size = [n + 2 * p - r + 1 for n, p, r in zip(site.input_size, padding, taps, strict=True)]
+    tiles = [Tile.of(m, taps) for m in outputs] if outputs is not None else _tiles(taps, size)
+    exact = [tile for tile in tiles if error_bound(tile, conv.in_channels, conv.weight.dtype) <= RTOL]
+    return [Geometry(tile, padding) for tile in exact]
 
-    outputs: tiles to weigh; by default 2 and 4 outputs per axis in all combinations that the layer's output has room
-    for. A Winograd layer has its own.
-    """
-    weights = {name: _weights(layer, sites[name], outputs) for name, layer in layers.items()}
+
+def options_of(
+    net: nn.Module, calibration: Calibration, layers: Mapping[str, nn.Module], sites: Mapping[str, Site],
+    geometries: Mapping[str, Sequence[Geometry]], cost: Cost, *, seed: int = 0,
+) -> dict[str, list[Option]]:  # fmt: skip
+    """All of `geometries` with all numbers of columns for each of `layers`, convolutions and Winograd layers, of
+    `net`."""
     draws = {
-        name: [_draw(name, geometry, sites[name], calibration, seed) for geometry, _ in own]
-        for name, own in weights.items()
+        name: [_draw(name, geometry, sites[name], calibration, seed) for geometry in own]
+        for name, own in geometries.items()
     }
     grams, energy = _grams(net, calibration, layers, sites, draws)
     wanted = Wanted(net, calibration.first(), most=inf)
     wanted.keep()  # of a network without the errors that are about to be put into it
     carry = {
-        name: _carried(net, wanted, name, layer, weights[name][0][0], grams[name][0]) for name, layer in layers.items()
+        name: _carried(net, wanted, name, layer, geometries[name][0], grams[name][0]) for name, layer in layers.items()
     }
     found: dict[str, list[Option]] = {}
-    for name, own in weights.items():
+    for name, own in geometries.items():
         found[name] = []
-        for i, (geometry, w) in enumerate(own):
+        for i, geometry in enumerate(own):
+            w = products(_transformed(layers[name], geometry.tile))
             costs = eliminate(grams[name][i], w).costs / max(energy[name][i], torch.finfo(torch.float64).tiny)
             errors = [0.0, *(carry[name] ** 0.5 * costs.cumsum(0)).tolist()]
             tile, kept = geometry.tile, range(geometry.tile.positions, 0, -1)
@@ -173,20 +182,6 @@ def _transformed(layer: Any, tile: Tile) -> Tensor:
     if isinstance(layer, WinogradConv3d):
         return effective_weights(layer)
     return transform_weight(layer.weight.detach(), tile)
-
-
-def _weights(layer: nn.Module, site: Site, outputs: Sequence[Any] | None) -> list[tuple[Geometry, Tensor]]:
-    """Each tile that `layer` may have, with U U^T [T, T] of its weights there."""
-    if isinstance(layer, WinogradConv3d):
-        geometries = [layer.geometry]
-    else:
-        conv: Any = checks.fitted(layer)  # type: ignore[arg-type]
-        taps, padding = tuple(conv.kernel_size), padding_sizes(conv.padding, conv.kernel_size)
-        size = [n + 2 * p - r + 1 for n, p, r in zip(site.input_size, padding, taps, strict=True)]
-        tiles = [Tile.of(m, taps) for m in outputs] if outputs is not None else _tiles(taps, size)
-        exact = [tile for tile in tiles if error_bound(tile, conv.in_channels, conv.weight.dtype) <= RTOL]
-        geometries = [Geometry(tile, padding) for tile in exact or tiles[:1]]
-    return [(geometry, products(_transformed(layer, geometry.tile))) for geometry in geometries]
 
 
 def _tiles(taps: Triple, size: Sequence[int]) -> list[Tile]:

@@ -180,16 +180,21 @@ class ColumnPruner:
         return self.stage >= self.stages
 
     def prune(
-        self, *, calibration: Iterable[Any] | Tensor | None = None, forward: Forward | None = None
+        self,
+        *,
+        calibration: Iterable[Any] | Tensor | None = None,
+        forward: Forward | None = None,
+        scores: bool | None = None,
     ) -> dict[str, Kept]:
         """Cut to the next stage's sparsity; returns the kept positions by layer name.
 
         calibration: some batches of samples, without labels, as `lrw.prune` takes them: layer after layer, what stays
         is fitted to what the layer gave before the cut, so that training goes on from nearly the same function;
-        forward(net, batch): how the network is called with one. Under torch.distributed what the first rank's samples
-        say holds. Without `calibration` the cut is all that happens, as in the
-        paper. Raises RuntimeError when nothing has been observed, when all stages are done, or when ranks disagree, and
-        ValueError, with nothing cut, for batches that are not accepted.
+        forward(net, batch): how the network is called with one; scores: whether it gives class scores, by which errors
+        then count, by default where it seems so. Under torch.distributed what the first rank's samples say holds.
+        Without `calibration` the cut is all that happens, as in the paper. Raises RuntimeError when nothing has been
+        observed, when all stages are done, or when ranks disagree, and ValueError, with nothing cut, for batches that
+        are not accepted.
         """
         samples = None if calibration is None else Calibration.of(calibration, forward)
         if self.done:
@@ -197,15 +202,15 @@ class ColumnPruner:
         self._check_layers("prune")
         if self.observations == 0:
             raise RuntimeError("prune: no scores yet; call observe() after at least one backward pass")
-        scores = {name: self._reduced(score).tolist() for name, score in self.scores.items()}
-        kept = self._select(scores, cubic_sparsity(self.sparsity, self.stage + 1, self.stages))
+        found = {name: self._reduced(score).tolist() for name, score in self.scores.items()}
+        kept = self._select(found, cubic_sparsity(self.sparsity, self.stage + 1, self.stages))
         kept = ranks.decided(kept, {name: layer.mask for name, layer in self.layers.items()})
         masks = {name: self._mask(name, blocks) for name, blocks in kept.items()}
         if samples is None:
             for name, mask in masks.items():
                 self.layers[name].keep_weights(mask)
         else:
-            refit(self._net, self.layers, masks, samples)
+            refit(self._net, self.layers, masks, samples, scores)
         self.stage += 1
         self._compute_all()
         self._seen.clear()

@@ -241,6 +241,7 @@ def test_weights_that_hold_no_state_dict_are_named(name: str, content: bytes | N
         (["--resume", "--fresh"], "--resume and --fresh"),
         (["--multiplies", "0"], "multiplies: 0.0; accepted is a share of direct convolution's, above 0 up to 1"),
         (["--multiplies", "0.1", "--tile", "4"], "multiplies: a plan says what is cut; accepted is without tile"),
+        (["--multiplies", "0.001"], "multiplies: 0.001; a column in each layer takes 0.0"),
         (["--resume"], "holds no run to resume"),
         (["--bogus"], "unrecognized arguments: --bogus"),
     ],

@@ -87,7 +87,7 @@ def test_report_says_what_was_done() -> None:
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no network": (lambda: (3, [X]), {}, r"net: a int; accepted is a torch network"),
-    "no layer": (lambda: (nn.Linear(2, 2), [X]), {}, r"net: holds no layer to prune"),
+    "no layer": (lambda: (nn.Linear(2, 2), [X]), {}, r"net: no layer to prune \(it holds no nn.Conv3d\)"),
     "no batches": (lambda: (branches(), []), {}, r"batches: holds none"),
     "not batches": (lambda: (branches(), 3), {}, r"batches: a int; accepted are batches one after the other"),
     "a text": (lambda: (branches(), ["x"]), {}, r"batches\[0\]: a str; accepted is a tensor, a tuple"),

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import lrw
+from lrw.prune import check_multiplies
 from verify.unit.lrw.prunable import branches, quietly, samples, wide
 
 
@@ -127,3 +128,25 @@ def test_what_cannot_become_a_winograd_layer_is_left_out_and_said() -> None:
     pruned = quietly(half, x, sparsity=0.5, tile=4)
     assert [layer.size.name for layer in pruned.report.layers] == ["1"]
     assert "error bound" in pruned.report.skipped["0"]
+
+
+def test_a_budget_is_of_the_layers_that_can_be_pruned() -> None:
+    """What cannot become a Winograd layer, here since it is too inexact in half precision, has no part in a plan."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv3d(64, 4, 3, padding=1), nn.Conv3d(4, 4, 3, padding=1)).bfloat16()
+    x = [torch.randn(2, 64, 6, 6, 6, dtype=torch.bfloat16)]
+    half = lrw.to_winograd(net, {"1": 2}, rtol=1)
+    (layer,) = quietly(half, x, sparsity=None, multiplies=0.2, tile=4).report.layers
+    assert layer.size.name == "1"
+    assert 0.9 * 0.2 < layer.products <= 0.2
+
+
+def test_what_no_plan_keeps_to_is_refused_before_curves_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lrw.pruning.budget.options_of", lambda *_, **__: pytest.fail("curves are made"))
+    for refused in (
+        lambda: quietly(branches(), samples(), sparsity=None, multiplies=1e-4),
+        lambda: check_multiplies(branches(), samples()[0], 1e-4),
+    ):
+        with pytest.raises(ValueError, match=r"multiplies: 0\.0001; a column in each layer takes 0\.00"):
+            refused()
+    check_multiplies(branches(), samples()[0], 0.1)

@@ -110,3 +110,16 @@ def test_the_network_stays_as_it_was() -> None:
     assert torch.equal(net(x), before)
     assert all(p.grad is None for p in net.parameters())
     assert not net.conv._forward_hooks
+
+
+def test_whoever_prunes_while_training_may_say_how_errors_count() -> None:
+    weights = []
+    for scores in (None, True, False):
+        torch.manual_seed(0)
+        net = lrw.to_winograd(Scores(), {"conv": 2})
+        schedule = lrw.PruningSchedule(lrw.ColumnPruner(net, 0.5), score=1, calibration=halves(2), scores=scores)
+        net(halves(2)).square().mean().backward()
+        assert schedule.step()
+        weights.append(net.conv.weights().detach().clone())
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.allclose(weights[0], weights[2])
