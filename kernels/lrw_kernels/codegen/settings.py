@@ -37,10 +37,33 @@ def own_settings() -> Iterator[None]:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """`function` for kernels to call: a decorator. Numba's own gives it back as it is where the compiler is off."""
-    njit: Any = import_module("numba").njit
-    with own_settings():
-        return njit(error_model="numpy")(function)
+    """`function` for kernels to call: a decorator. It becomes IR that is linked into them, and nothing of its own that
+    could run: Numba's own decorator makes code of each, and an entry from Python, in a third of a kernel's time."""
+    return _helpers()(function, {}, {"nopython": True, "error_model": "numpy"})
+
+
+@lru_cache(maxsize=1)
+def _helpers() -> Any:
+    """The class of helpers; Numba comes with it."""
+    base: Any = import_module("numba.core.registry").CPUDispatcher
+
+    class Helper(base):  # type: ignore[misc]
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self._compiler._customize_flags = _as_ir
+
+        def add_overload(self, made: Any) -> None:
+            entry = object()  # by which callers know it: no address of a function, since there is none
+            made.library.is_linked_only = True
+            self.targetctx.insert_user_function(entry, made.fndesc, [made.library])
+            self.overloads[tuple(made.signature.args)] = made._replace(entry_point=entry)
+
+    return Helper
+
+
+def _as_ir(flags: Any) -> Any:
+    flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+    return flags
 
 
 _made_inside: dict[Any, Any] = {}  # what Numba compiles on the way, otherwise shared with code under other settings
@@ -65,22 +88,26 @@ def _defaults(config: Any) -> dict[str, Any]:
 def _code_generator() -> Any:
     """A code generator for this processor; Numba's own keeps to the processor that was set when it was made.
 
-    Of most functions it is asked for their IR alone. So it optimises a module once, with all that is linked into it
+    Of most functions it is asked for their IR alone. So it optimises a kernel's module with all that is linked into it
     (Numba does so by function, then twice: once more for reference counts, which there are none of), and makes code of
-    this process where an address is asked for.
+    this process where an address is asked for. Helpers are inlined and simplified before loops become vectors: that
+    takes a third of the time of optimising each, and gives smaller code (numbers in bench/notes/cpu.md).
     """
     base: Any = import_module("numba.core.codegen")
 
     class Library(base.JITCodeLibrary):  # type: ignore[misc]
-        _loaded = False
+        _loaded = is_linked_only = False
 
         def _optimize_functions(self, ll_module: Any) -> None:
             ll_module.data_layout = self._codegen._data_layout
 
         def _optimize_final_module(self) -> None:
-            passes, builder = self._codegen._module_pass_manager()
-            with self._recorded_timings.record("Module passes", builder):
-                passes.run(self._final_module, builder)
+            if self.is_linked_only:
+                return
+            for options in ({"opt": 1, "loop_vectorize": False, "slp_vectorize": False}, {}):
+                passes, builder = self._codegen._module_pass_manager(**options)
+                with self._recorded_timings.record("Module passes", builder):
+                    passes.run(self._final_module, builder)
 
         def _finalize_final_module(self) -> None:
             self._finalize_dynamic_globals()

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from itertools import count
-from time import perf_counter
+from time import process_time
 
 import pytest
 import torch
@@ -45,10 +45,10 @@ TEXTS: dict[str, tuple[object, str]] = {
 @pytest.mark.parametrize("name", TEXTS)
 def test_texts_that_no_tile_has_are_named_at_once(name: str) -> None:
     text, message = TEXTS[name]
-    start = perf_counter()
+    start = process_time()
     with pytest.raises(ValueError, match=message) as caught:
         Tile.parse(text)  # type: ignore[arg-type]
-    assert perf_counter() - start < 1
+    assert process_time() - start < 1
     assert len(str(caught.value)) < 500
 
 
@@ -97,10 +97,10 @@ ARGUMENTS: dict[str, tuple[Callable[[], object], str]] = {
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_arguments_out_of_range_are_named_at_once(name: str) -> None:
     call, message = ARGUMENTS[name]
-    start = perf_counter()
+    start = process_time()
     with pytest.raises(ValueError, match=message):
         call()
-    assert perf_counter() - start < 1
+    assert process_time() - start < 1
 
 
 def test_the_most_padding_that_is_accepted_is_right() -> None:
