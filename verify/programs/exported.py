@@ -1,14 +1,16 @@
 """Networks exported once for all tests, what the float64 interpreter makes of them, and the tools to run them with."""
 
 import ctypes
+import fcntl
 import mmap
 import os
+import pickle
 import shutil
 import subprocess
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -121,23 +123,39 @@ TARGETS += [("tiny", WIDE), ("every", WIDE)]
 class Builder:
     """Networks built once for all tests, two at a time."""
 
-    def __init__(self, folder: Path, pool: ThreadPoolExecutor) -> None:
-        self._jobs: dict[tuple[str, str], Future[Artifacts]] = {}
+    def __init__(self, folder: Path) -> None:
+        self._made: dict[tuple[str, str], Artifacts | Exception] = {}
         networks = {name: case(name).network for name, _ in TARGETS}  # an error of ours ends it before any build
-        for name, target in TARGETS:
-            network, out = networks[name], folder / target / name
-            job = pool.submit(build_network, network, out, target=target, threads=THREADS)
-            self._jobs[name, target] = job
+        with ThreadPoolExecutor(2) as pool:
+            for name, target in TARGETS:
+                network, out = networks[name], folder / target / name
+                job = pool.submit(build_network, network, out, target=target, threads=THREADS)
+                job.add_done_callback(partial(self._keep, (name, target)))
+
+    def _keep(self, key: tuple[str, str], job: "Future[Artifacts]") -> None:
+        error = job.exception()
+        self._made[key] = job.result() if error is None else RuntimeError(f"{type(error).__name__}: {error}")
 
     def __call__(self, name: str, target: str) -> Artifacts:
-        return self._jobs[name, target].result()
+        made = self._made[name, target]
+        if isinstance(made, Exception):
+            raise made
+        return made
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Builder:
-    """All networks, done before any test begins: some tests change PATH or what lowering gives."""
-    with ThreadPoolExecutor(2) as pool:
-        return Builder(tmp_path_factory.mktemp("networks"), pool)
+    """All networks, done before any test begins, since some tests change PATH or what lowering gives; by one process of
+    the run, while others that want them wait."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    kept = folder / "networks.pickle"
+    with (folder / "networks.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(Builder(folder / "networks")))
+        builder: Builder = pickle.loads(kept.read_bytes())
+    return builder
 
 
 def need(*tools: str, target: str | None = None) -> None:
