@@ -111,7 +111,7 @@ def test_elimination_is_greedy_least_squares(seed: int) -> None:
     torch.testing.assert_close(made_up(gram, u, there), best, rtol=1e-6, atol=1e-9)
 
 
-@given(any_tile(), SEEDS)
+@given(any_tile().filter(lambda tile: tile.positions <= 216), SEEDS)  # each is eliminated twice
 def test_scaling_positions_changes_no_choice(tile: Tile, seed: int) -> None:
     layer = layer_of(tile, seed)
     tiles, wanted = seen(layer, an_input(seed))
