@@ -21,6 +21,7 @@ from lrw.layers import (
 )
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.ops import TileLike, padding_sizes
+from lrw.reading import read_weights
 from lrw_kernels.choice.convolution import Convolution, prior
 from lrw_kernels.choice.estimate import RATES, estimated_time
 from lrw_kernels.winograd import Tile, direct_cost, output_gram
@@ -64,11 +65,12 @@ def to_winograd(
     leave out others. Left as they are, too, are layers that by formulas cannot gain, where an `example_input` says
     their sizes (of one input channel, of volumes smaller than a tile), layers where the tile's error bound (largest
     error over largest output, with U rounded to the weights' dtype) exceeds `rtol`, that share a parameter with another
-    module, whose weight is computed from others (torch.nn.utils.prune, weight_norm), or on whose instance hooks or
-    methods were set. Filters cut out by hand are taken as their tensors are. Whoever trains
-    all weights of tiles like F(4,3) wants them in `units` of their "importance", in which one learning rate suits all
-    (`WinogradConv3d`). The result computes the same function up to rounding; `.report` lists what was converted and
-    what was skipped and why. Rounding the result (`net.half()`) rounds U: convert a network in the dtype it is to have.
+    module, whose weight a `forward` around them reads as well (its source says so) or is computed from others
+    (torch.nn.utils.prune, weight_norm), or on whose instance hooks or methods were set. Filters cut out by hand are
+    taken as their tensors are. Whoever trains all weights of tiles like F(4,3) wants them in `units` of their
+    "importance", in which one learning rate suits all (`WinogradConv3d`). The result computes the same function up to
+    rounding; `.report` lists what was converted and what was skipped and why. Rounding the result (`net.half()`) rounds
+    U: convert a network in the dtype it is to have.
     NaN and infinity in an input spread further than in torch, as NaN to at most all outputs of the tiles that read them
     (`lrw.check` finds the layer). Raises ValueError, with nothing changed, for non-finite weights, unknown tiles and
     units, a network that cannot be copied, or one with nothing to convert.
@@ -105,10 +107,10 @@ def winograd_layers_for(
 
     `sizes` are those of layers' inputs where they are known; all else is as in `to_winograd`. `net` stays as it is.
     """
-    report, new, shared = ConversionReport(), dict[str, nn.Module](), tied(net)
+    report, new, held = ConversionReport(), dict[str, nn.Module](), read_weights(net) | tied(net)
     for name, given in named_layers(net, nn.Conv3d).items():
         conv = checks.fitted(given)
-        reason = checks.unsuited(conv) or shared.get(name)
+        reason = checks.unsuited(conv) or held.get(name)
         if reason is None and filter is not None and not filter(name, given):
             reason = "left out by the filter"
         if reason is None and isinstance(tile, Mapping) and name not in tile:
