@@ -30,17 +30,30 @@ def install(session: nox.Session, *groups: str, extras: str = "", versions: Sequ
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test, the property laws with their fixed profile included.
-
-    Two processes take file after file; threads that wait must not spin, since each process has as many as there are
-    cores.
-    """
+    """The tests that every change wants, the property laws with their fixed profile included; arguments after -- run
+    others in their place."""
     install(session, "test", extras="data,plot")
-    # A process that crashes ends the run: with another in its place pytest-xdist waits for ever.
-    everything = ["verify", "-n", "2", "--dist", "loadfile", "--max-worker-restart", "0"]
-    session.run("pytest", *(session.posargs or everything), env={"OMP_WAIT_POLICY": "passive"})
-    if not session.posargs:
-        interpreted(session)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+    else:
+        in_two_processes(session, "verify", "-m", "not slow")
+
+
+@nox.session
+def tests_slow(session: nox.Session) -> None:
+    """All others: whole jobs, processes that are killed, libraries under emulators, kernels for GPUs."""
+    install(session, "test", extras="data,plot")
+    in_two_processes(session, "verify", "-m", "slow")
+    interpreted(session)
+
+
+def in_two_processes(session: nox.Session, *arguments: str) -> None:
+    """They take file after file; threads that wait must not spin, since each process has as many as there are cores.
+
+    A process that crashes ends the run: with another in its place pytest-xdist waits for ever.
+    """
+    options = ("-n", "2", "--dist", "loadfile", "--max-worker-restart", "0")
+    session.run("pytest", *arguments, *options, env={"OMP_WAIT_POLICY": "passive"})
 
 
 def interpreted(session: nox.Session) -> None:

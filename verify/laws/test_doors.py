@@ -18,6 +18,8 @@ from verify.strategies import Array
 from verify.tolerances import USELESS, assert_close
 from verify.unit.trace.nets import settled
 
+pytestmark = pytest.mark.slow
+
 
 def network(name: str) -> tuple[nn.Module, Tensor]:
     """What `case(name)` was traced from, and its input."""

@@ -28,6 +28,8 @@ from verify.programs.exported import (
     need,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def assert_refused(native: Native, addresses: list[int | None], status: Status, threads: Threads | None = None) -> None:
     before = [buffer.copy() for buffer in native.buffers]

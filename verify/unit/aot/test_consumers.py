@@ -17,6 +17,8 @@ from lrw_kernels.codegen.elf import read_elf
 from lrw_kernels.program.assemble import assemble
 from verify.programs.exported import ANDROID, ARM, NATIVE, TINY, Builder, call, case, need
 
+pytestmark = pytest.mark.slow
+
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
 SIX = {"lrw_abi_version", *(f"lrw_tiny_{function}" for function in FUNCTIONS)}
 

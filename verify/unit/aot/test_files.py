@@ -19,6 +19,8 @@ from lrw_kernels.codegen.elf import read_elf
 from lrw_kernels.network.graph import Network
 from verify.programs.exported import ARM, THREADS, TINY, Builder, case, need
 
+pytestmark = pytest.mark.slow
+
 
 def object_of(made: Artifacts) -> bytes:
     """The archive's last member."""

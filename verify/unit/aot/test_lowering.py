@@ -24,6 +24,8 @@ from lrw_kernels.program.assemble import assemble
 from verify.programs.exported import ARM, NATIVE, THREADS, Builder, call, case
 from verify.unit.aot.test_files import object_of
 
+pytestmark = pytest.mark.slow
+
 
 def code_of(name: str, target: str = ARM) -> Code:
     return Code.of(assemble(case(name).network, find_target(target).machine, THREADS))

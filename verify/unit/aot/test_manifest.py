@@ -13,6 +13,8 @@ from lrw_kernels.aot import Artifacts
 from lrw_kernels.aot.abi import ABI_VERSION
 from verify.programs.exported import ARM, Builder, case
 
+pytestmark = pytest.mark.slow
+
 
 def test_layers_in_the_manifest_say_what_became_of_each(built: Builder) -> None:
     layers = json.loads(built("every", ARM).manifest.read_text())["layers"]

@@ -9,6 +9,8 @@ from lrw_kernels.network.operators import Operator
 from verify.programs.exported import ARM, NAMES, NATIVE, WIDE, Builder, case, need
 from verify.tolerances import USELESS, assert_close
 
+pytestmark = pytest.mark.slow
+
 
 def assert_exact(name: str, outputs: tuple[np.ndarray, ...]) -> None:
     for y, (exact, tolerance) in zip(outputs, case(name).expected, strict=True):

@@ -10,6 +10,8 @@ from lrw_kernels.aot.abi import Status
 from lrw_kernels.aot.emulate import build_example
 from verify.programs.exported import ARM, NATIVE, WIDE, Builder, case, need
 
+pytestmark = pytest.mark.slow
+
 LACKING = [f"Haswell,-{what}" for what in ("fma", "avx2", "bmi1", "bmi2", "abm", "movbe", "f16c", "popcnt", "xsave")]
 
 

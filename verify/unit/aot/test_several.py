@@ -21,6 +21,8 @@ from verify.programs.exported import ARM, NATIVE, THREADS, Builder, Native, call
 from verify.tolerances import assert_close
 from verify.unit.aot.test_consumers import WARNINGS
 
+pytestmark = pytest.mark.slow
+
 INPUTS, OUTPUTS = 3, 3
 
 

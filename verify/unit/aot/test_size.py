@@ -18,6 +18,8 @@ from lrw_kernels.network.operators import Winograd
 from lrw_kernels.program import winograd
 from lrw_kernels.program.assemble import assemble
 
+pytestmark = pytest.mark.slow
+
 MIB = 1 << 20
 SIZE = (16, 112, 112)
 ZERO = torch.zeros(())

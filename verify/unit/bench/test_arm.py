@@ -20,7 +20,7 @@ from bench.rows import Writer, read
 from verify.programs.exported import need
 from verify.unit.bench.arm_programs import QEMU, SMALL
 
-pytestmark = pytest.mark.usefixtures("bench_cache")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bench_cache")]
 
 
 def test_our_layer_is_measured_behind_its_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from bench.rows import read
 from verify.programs.exported import need
 from verify.unit.bench.arm_programs import QEMU
 
-pytestmark = pytest.mark.usefixtures("bench_cache")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("bench_cache")]
 STORED, PEERS = (Path("bench/results") / f"{name}.csv" for name in ("arm", "arm_peers"))
 BARS = {("ref-32", 1.0): 0.060, ("ref-32", 0.25): 0.025, ("ref-64", 1.0): 0.050, ("ref-64", 0.25): 0.016,
         ("ref-16", 1.0): 0.085, ("ref-128", 1.0): 0.058}  # fmt: skip

@@ -27,6 +27,8 @@ from lrw.pruning import Granularity
 from lrw.pruning.weights import whole_mask
 from verify.unit.data.small import DATA, needs_data
 
+pytestmark = pytest.mark.slow
+
 SHORT = Stretch(dense=1, score=1, retrain=1, batch=20, decay=1e-2, samples=20)
 TINY = replace(
     SMALL, name="tiny", width=4, subsample=4, clips=40, tests=60, stretches=dict.fromkeys(SMALL.stretches, SHORT)

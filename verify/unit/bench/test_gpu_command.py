@@ -15,6 +15,8 @@ from bench.gpu import command
 from bench.gpu.rows import Row
 from bench.rows import read
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 pytest.importorskip("triton", reason="the bench measures Triton kernels")
 

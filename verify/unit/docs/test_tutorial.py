@@ -23,6 +23,8 @@ from lrw.job.training import WARM_UP
 from lrw_kernels.aot import missing_tools
 from verify.programs.exported import need
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[3] / "docs"
 TUTORIAL = DOCS / "tutorial.md"
 PAGES = [*sorted(DOCS.glob("*.md")), *sorted(DOCS.glob("howto/*.md"))]

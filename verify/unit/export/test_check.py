@@ -14,6 +14,8 @@ from lrw.export.check import LIMITS
 from lrw_kernels.aot.ports import Port
 from lrw_kernels.aot.targets import TARGETS
 
+pytestmark = pytest.mark.slow
+
 SIZE = (1, 2, 1, 1, 2)
 
 

@@ -25,6 +25,8 @@ from lrw_kernels.aot import Artifacts, missing_tools
 from verify.unit.export.calls import NAMED, NATIVE, ROOT, SMALL, UMASK, module, named, run
 from verify.unit.trace.nets import Gated, gated, settled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:

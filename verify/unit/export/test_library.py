@@ -11,6 +11,8 @@ from torch import nn
 from lrw.export import export
 from lrw_kernels.network.graph import Network
 
+pytestmark = pytest.mark.slow
+
 
 class Asked(Exception):
     """Raised in place of compiling."""

@@ -26,6 +26,8 @@ from lrw_kernels.aot import find_target
 from lrw_kernels.aot.ports import Port
 from verify.unit.job.small import volumes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
 

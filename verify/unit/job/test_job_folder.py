@@ -15,6 +15,8 @@ from lrw import files
 from lrw.job import state
 from verify.unit.job.small import job
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = {"checkpoint.pt", "compressed.safetensors", "dense.safetensors", "report.json"}
 EXPORTED = ("lrw_c3d.json", "lrw_c3d.h", "lrw_c3d.weights", "liblrw_c3d.a", "lrw_threads.c", "CMakeLists.txt")
 

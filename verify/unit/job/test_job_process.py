@@ -11,6 +11,8 @@ import pytest
 from lrw.job import state
 from verify.unit.job.small import program
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'kernels'}", "OMP_NUM_THREADS": "1"}
 # An epoch after the first begins, and takes a second to put its things away.

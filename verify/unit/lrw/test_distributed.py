@@ -12,6 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 import lrw
 
+pytestmark = pytest.mark.slow
+
 X = torch.randn(4, 1, 6, 6, 6, generator=torch.Generator().manual_seed(1))
 
 

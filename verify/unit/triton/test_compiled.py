@@ -17,7 +17,10 @@ from lrw_kernels.triton import choose, conv
 from lrw_kernels.triton.precision import Precision
 from verify.unit.triton.compiled_kernels import MODULES, SHARED, Launch, recorded
 
-pytestmark = pytest.mark.skipif(triton.knobs.runtime.interpret, reason="TRITON_INTERPRET=1: nothing is compiled")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(triton.knobs.runtime.interpret, reason="TRITON_INTERPRET=1: nothing is compiled"),
+]
 
 LAYERS = {
     "first": (3, 64, (16, 112, 112)),
