@@ -30,30 +30,32 @@ def install(session: nox.Session, *groups: str, extras: str = "", versions: Sequ
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The tests that every change wants, the property laws with their fixed profile included; arguments after -- run
-    others in their place."""
+    """The tests that every change wants, property laws with their fixed profile among them; arguments after -- say
+    others."""
     install(session, "test", extras="data,plot")
-    if session.posargs:
-        session.run("pytest", *session.posargs)
-    else:
-        in_two_processes(session, "verify", "-m", "not slow")
+    run_tests(session, "not slow")
 
 
 @nox.session
 def tests_slow(session: nox.Session) -> None:
-    """All others: whole jobs, processes that are killed, libraries under emulators, kernels for GPUs."""
+    """All others: whole jobs, processes that are killed, libraries under emulators, kernels for GPUs; arguments after
+    -- say others."""
     install(session, "test", extras="data,plot")
-    in_two_processes(session, "verify", "-m", "slow")
-    interpreted(session)
+    run_tests(session, "slow")
+    if not session.posargs:
+        interpreted(session)
 
 
-def in_two_processes(session: nox.Session, *arguments: str) -> None:
-    """They take file after file; threads that wait must not spin, since each process has as many as there are cores.
+def run_tests(session: nox.Session, marked: str) -> None:
+    """Those that are `marked` so, by two processes, file after file, or what the arguments say.
 
-    A process that crashes ends the run: with another in its place pytest-xdist waits for ever.
+    Threads that wait must not spin, since each process has as many as there are cores. A process that crashes ends the
+    run: with another in its place pytest-xdist waits for ever.
     """
-    options = ("-n", "2", "--dist", "loadfile", "--max-worker-restart", "0")
-    session.run("pytest", *arguments, *options, env={"OMP_WAIT_POLICY": "passive"})
+    processes = ("-n", "2", "--dist", "loadfile", "--max-worker-restart", "0")
+    session.run(
+        "pytest", *(session.posargs or ("verify", "-m", marked, *processes)), env={"OMP_WAIT_POLICY": "passive"}
+    )
 
 
 def interpreted(session: nox.Session) -> None:

@@ -113,6 +113,13 @@ def check_finite(module: nn.Module) -> None:
             raise ValueError(f"{name}: weights hold NaN or infinity; accepted are finite weights")
 
 
+def check_looked_at(calibration: object, **how: object) -> None:
+    """Raises ValueError naming what says `how` samples are looked at where there is no `calibration`."""
+    for name, given in how.items():
+        if given is not None and calibration is None:
+            raise ValueError(f"{name}: says how samples are looked at; accepted is with calibration=")
+
+
 def check_share(value: float, name: str) -> None:
     """A share such as sparsity must lie in [0, 1)."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:

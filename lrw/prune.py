@@ -276,11 +276,11 @@ def _chosen(
     if not layers:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in conversion.skipped.items())
         raise ValueError(f"net: no layer to prune ({reasons or 'it holds no nn.Conv3d'})")
-    unknown = sorted(set(spare or ()) - set(layers))
+    unknown = sorted(set(spare or ()) - set(layers) - set(convs))
     if unknown:
         raise ValueError(f"spare: names {unknown[0]!r}, which is no layer to prune; accepted are {', '.join(layers)}")
     if spare is not None:
-        spared = conversion.skipped | dict.fromkeys(spare, "spared")
+        spared = dict.fromkeys(spare, "spared") | conversion.skipped
         return {n: m for n, m in layers.items() if n not in spare}, spared
     inputs = {n: (checks.fitted(m) if isinstance(m, nn.Conv3d) else m).in_channels for n, m in layers.items()}
     few = {n: count for n, count in inputs.items() if int(count) < FEWEST}  # type: ignore[arg-type]

@@ -36,9 +36,7 @@ class PruningSchedule:
     ) -> None:
         checks.check_count(score, "score")
         checks.check_count(every, "every")
-        for name, given in (("forward", forward), ("scores", scores)):
-            if given is not None and calibration is None:
-                raise ValueError(f"{name}: says how samples are looked at; accepted is with calibration=")
+        checks.check_looked_at(calibration, forward=forward, scores=scores)
         self.pruner, self.score, self.every = pruner, score, every
         plain = calibration is None or isinstance(calibration, Tensor)
         self.calibration = calibration if plain else list(calibration)  # type: ignore[arg-type]  # for every cut

@@ -44,11 +44,7 @@ class Option:
 
 
 class Unreachable(ValueError):
-    """The `least` that layers can be brought to is above a budget."""
-
-    def __init__(self, least: float) -> None:
-        super().__init__(f"budget: the least is {least:.4g}")
-        self.least = least
+    """The least that layers can be brought to is above a budget."""
 
 
 Cost = Callable[[str, Tile, int], float]  # of a layer with a tile and so many columns
@@ -61,7 +57,7 @@ def cheapest(options: Mapping[str, Sequence[Option]], budget: float) -> dict[str
     """
     least = sum(min(option.cost for option in own) for own in options.values())
     if least > budget:
-        raise Unreachable(least)
+        raise Unreachable(f"budget: the least is {least:.4g}")
     hulls = {name: _hull(own) for name, own in options.items()}
     at = dict.fromkeys(hulls, 0)
     cost = sum(hull[0].cost for hull in hulls.values())

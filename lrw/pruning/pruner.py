@@ -196,6 +196,7 @@ class ColumnPruner:
         observed, when all stages are done, or when ranks disagree, and ValueError, with nothing cut, for batches that
         are not accepted.
         """
+        checks.check_looked_at(calibration, forward=forward, scores=scores)
         samples = None if calibration is None else Calibration.of(calibration, forward)
         if self.done:
             raise RuntimeError(f"prune: all {self.stages} stages are done; make a new pruner to cut further")

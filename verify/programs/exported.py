@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import cycle
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,7 @@ class Builder:
 
     def _keep(self, key: tuple[str, str], job: "Future[Artifacts]") -> None:
         error = job.exception()
-        self._made[key] = job.result() if error is None else RuntimeError(f"{type(error).__name__}: {error}")
+        self._made[key] = job.result() if error is None else RuntimeError("".join(format_exception(error)))
 
     def __call__(self, name: str, target: str) -> Artifacts:
         made = self._made[name, target]
@@ -144,16 +145,18 @@ class Builder:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+def built(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Builder:
     """All networks, done before any test begins, since some tests change PATH or what lowering gives; by one process of
     the run, while others that want them wait."""
     folder = tmp_path_factory.getbasetemp()
-    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    folder = folder.parent if hasattr(request.config, "workerinput") else folder  # of pytest-xdist
     kept = folder / "networks.pickle"
     with (folder / "networks.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
-            kept.write_bytes(pickle.dumps(Builder(folder / "networks")))
+            written = folder / "networks.new"
+            written.write_bytes(pickle.dumps(Builder(folder / "networks")))
+            written.replace(kept)  # whole, or not there
         builder: Builder = pickle.loads(kept.read_bytes())
     return builder
 

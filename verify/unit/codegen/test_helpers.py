@@ -28,7 +28,8 @@ def kernel() -> Callable[..., None]:
 
 def test_helpers_are_linked_and_nothing_is_made_of_them_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """No code of this process, and one optimisation: that of the kernel, which is in two steps."""
-    generator, optimised = settings._code_generator(), []
+    with settings.own_settings():
+        generator, optimised = settings._code_generator(), []
     monkeypatch.setattr(type(generator), "_add_module", lambda *_: pytest.fail("machine code of a helper"))
     passes = type(generator)._module_pass_manager
     monkeypatch.setattr(
@@ -45,5 +46,5 @@ def test_helpers_are_linked_and_nothing_is_made_of_them_alone(monkeypatch: pytes
 def test_a_helper_has_no_entry_from_python() -> None:
     function = helper(lambda x: x + 1)
     assert function.py_func(1) == 2
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="'NoneType' object is not callable"):
         function(1)

@@ -29,7 +29,9 @@ libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, cty
 libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 
 def taken(size):
-    return libc.mmap(None, size, NOTHING, PRIVATE_UNBACKED, -1, 0)
+    address = libc.mmap(None, size, NOTHING, PRIVATE_UNBACKED, -1, 0)
+    assert address != 2**64 - 1, "no addresses are left"
+    return address
 
 pages = [taken(PAGE) for _ in range(20_000)]  # whatever was free above
 lowest = min(taken(2**30) for _ in range(6))

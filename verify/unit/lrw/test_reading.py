@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import lrw
 from verify.unit.lrw.prunable import quietly
@@ -32,6 +32,42 @@ class Read(Plain):
         return self.conv.weight.square().mean()
 
 
+class Asked(Plain):
+    """Of what kind they are: U is of the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.conv.weight.dtype).to(device=self.block[0].weight.device))
+
+
+class Inherited(Read):
+    """What its base reads it reads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+class Penalty:
+    """No module by itself."""
+
+    def extra(self) -> Tensor:
+        return self.block[0].weight.abs().mean()  # type: ignore[attr-defined, no-any-return]
+
+
+class Mixed(Penalty, Plain):
+    pass
+
+
+class Named(Plain):
+    """By another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.same = self.conv
+
+    def extra(self) -> Tensor:
+        return self.same.weight.mean()
+
+
 class Deeper(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +82,17 @@ X = torch.randn(1, 4, 6, 6, 6, generator=torch.Generator().manual_seed(0))
 
 @pytest.mark.parametrize(
     ("net", "read"),
-    [(Plain, set()), (Read, {"conv"}), (Deeper, {"part.conv"}), (lambda: nn.Sequential(Read(), Plain()), {"0.conv"})],
+    [
+        (Plain, set()),
+        (Asked, set()),
+        (Read, {"conv"}),
+        (Inherited, {"conv"}),
+        (Mixed, {"block.0"}),
+        (Named, {"conv"}),
+        (Deeper, {"part.conv"}),
+        (lambda: fx.symbolic_trace(Read()), {"conv"}),
+        (lambda: nn.Sequential(Read(), Plain()), {"0.conv"}),
+    ],
 )
 def test_layers_whose_weights_are_read_are_left(net: type[nn.Module], read: set[str]) -> None:
     torch.manual_seed(0)
