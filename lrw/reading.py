@@ -12,13 +12,7 @@ from functools import lru_cache, reduce
 from torch import fx, nn
 
 WEIGHT = "weight"
-FORM = {
-    "dtype",
-    "device",
-    "requires_grad",
-    "is_cuda",
-    "layout",
-}  # of a weight, which those of other layers have as well
+FORM = ("dtype", "device", "requires_grad", "is_cuda", "layout")  # of a weight: U has the same
 Path = tuple[str, ...]
 
 
@@ -26,7 +20,7 @@ def read_weights(net: nn.Module) -> dict[str, str]:
     """Why layers of `net` must keep their weights: name -> which `forward` reads them, as `self.name.weight`.
 
     Looked for in the sources of classes, where there are any, from `forward` on through the methods that it calls, and
-    in the graphs of traced networks. Layers that reach a method under another name are not seen.
+    in the graphs of traced networks. What is read through a local variable is not seen.
     """
     names = {id(module): name for name, module in net.named_modules()}
     reasons: dict[str, str] = {}

@@ -91,7 +91,7 @@ def _code_generator() -> Any:
     Of most functions it is asked for their IR alone. So it optimises a kernel's module with all that is linked into it
     (Numba does so by function, then twice: once more for reference counts, which there are none of), and makes code of
     this process where an address is asked for. Helpers are inlined and simplified before loops become vectors: that
-    takes a third of the time of optimising each, and gives smaller code (numbers in bench/notes/cpu.md).
+    takes less time than optimising each, and gives smaller code (numbers in bench/notes/cpu.md).
     """
     base: Any = import_module("numba.core.codegen")
 
