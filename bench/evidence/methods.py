@@ -27,6 +27,7 @@ from lrw.pruning.statistics import estimate_again
 from lrw_kernels.winograd import importance
 
 RANK = 8
+RATE, RATE_OF_U, RATE_OF_U_F4, RATE_OF_FILTERS = 3e-3, 2e-3, 2e-4, 3e-3
 BLOCK = 16  # output channels of a grouped column
 PACKAGES = {EIGHT_BITS: ("openvino", "nncf"), "filters": ("torch_pruning",)}
 
@@ -65,7 +66,7 @@ class Fitted(Method):
         super().__init__(tile)
         self.before = tile > 2  # what training in the domain does to all columns is asked there
         self.rank, self.units, self.granularity, self.planned = rank, units, granularity, planned
-        self.rate = 2e-3 if rank is None else 3e-3
+        self.rate = RATE if rank is not None else RATE_OF_U if tile == 2 else RATE_OF_U_F4
         self.rates = PLANNED if planned else REMOVED
         self._samples: Samples = ()
 
@@ -91,7 +92,7 @@ class Scored(Method):
     def __init__(self, rank: int | None = RANK, *, score: str = "product", tile: int = 2) -> None:
         super().__init__(tile)
         self.rank, self.score = rank, score
-        self.rate = 2e-3 if rank is None else 3e-3
+        self.rate = RATE_OF_U if rank is None else RATE
         self._pruner: ColumnPruner | None = None
 
     def start(self, dense: nn.Module, samples: Samples) -> nn.Module:
@@ -116,6 +117,8 @@ class Scored(Method):
 class Filters(Method):
     """Whole filters by size, what a user would take instead (Torch-Pruning: Fang et al., DepGraph, arXiv 2301.12900);
     of a share of the weights gone, its root is gone of the channels."""
+
+    rate = RATE_OF_FILTERS
 
     def __init__(self) -> None:
         super().__init__()
