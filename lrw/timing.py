@@ -9,7 +9,15 @@ import numpy as np
 def interleaved(
     candidates: Mapping[str, Callable[[], object]], *, seconds: float = 1.0, rounds: tuple[int, int] = (5, 50)
 ) -> dict[str, float]:
-    """Median wall seconds of each candidate: two warm-up calls, then turns A B A B until `seconds` are spent.
+    """Median wall seconds of each candidate, of the same `turns`."""
+    times = turns(candidates, seconds=seconds, rounds=rounds)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def turns(
+    candidates: Mapping[str, Callable[[], object]], *, seconds: float = 1.0, rounds: tuple[int, int] = (5, 50)
+) -> dict[str, list[float]]:
+    """Wall seconds of each candidate's calls: two warm-up calls, then turns A B A B until `seconds` are spent.
 
     Between rounds[0] and rounds[1] turns are taken whatever the clock says.
     """
@@ -26,4 +34,4 @@ def interleaved(
             start = perf_counter()
             call()
             times[name].append(perf_counter() - start)
-    return {name: float(np.median(values)) for name, values in times.items()}
+    return times

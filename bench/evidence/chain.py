@@ -96,7 +96,7 @@ class _Chain:
             value = self._metric(self.task.of(deepcopy(net).cpu()))
             self.found.curve.append(Epoch(job.setting, job.task, job.seed, epoch, loss, value))
 
-        labels = self.task.volumes.train.labels.to(job.device)
+        labels = self.task.volumes.train.labels.long().to(job.device)
         train(net, self.task, optimizer, epochs=stretch.dense, batch=stretch.batch, seed=job.seed, after_epoch=note,
               loss_of=lambda _, logits, numbers: self.task.loss(logits, labels[numbers]))  # fmt: skip
         save(net.cpu(), job.network(0.0))

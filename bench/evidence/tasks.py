@@ -7,15 +7,15 @@ from math import prod
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.evidence.settings import SEEDS, Setting
-from lrw.data import SPLITS, Split, Volumes, load_medmnist, load_segmentation, moving_digits
+from lrw.data import SPLITS, Split, Volumes, load_arrays, load_medmnist, moving_digits
+from lrw.job.losses import class_loss, voxel_loss
+from lrw.job.metrics import sample_dice
 from lrw.layers import evaluating
 from lrw.nets import C3D, UNet3D
 
-SMOOTHING = 0.05  # of classes
 FILES = {"adrenal": "adrenalmnist3d.npz", "hippocampus": "hippocampus_260_uint8_48x64x48.npz"}
 AUC = "AUC"
 LAST = torch.channels_last_3d  # in which training steps take a sixth less
@@ -80,14 +80,14 @@ def task(name: str, setting: Setting, data: Path, seed: int) -> Task:
     """The task of that name; of volumes the third tested is the seed's. Raises KeyError for other names."""
     tasks = {
         "digits": Task(name, "accuracy", lambda: moving_digits(seed=seed, count=setting.clips, tests=setting.tests),
-                       _c3d, _class_loss, _right),
+                       _c3d, class_loss, _right),
         "adrenal": Task(name, AUC, lambda: crossed(load_medmnist(data / FILES["adrenal"]), seed),
-                        _c3d, _class_loss, _margin, flips=True),
+                        _c3d, class_loss, _margin, flips=True),
         "hippocampus": Task(
             name, "Dice",
-            lambda: crossed(_subsampled(load_segmentation(data / FILES["hippocampus"]), setting.subsample), seed),
+            lambda: crossed(_subsampled(load_arrays(data / FILES["hippocampus"]), setting.subsample), seed),
             lambda volumes, width: UNet3D(volumes.channels, len(volumes.classes), width=width, levels=3),
-            _voxel_loss, sample_dice,
+            voxel_loss, sample_dice,
         ),
     }  # fmt: skip
     return tasks[name]
@@ -110,35 +110,12 @@ def _c3d(volumes: Volumes, width: int) -> nn.Module:
     return C3D(volumes.channels, len(volumes.classes), volumes.size, width=width)
 
 
-def _class_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    return F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
-
-
 def _right(logits: Tensor, labels: Tensor) -> Tensor:
     return logits.argmax(1) == labels
 
 
 def _margin(logits: Tensor, _: Tensor) -> Tensor:
     return logits[:, 1] - logits[:, 0]
-
-
-def _voxel_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy plus soft Dice of the classes other than background, over the batch."""
-    shares = logits.softmax(1)[:, 1:]
-    truth = F.one_hot(labels, logits.shape[1]).movedim(-1, 1)[:, 1:].to(shares.dtype)
-    dims = (0, *range(2, logits.dim()))
-    dice = (2 * (shares * truth).sum(dims) + 1) / ((shares + truth).sum(dims) + 1)
-    return F.cross_entropy(logits, labels) + 1 - dice.mean()
-
-
-def sample_dice(logits: Tensor, labels: Tensor) -> Tensor:
-    """[N]: of each sample, mean over classes other than background; a class in neither counts as found."""
-    found, values = logits.argmax(1), []
-    for label in range(1, logits.shape[1]):
-        ours, theirs = ((x == label).flatten(1).sum(1) for x in (found, labels))
-        both = ((found == label) & (labels == label)).flatten(1).sum(1)
-        values.append(torch.where(ours + theirs > 0, 2 * both / (ours + theirs).clamp_min(1), 1.0))
-    return torch.stack(values).mean(0)
 
 
 def _subsampled(volumes: Volumes, step: int) -> Volumes:

@@ -68,7 +68,7 @@ def _report(arguments: argparse.Namespace) -> tuple[AccelerationReport, peers.Be
 
     if arguments.figure is not None:
         chart.check(arguments.figure)
-    net, inputs = networks.named(arguments.net), tuple(map(_random, arguments.inputs))
+    net, inputs = networks.own(arguments.net), tuple(map(_random, arguments.inputs))
     with Console(stderr=True).status(f"accelerating {arguments.net}") as status, _threads(arguments.threads):
         fast = accelerate(net, inputs, rtol=arguments.rtol, measure=arguments.measure)
         report: AccelerationReport = fast.report  # type: ignore[assignment]

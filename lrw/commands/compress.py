@@ -10,7 +10,9 @@ from lrw.commands import options
 
 def add(commands: Any) -> None:
     """Declare the command in argparse's `commands`."""
-    from lrw.job.config import JobConfig
+    from lrw import nets
+    from lrw.job.config import BATCH, SEGMENTED_BATCH, JobConfig
+    from lrw.nets.own import ACCEPTED
     from lrw_kernels.aot.targets import TARGETS
 
     p = commands.add_parser(
@@ -19,13 +21,26 @@ def add(commands: Any) -> None:
         help="train or load a net, convert, prune, retrain, compress, save, export, report",
         description="Train (or load) a 3D network, convert it to Winograd layers, fine-tune a low-rank update while "
         "scoring columns, prune, retrain, compress, save, export as a C library for ARM, and report.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=options.Defaults,
     )
     default = {f.name: f.default for f in fields(JobConfig)}
     rows: list[tuple[str, Any, str, str]] = [
-        ("data", str, "WHAT", "'digits', a MedMNIST .npz, a NIfTI folder, or a folder of video clips by class"),
-        ("net", str, "NAME", "c3d or r3d18"),
-        ("width", int, "N", "channels of the first layer; the papers' nets have 64"),
+        (
+            "data",
+            str,
+            "WHAT",
+            "'digits', a MedMNIST .npz, an .npz or folder of .npy files with images and labels, a folder of NIfTI "
+            "volumes with label maps or by class, or a folder of video clips by class",
+        ),
+        ("size", options.size, "DxHxW", "of the samples: cubes, volumes, clips (default: the data's own)"),
+        (
+            "net",
+            str,
+            "NET",
+            f"{', '.join(nets.NAMES)}, {ACCEPTED}; auto: c3d, or unet3d where each voxel has a label; reading one of "
+            "your own runs its code",
+        ),
+        ("width", int, "N", "channels of the first layer of lrw's networks; the papers' have 64"),
         ("weights", str, "FILE", "start from this dense network (.safetensors or .pt) instead of training one"),
         ("tile", options.tile, "M", "outputs per axis: one number or DxHxW"),
         ("rank", int, "S", "rank of the update"),
@@ -47,7 +62,12 @@ def add(commands: Any) -> None:
         ("stages", int, "N", "cut in this many stages, one per retraining epoch"),
         ("distill", float, "SHARE", "of the loss that follows the dense network while fine-tuning and retraining"),
         ("epochs", int, "N", "epochs of dense training; fine-tuning takes a third as many, retraining half"),
-        ("batch_size", int, "N", "samples per step"),
+        (
+            "batch_size",
+            int,
+            "N",
+            f"samples per step (default: {BATCH}, or {SEGMENTED_BATCH} where each voxel has a label)",
+        ),
         ("learning_rate", float, "RATE", "peak learning rate of every stage"),
         ("seed", int, "N", "everything random follows from it"),
         ("out", str, "DIR", "folder for checkpoint, networks, C library, report and figure"),
@@ -57,6 +77,8 @@ def add(commands: Any) -> None:
     for name, kind, metavar, text in rows:
         option = "--" + name.replace("_", "-")
         p.add_argument(option, action=_Given, type=kind, metavar=metavar, default=default[name], help=text)
+    p.add_argument("--trained", action=_Given, nargs=0, const=True, default=False, help="the network that a function "
+                   "of one's own gives is trained already (so is one with --weights, or of a .pt2 file)")  # fmt: skip
     p.add_argument(
         "--no-calibration",
         dest="calibration",

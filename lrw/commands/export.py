@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from lrw.commands import exported, options
-from lrw.commands.networks import NAMES, PT2, Source, from_run
-from lrw.commands.networks import exported as exported_program
+from lrw.commands.networks import NETS, Source, from_run
 from lrw.export import compare, export
 from lrw.export.check import LIMITS, check_tools
 from lrw.export.library import MOST_THREADS
+from lrw.nets import exported as exported_program
 from lrw.trace.arguments import arguments as checked
 
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def add(commands: Any) -> None:
                    "folder of lrw compress, or FILE.pt2 of torch.export.save, which may run code when it is "
                    "read")  # fmt: skip
     net = p.add_argument_group("the network (where WEIGHTS is a file)")
-    net.add_argument(
-        "--net", metavar="NET", help=f"{', '.join(NAMES)}, or PACKAGE.MODULE:FUNCTION, which gives the plain network"
-    )
+    net.add_argument("--net", metavar="NET", help=f"{NETS}, which gives the plain network")
     net.add_argument("--in-channels", type=int, metavar="N", help="channels of the input")
     net.add_argument("--classes", type=int, metavar="N", help="channels of the output")
     net.add_argument("--width", type=int, metavar="N", help="channels of the first layer (default: the network's own)")
@@ -92,7 +90,7 @@ def _taken(arguments: argparse.Namespace) -> tuple[nn.Module, Any, str]:
     torch cannot make too, and what loading raises."""
     said = Source(arguments.net, arguments.in_channels, arguments.classes, arguments.width, arguments.size)
     weights = Path(arguments.weights)
-    if weights.suffix == PT2:
+    if weights.suffix == exported_program.SUFFIX:
         return _exported(arguments, said, weights)
     source, file = from_run(weights, said) if weights.is_dir() else (said, weights)
     try:
@@ -110,7 +108,7 @@ def _exported(arguments: argparse.Namespace, said: Source, path: Path) -> tuple[
     if given:
         option = given[0].replace("_", "-")
         raise ValueError(f"--{option}: {path} says it, as the network was exported; accepted is nothing")
-    net, examples = exported_program(str(path))
+    net, examples = exported_program.read(str(path))
     if examples is None:
         raise ValueError(f"weights: {path} holds no example of its input; accepted are files that do")
     args, kwargs = examples

@@ -1,10 +1,7 @@
 """The network that a command line names: where its architecture and its weights come from, and what it is fed."""
 
 import os
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +13,18 @@ from lrw.checkpoint import fill, is_saved, load, read, read_state_dict
 from lrw.job import trained
 from lrw.job.folder import COMPRESSED, REPORT
 from lrw.layers import named_layers
-from lrw.nets import UNet3D
-from lrw.trace.captured import silence
+from lrw.nets.own import ACCEPTED
 
 Size = tuple[int, int, int]
-NAMES = (*nets.NAMES, "unet3d")
-PT2 = ".pt2"
+NETS = f"{', '.join(nets.NAMES)}, {ACCEPTED}"
 
 
 @dataclass(frozen=True)
 class Source:
     """What a command line says of a network; None where it says nothing.
 
-    net: one of NAMES or PACKAGE.MODULE:FUNCTION, which gives the plain network; in_channels, size (D, H, W): of the
-    input; classes, width: of a network named in NAMES.
+    net: a name of `lrw.nets`, or of a network of one's own, which gives the plain network; in_channels, size (D, H, W):
+    of the input; classes, width: of a network of `lrw.nets`.
     """
 
     net: str | None = None
@@ -62,18 +57,16 @@ class Source:
 
     def _plain(self) -> nn.Module:
         net = self._given("net")
-        if ":" in net:
+        if nets.is_own(net):
             for option in ("classes", "width"):
                 if getattr(self, option) is not None:
                     raise ValueError(f"--{option}: {net} is called without arguments; accepted is nothing")
-            return _called(net)
-        if net not in NAMES:
-            raise ValueError(f"--net: {net!r}; accepted are {', '.join(NAMES)} and PACKAGE.MODULE:FUNCTION")
+            return own(net)
+        if net not in nets.NAMES:
+            raise ValueError(f"--net: {net!r}; accepted are {NETS}")
         sizes = {"in_channels": self._given("in_channels"), "classes": self._given("classes")}
-        width = {} if self.width is None else {"width": self._given("width")}
-        if net == "unet3d":
-            return UNet3D(**sizes, **width)
-        return nets.build(net, input_size=self._given("size"), **sizes, **width)
+        width = None if self.width is None else self._given("width")
+        return nets.build(net, input_size=self._given("size"), width=width, **sizes)
 
     def _given(self, field: str) -> Any:
         value, option = getattr(self, field), f"--{field.replace('_', '-')}"
@@ -97,8 +90,14 @@ def from_run(folder: str | os.PathLike[str], said: Source) -> tuple[Source, Path
     except ValueError as error:
         raise ValueError(f"weights: {error}") from error
     depth, height, width = run.size
-    found = Source(run.net, run.channels, run.classes, run.width, (depth, height, width))
-    _check_described(found, path, Path(folder) / COMPRESSED)
+    size = depth, height, width
+    if nets.is_own(run.net):
+        if said.net is None:
+            raise ValueError(f"--net: {folder} is of {run.net}; accepted is that, since a report is not what runs code")
+        found = Source(run.net, run.channels, size=size)
+    else:
+        found = Source(run.net, run.channels, run.classes, run.width, size)
+        _check_described(found, path, Path(folder) / COMPRESSED)
     given = {f.name: value for f in fields(said) if (value := getattr(said, f.name)) is not None}
     return replace(found, **given), Path(folder) / COMPRESSED
 
@@ -120,66 +119,9 @@ def _check_described(source: Source, report: Path, weights: Path) -> None:
         raise ValueError(f"weights: {report} does not describe the network in {weights}; they are not of one run")
 
 
-def named(net: str) -> nn.Module:
-    """The network of MODULE:FUNCTION, or of FILE.pt2, which torch.export.save wrote.
-
-    Raises ValueError naming the option where there is none, and OSError where the file cannot be read.
-    """
-    if net.endswith(PT2):
-        try:
-            return exported(net)[0]
-        except ValueError as error:
-            raise ValueError(f"--net: {error}") from error
-    if ":" not in net:
-        raise ValueError(f"--net: {net!r}; accepted are PACKAGE.MODULE:FUNCTION and FILE.pt2")
-    return _called(net)
-
-
-def exported(path: str) -> tuple[nn.Module, tuple[tuple[Any, ...], dict[str, Any]] | None]:
-    """The network of FILE.pt2, which torch.export.save wrote, and the arguments it was exported with, if it has them.
-
-    Raises ValueError naming the file where it is none, and OSError where it cannot be read.
-    """
-    with open(path, "rb"):
-        pass  # torch has no class for a file that is not there
+def own(net: str) -> nn.Module:
+    """The network of MODULE:FUNCTION, or of FILE.pt2. Raises ValueError naming the option, and OSError."""
     try:
-        with silence():
-            program = torch.export.load(path)
-            return program.module(), program.example_inputs
-    except Exception as error:  # of many classes
-        reason = (str(error).splitlines() or [""])[0]
-        said = f"{type(error).__name__}: {reason}"
-        raise ValueError(f"{path} is no file of torch.export.save this torch can read ({said})") from error
-
-
-def _called(place: str) -> nn.Module:
-    """What MODULE:FUNCTION gives, the current folder among those that modules are looked for in."""
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        net = _found(place)()
-    except _Unusable:
-        raise
-    except (Exception, SystemExit) as error:  # whatever the function raises
-        raise _Unusable(f"--net: {place} raised {type(error).__name__}: {error}") from error
-    finally:
-        sys.path.remove(folder)
-    if not isinstance(net, nn.Module):
-        kind = type(net).__name__
-        raise ValueError(f"--net: {place} gives something of type {kind}; accepted is a torch network (nn.Module)")
-    return net
-
-
-class _Unusable(ValueError):
-    """What --net names cannot be had."""
-
-
-def _found(place: str) -> Callable[[], object]:
-    module, _, name = place.partition(":")
-    try:
-        function = getattr(import_module(module), name)
-    except (Exception, SystemExit) as error:  # whatever the module raises when imported
-        raise _Unusable(f"--net: {place}: {type(error).__name__}: {error}") from error
-    if not callable(function):
-        raise _Unusable(f"--net: {place} is of type {type(function).__name__}; accepted is a function")
-    return function
+        return nets.own(net)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from error

@@ -8,6 +8,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+class Defaults(argparse.ArgumentDefaultsHelpFormatter):
+    """Help that says what options are where they are not given, unless that is nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def tile(text: str) -> int | tuple[int, int, int]:
     """Outputs per axis: M or DxHxW."""
     numbers = _numbers(text)

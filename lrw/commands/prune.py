@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from lrw import data
 from lrw.checkpoint import save
 from lrw.commands import options
-from lrw.commands.networks import NAMES, Source
+from lrw.commands.networks import NETS, Source
 from lrw.compress import compress
 from lrw.data import Volumes, npz_file
-from lrw.job.training import evaluate
+from lrw.job.metrics import Metrics, evaluate
+from lrw.nets import is_own, own
+from lrw.nets.exported import SUFFIX
 from lrw.prune import prune
 from lrw.pruning.budget import Budget
 from lrw.state_dict import check_file
@@ -32,16 +35,16 @@ def add(commands: Any) -> None:
         description="Drop the Winograd columns of a trained network that its outputs miss least and fit the others to "
         "what it computes, on samples without labels, as lrw.prune does; save what is left and report.",
     )
-    p.add_argument("weights", metavar="WEIGHTS", help="file of lrw.save, or plain state dict (.safetensors, .pt)")
-    net = p.add_argument_group("the network")
-    net.add_argument("--net", required=True, metavar="NET",
-                     help=f"{', '.join(NAMES)}, or PACKAGE.MODULE:FUNCTION, which gives the plain network")  # fmt: skip
+    p.add_argument("weights", metavar="WEIGHTS", help="file of lrw.save, plain state dict (.safetensors, .pt), or "
+                   "FILE.pt2 of torch.export.save, which may run code when it is read")  # fmt: skip
+    net = p.add_argument_group("the network (but of a .pt2 file, which says it)")
+    net.add_argument("--net", metavar="NET", help=f"{NETS}, which gives the plain network")
     net.add_argument("--classes", type=int, metavar="N", help="channels of the output (default: those of the data)")
     net.add_argument("--width", type=int, metavar="N", help="channels of the first layer (default: the network's own)")
     samples = p.add_argument_group("samples")
     samples.add_argument("--data", required=True, metavar="WHAT", help="a .npy array [N, C, D, H, W] of numbers as the "
-                         "network takes them, or what lrw compress reads: 'digits', a MedMNIST .npz, folders of "
-                         "volumes or clips, whose training split is taken, normalised")  # fmt: skip
+                         "network takes them, or what lrw compress reads: 'digits', .npz files, folders of arrays, "
+                         "volumes or clips, whose training split is taken, grey levels normalised")  # fmt: skip
     samples.add_argument("--samples", type=int, default=256, metavar="N", help="at most this many (default: 256)")
     samples.add_argument("--batch", type=int, default=8, metavar="N", help="at a time (default: 8)")
     how = p.add_argument_group("what goes")
@@ -96,14 +99,15 @@ def _run(arguments: argparse.Namespace) -> int:
     left = pruned if arguments.trainable else compress(pruned)
     save(left, out)
     shutil.rmtree(work)
-    accuracy = _accuracy(net, left, volumes)
+    scores = _scores(net, left, volumes)
     if arguments.json:
-        said = {**report.to_dict(), "file": str(out), "bytes": out.stat().st_size, "accuracy": accuracy}
+        tested = None if scores is None else {name: asdict(metrics) for name, metrics in scores.items()}
+        said = {**report.to_dict(), "file": str(out), "bytes": out.stat().st_size, "test": tested}
         print(json.dumps(said, indent=1, allow_nan=False))
         return 0
     print(report)
-    if accuracy is not None:
-        print(f"test accuracy: {accuracy['before']:.4f} before, {accuracy['after']:.4f} after")
+    if scores is not None:
+        print(f"test: {scores['before'].words} before, {scores['after'].words} after")
     print(f"{out}: {out.stat().st_size:,} bytes{'' if arguments.trainable else ', compressed'}")
     return 0
 
@@ -114,7 +118,10 @@ def _samples(what: str, most: int, batch: int, seed: int) -> tuple[Volumes | Non
         if value < 1:
             raise ValueError(f"{name}: {value}; accepted are whole numbers from 1")
     if Path(what).suffix == ".npy":
-        return None, list(npz_file.read_array(Path(what))[:most].split(batch))
+        array = npz_file.read_array(Path(what))
+        if array.ndim < 2:
+            raise ValueError(f"--data: {what} holds {list(array.shape)}; accepted are samples [N, C, D, H, W]")
+        return None, list(npz_file.as_numbers(array[:most]).split(batch))
     volumes = data.load(what, seed=seed)
     batches, count = [], 0
     for images, _ in volumes.batches("train", batch, seed=seed):
@@ -127,26 +134,33 @@ def _samples(what: str, most: int, batch: int, seed: int) -> tuple[Volumes | Non
 
 def _network(arguments: argparse.Namespace, batch: Tensor, volumes: Volumes | None) -> nn.Module:
     """The network with its weights. Raises ValueError naming the option, and what loading raises."""
-    named = ":" not in arguments.net
-    if batch.dim() != 5 and named:
-        raise ValueError(f"--data: samples of shape {list(batch.shape[1:])}; {arguments.net} takes [C, D, H, W]")
+    if arguments.weights.endswith(SUFFIX):
+        for option in ("net", "classes", "width"):
+            if getattr(arguments, option) is not None:
+                raise ValueError(f"--{option}: {arguments.weights} says it; accepted is nothing")
+        return own(arguments.weights)
+    if arguments.net is None:
+        raise ValueError(f"--net: is needed, unless WEIGHTS is a {SUFFIX} file")
     classes = arguments.classes
-    if classes is None and named and volumes is not None:
-        classes = len(volumes.classes)
-    if not named:
+    if is_own(arguments.net):
         return Source(arguments.net, None, classes, arguments.width, None).build(arguments.weights).eval()
+    if batch.dim() != 5:
+        raise ValueError(f"--data: samples of shape {list(batch.shape[1:])}; {arguments.net} takes [C, D, H, W]")
+    if classes is None and volumes is not None:
+        classes = len(volumes.classes)
     _, channels, depth, height, width = batch.shape
     source = Source(arguments.net, channels, classes, arguments.width, (depth, height, width))
     return source.build(arguments.weights).eval()
 
 
-def _accuracy(before: nn.Module, after: nn.Module, volumes: Volumes | None) -> dict[str, float] | None:
+def _scores(before: nn.Module, after: nn.Module, volumes: Volumes | None) -> dict[str, Metrics] | None:
     """On the test split, of networks that give a score for each class of the data; None for others."""
-    if volumes is None or volumes.segmented:
+    if volumes is None:
         return None
     image = next(volumes.batches("test", 1))[0]
     with torch.no_grad():
         scores = before(image)
-    if not isinstance(scores, Tensor) or scores.shape != (1, len(volumes.classes)):
+    expected = (1, len(volumes.classes), *(volumes.size if volumes.segmented else ()))
+    if not isinstance(scores, Tensor) or scores.shape != expected:
         return None
-    return {name: evaluate(net, volumes, "test").accuracy for name, net in (("before", before), ("after", after))}
+    return {name: evaluate(net, volumes, "test") for name, net in (("before", before), ("after", after))}

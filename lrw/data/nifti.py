@@ -20,21 +20,31 @@ from lrw.data.nifti_cubes import load_decathlon
 from lrw.data.nifti_file import SUFFIXES, as_grey, read_nifti
 from lrw.data.volumes import Volumes
 
+SIDE, SEGMENTED_SIDE = 24, 32  # of samples where no size is given: named ones, and cubes with a label a voxel
+
 
 def load_nifti(
-    folder: str | Path, *, seed: int = 0, size: Sequence[int] = (24, 24, 24), cubes_per_class: int = 8
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    size: Sequence[int] | None = None,
+    cubes_per_class: int = 8,
+    segmented: bool = False,
 ) -> Volumes:
     """Read a folder of `.nii` or `.nii.gz` volumes as images uint8 `[N, C, D, H, W]`, D from foot to head.
 
     Two layouts:
       - `imagesTr/` and `labelsTr/` with equal file names (Medical Segmentation Decathlon): cubes of `size`
-        around voxels drawn with `seed`; the class is the label map's value at the centre voxel. Each volume
+        around voxels drawn with `seed`; the class is the label map's value at the centre voxel, or, `segmented`,
+        that of each voxel, 0 outside of the volume. Each volume
         gives `cubes_per_class` cubes for every class it holds, some of them equal where the class has fewer
         voxels than that; background centres lie near a labelled voxel, outside the volume is black. Whole
         volumes, never cubes of one volume, are dealt to train, val and test. Class names come from
         `dataset.json` if present;
       - one sub-folder per class, one volume per file: resampled with its voxel spacing so that it covers
-        `size`, then cropped around the centre. `cubes_per_class` is not used.
+        `size`, then cropped around the centre. `cubes_per_class` is not used, nor is `segmented`.
+
+    Without a `size` samples have 24 voxels a side, segmented ones 32.
 
     Volumes are turned to the nearest right-anterior-superior axes; the channels of a 4-D file are C. Grey
     values are clipped at the 0.5 and 99.5 percentile of the volume and scaled to 0..255. All samples stay in
@@ -51,12 +61,14 @@ def load_nifti(
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no folder at {folder}")
-    sides = check_volume_size(size, "size")
+    labelled = (folder / "imagesTr").is_dir()
+    side = SEGMENTED_SIDE if segmented and labelled else SIDE
+    sides = check_volume_size((side, side, side) if size is None else size, "size")
     if not isinstance(cubes_per_class, int) or cubes_per_class < 1:
         raise ValueError(f"cubes_per_class must be an int of at least 1, got {cubes_per_class!r}")
     generator = torch.Generator().manual_seed(seed)
-    if (folder / "imagesTr").is_dir():
-        return load_decathlon(folder, sides, cubes_per_class, generator)
+    if labelled:
+        return load_decathlon(folder, sides, cubes_per_class, generator, segmented=segmented)
     return load_classes(folder, SUFFIXES, partial(_read_covering, size=sides), generator)
 
 

@@ -1,6 +1,7 @@
-"""Medical Segmentation Decathlon tasks as classification: cubes named by the label of their centre voxel."""
+"""Medical Segmentation Decathlon tasks as cubes, named by the label of their centre voxel or with a label a voxel."""
 
 import json
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
@@ -20,7 +21,7 @@ _MOST_APART = 0.1  # of a voxel: rounding of an affine stays far below, a shift 
 
 
 def load_decathlon(
-    folder: Path, size: tuple[int, int, int], cubes_per_class: int, generator: torch.Generator
+    folder: Path, size: tuple[int, int, int], cubes_per_class: int, generator: torch.Generator, *, segmented: bool
 ) -> Volumes:
     """Read `folder/imagesTr` and `folder/labelsTr`; see `lrw.data.nifti.load_nifti`.
 
@@ -34,46 +35,65 @@ def load_decathlon(
     if missing:
         raise FileNotFoundError(f"no label map at {folder / 'labelsTr' / missing[0]} for the image of that name")
     indices = three_ways(len(paths), f"volumes in {folder / 'imagesTr'}", generator)
-    drawn: dict[str, tuple[Tensor, Tensor]] = {}
-    for name in SPLITS:
-        parts = [_cubes(paths[index], size, cubes_per_class, generator) for index in indices[name]]
-        images = [(paths[index], cubes) for index, (cubes, _) in zip(indices[name], parts, strict=True)]
-        drawn[name] = _concatenate(images), torch.cat([values for _, values in parts])
-    values = torch.unique(torch.cat([split_values for _, split_values in drawn.values()]))
+    drawn = {
+        name: [_cubes(paths[index], size, cubes_per_class, generator, segmented) for index in indices[name]]
+        for name in SPLITS
+    }
+    values = torch.unique(torch.cat([cubes.values for parts in drawn.values() for cubes in parts]))
     if len(values) < 2:
         raise ValueError(f"{folder / 'labelsTr'}: label maps must hold at least two values, got {values.tolist()}")
     if len(values) > MOST_CLASSES:
         raise ValueError(
             f"{folder / 'labelsTr'}: label maps must hold at most {MOST_CLASSES} values, got {len(values)}"
         )
-    splits = {name: Split(cubes, torch.searchsorted(values, own)) for name, (cubes, own) in drawn.items()}
-    return Volumes(folder.name, _names(folder, values), splits["train"], splits["val"], splits["test"])
+    splits = [_split(drawn[name], values) for name in SPLITS]
+    return Volumes(folder.name, _names(folder, values), *splits)
 
 
-def _concatenate(images: list[tuple[Path, Tensor]]) -> Tensor:
-    count = sum(len(cubes) for _, cubes in images)
-    return stack_alike(((path, cube) for path, cubes in images for cube in cubes), count)
+@dataclass(frozen=True)
+class _Cubes:
+    """Of one volume: images uint8 `[n, C, D, H, W]`, and into the `values` that its labels have, in rising order, int16
+    indices, of cubes `[n]` or voxels `[n, D, H, W]`."""
+
+    path: Path
+    images: Tensor
+    values: Tensor
+    indices: Tensor
 
 
-def _cubes(path: Path, size: tuple[int, int, int], per_class: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Draw the cubes of one volume, uint8 `[n, C, *size]`, and the labels at their centres, int64 `[n]`."""
+def _split(parts: list[_Cubes], values: Tensor) -> Split:
+    """All cubes of a split; a label is its place among `values`."""
+    images = stack_alike(
+        ((part.path, cube) for part in parts for cube in part.images), sum(len(p.images) for p in parts)
+    )
+    labels = torch.cat([torch.searchsorted(values, p.values).to(torch.int16)[p.indices.long()] for p in parts])
+    return Split(images, labels if labels.ndim > 1 else labels.long())
+
+
+def _cubes(
+    path: Path, size: tuple[int, int, int], per_class: int, generator: torch.Generator, segmented: bool
+) -> _Cubes:
+    """Draw the cubes of one volume, with the labels of their centres or, `segmented`, of their voxels."""
     volume = read_nifti(path)
     labels = _read_labels(path.parent.parent / "labelsTr" / path.name, path, volume)
     grey = as_grey(volume, path)
     # Half a cube of black on each side lets a cube sit on any voxel; F.pad names the last axis first.
     rim = [amount for side in reversed(size) for amount in (side // 2, side - side // 2 - 1)]
-    padded = functional.pad(grey, rim)
-    cubes, centres = [], []
+    padded, padded_labels = functional.pad(grey, rim), functional.pad(labels, rim)
+    cubes, found = [], []
     for value in torch.unique(labels).tolist():
         candidates = labels == value
         if value == 0:
             candidates &= _near(labels > 0, reach=max(1, min(size) // 4))
         for d, h, w in _draw_voxels(candidates, per_class, generator):
-            cubes.append(padded[:, d : d + size[0], h : h + size[1], w : w + size[2]])
-            centres.append(value)
+            cube = slice(d, d + size[0]), slice(h, h + size[1]), slice(w, w + size[2])
+            cubes.append(padded[:, *cube])
+            found.append(padded_labels[cube] if segmented else labels.new_tensor(value))
     if not cubes:
         raise ValueError(f"{path}: its label map holds no labelled voxel")
-    return torch.stack(cubes), torch.tensor(centres)
+    kept = torch.stack(found)
+    values = torch.unique(kept)
+    return _Cubes(path, torch.stack(cubes), values, torch.searchsorted(values, kept).to(torch.int16))
 
 
 def _read_labels(path: Path, image_path: Path, image: NiftiVolume) -> Tensor:

@@ -49,13 +49,13 @@ def names(path: Path) -> list[str]:
         return _names(archive)
 
 
-def read_array(path: Path) -> Tensor:
-    """The numbers of the `.npy` file at `path`, float32, of MOST_BYTES at most.
+def read_array(path: Path) -> np.ndarray:
+    """The array in the `.npy` file at `path`, of MOST_BYTES at most.
 
     Raises:
         FileNotFoundError: nothing at that path.
-        ValueError: it is no array of real numbers with samples along its first axis, claims another size than it has,
-            or is too large. The message names the file.
+        ValueError: it is no array of numbers with samples along its first axis, claims another size than it has, or is
+            too large. The message names the file.
     """
     size = path.stat().st_size
     with parsing(path, "is not an .npy array"), path.open("rb") as file:
@@ -63,14 +63,19 @@ def read_array(path: Path) -> Tensor:
             raise ValueError(f"it has {size} bytes; accepted are at most {MOST_BYTES}")
         _check_header(file, size, "the array")
         file.seek(0)
-        array = npy.read_array(file, allow_pickle=False)
-        if array.dtype.kind not in "fiub" or array.ndim < 2 or array.size == 0:
-            raise ValueError(f"it holds {array.dtype} {list(array.shape)}; accepted are numbers [N, C, D, H, W]")
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        array: np.ndarray = npy.read_array(file, allow_pickle=False)
+        if array.dtype.kind not in "fiub" or array.ndim < 1 or array.size == 0:
+            raise ValueError(f"it holds {array.dtype} {list(array.shape)}; accepted are numbers, samples first")
+        return array
+
+
+def as_numbers(array: np.ndarray) -> Tensor:
+    """The real numbers of `array`, float32."""
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def as_labels(labels: np.ndarray, what: str, path: Path) -> Tensor:
-    """The integers `labels` as int64, of the same shape.
+    """The integers `labels`, of the same shape: int64, or int16 where each voxel has one.
 
     Raises:
         ValueError: one below 0 or from MOST_CLASSES on; the message names the file and `what` they are.
@@ -78,7 +83,7 @@ def as_labels(labels: np.ndarray, what: str, path: Path) -> Tensor:
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= MOST_CLASSES:
         raise ValueError(f"{path}: {what} go from {lowest} to {highest}; accepted are 0 to {MOST_CLASSES - 1}")
-    return torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(labels.astype(np.int64 if labels.ndim == 1 else np.int16))
 
 
 def _names(archive: zipfile.ZipFile) -> list[str]:

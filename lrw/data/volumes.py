@@ -1,4 +1,4 @@
-"""Labelled volumes in memory: three splits of uint8 images, and the batches a training loop reads."""
+"""Labelled volumes in memory: three splits of images, and the batches a training loop reads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +13,8 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 `[N, C, D, H, W]` and labels int64, one an image `[N]` or one a voxel `[N, D, H, W]`.
+    """Images `[N, C, D, H, W]`, uint8 (grey levels) or float32 (as networks take them), and labels: int64, one an image
+    `[N]`, or int16 or int64, one a voxel `[N, D, H, W]`.
 
     `Volumes` checks them.
     """
@@ -85,8 +86,11 @@ class Volumes:
     def mean_and_std(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of each channel of the training images, float32 `[C]`, in grey levels.
 
-        A channel that never changes gets a deviation of one grey level, so that it normalises to zero.
+        A channel that never changes gets a deviation of one grey level, so that it normalises to zero. Of float32
+        images 0 and 1: they are not normalised.
         """
+        if self.train.images.is_floating_point():
+            return torch.zeros(self.channels), torch.ones(self.channels)
         levels = torch.arange(256, dtype=torch.float64)
         # A histogram is exact and needs no float copy of the images, eight times their size.
         histograms = [
@@ -99,9 +103,9 @@ class Volumes:
         return mean.float(), variance.sqrt().clamp(min=1.0).float()
 
     def batches(self, split_name: str, batch_size: int, *, seed: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images float32 `[n, C, D, H, W]`, their labels), n = `batch_size` but for the last.
+        """Yield (images float32 `[n, C, D, H, W]`, their labels int64), n = `batch_size` but for the last.
 
-        Images are normalised with the training mean and deviation. With a `seed` the order is a permutation
+        Grey levels are normalised with the training mean and deviation. With a `seed` the order is a permutation
         drawn from it, without one it is the stored order. A last batch of a single sample joins the batch
         before it when shuffled: training a batch norm on one value is an error in torch.
 
@@ -123,7 +127,7 @@ class Volumes:
     def _read(self, split: Split, parts: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         mean, std = (value.view(-1, 1, 1, 1) for value in self.mean_and_std)
         for part in parts:
-            yield (split.images[part].float() - mean) / std, split.labels[part]
+            yield (split.images[part].float() - mean) / std, split.labels[part].long()
 
     @property
     def _unit(self) -> str:
@@ -133,12 +137,14 @@ class Volumes:
         split = self.split(split_name)
         where = f"{self.name}, split {split_name!r}"
         images, labels = split.images, split.labels
-        if images.dtype != torch.uint8 or images.ndim != 5 or images.numel() == 0:
+        if images.dtype not in (torch.uint8, torch.float32) or images.ndim != 5 or images.numel() == 0:
             raise ValueError(
-                f"{where}: images must be uint8 [N, C, D, H, W] and not empty, got {images.dtype} {list(images.shape)}"
+                f"{where}: images must be uint8 or float32 [N, C, D, H, W] and not empty, got {images.dtype} "
+                f"{list(images.shape)}"
             )
         shapes = [[len(images)], [len(images), *images.shape[2:]]]
-        if labels.dtype != torch.int64 or list(labels.shape) not in shapes:
+        dtypes = (torch.int64,) if labels.ndim == 1 else (torch.int16, torch.int64)
+        if labels.dtype not in dtypes or list(labels.shape) not in shapes:
             accepted = " or ".join(map(str, shapes))
             raise ValueError(f"{where}: labels must be int64 {accepted}, got {labels.dtype} {list(labels.shape)}")
         if labels.ndim != self.train.labels.ndim:
@@ -147,6 +153,8 @@ class Volumes:
             raise ValueError(
                 f"{where}: labels must lie in 0..{len(self.classes) - 1}, got {int(labels.min())}..{int(labels.max())}"
             )
+        if images.dtype != self.train.images.dtype:
+            raise ValueError(f"{where}: images must be {self.train.images.dtype}, as in the training split")
         if images.shape[1:] != self.train.images.shape[1:]:
             raise ValueError(
                 f"{where}: images must have the training split's [C, D, H, W] = "

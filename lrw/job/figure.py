@@ -1,21 +1,19 @@
-"""The job's figure: kept columns as a grid per layer, accuracy over time."""
+"""The job's figure: accuracy against milliseconds, kept columns as a grid per layer, accuracy over epochs."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lrw import files
 from lrw.geometry import Geometry
-
-if TYPE_CHECKING:
-    from lrw.job.report import Report
+from lrw.job.report import NAMES, Report
 
 _KEPT, _DROPPED = "#1f6f8b", "#e6e6e6"
 
 
-def draw(report: "Report", geometries: Mapping[str, Geometry], path: Path) -> Path | None:
+def draw(report: Report, geometries: Mapping[str, Geometry], path: Path) -> Path | None:
     """Write the figure to `path`, whole or not at all; None where matplotlib is not installed.
 
     Raises OSError naming the file where it cannot be written.
@@ -28,19 +26,20 @@ def draw(report: "Report", geometries: Mapping[str, Geometry], path: Path) -> Pa
     count = len(geometries)
     per_row = min(4, count)
     rows = -(-count // per_row)
-    heights = [0.8 * rows + 0.3, 3.0]
+    heights = [3.2, 0.8 * rows + 0.3, 3.0]
     figure = Figure(figsize=(11, sum(heights)), layout="constrained")
     FigureCanvasAgg(figure)
-    panels: Any = figure.subfigures(2, 1, height_ratios=heights)
-    top, bottom = panels
+    panels: Any = figure.subfigures(3, 1, height_ratios=heights)
+    gain, masks, history = panels
     figure.get_layout_engine().set(w_pad=0.15, wspace=0.04)  # type: ignore[union-attr, call-arg]
-    top.suptitle("kept columns: a square per depth position, its rows are h, its columns w", fontsize=9)
-    axes = top.subplots(rows, per_row, squeeze=False).ravel()
+    _draw_gain(gain.subplots(), report)
+    masks.suptitle("kept columns: a square per depth position, its rows are h, its columns w", fontsize=9)
+    axes = masks.subplots(rows, per_row, squeeze=False).ravel()
     for ax in axes:
         ax.axis("off")
     for ax, (name, geometry) in zip(axes, geometries.items(), strict=False):
         _draw_columns(ax, name, geometry)
-    _draw_history(bottom.subplots(), report)
+    _draw_history(history.subplots(), report)
     with files.whole(path) as partial:
         figure.savefig(partial, dpi=120, format="png")
     return path
@@ -64,17 +63,33 @@ def _draw_columns(ax: Any, name: str, geometry: Geometry) -> None:
     ax.set_title(f"{name}  {geometry.columns}/{geometry.tile.positions}", fontsize=8)
 
 
-def _draw_history(ax: Any, report: "Report") -> None:
-    values = [entry["accuracy"] for entry in report.history]
-    ax.plot(range(1, len(values) + 1), values, marker="o", markersize=3, color=_KEPT, label="validation accuracy")
+def _draw_gain(ax: Any, report: Report) -> None:
+    """What the networks score against how long they take, the middle half of the times as a bar."""
+    for row in report.networks:
+        score = report.score_of(row)
+        low, high = row.ms_quartiles
+        ax.errorbar(row.ms, score, xerr=[[row.ms - low], [high - row.ms]], marker="o", capsize=3, color=_KEPT)
+        ax.annotate(row.name, (row.ms, score), xytext=(6, 6), textcoords="offset points", fontsize=8)
+    ax.set_xlabel("milliseconds a sample")
+    ax.set_ylabel(f"test {NAMES[report.judged_by]}")
+    ax.set_xlim(left=0)
+    ax.margins(x=0.15, y=0.3)
+
+
+def _draw_history(ax: Any, report: Report) -> None:
+    name = NAMES[report.judged_by]
+    values = [report.score(entry) for entry in report.history]
+    ax.plot(range(1, len(values) + 1), values, marker="o", markersize=3, color=_KEPT, label=f"validation {name}")
     starts = [i for i, e in enumerate(report.history) if i and e["stage"] != report.history[i - 1]["stage"]]
     for start in starts:
         ax.axvline(start + 0.5, color="#999999", linewidth=0.8, linestyle="--")
     for start in [0, *starts]:
         ax.annotate(report.history[start]["stage"], (start + 0.6, 1.02), xycoords=("data", "axes fraction"), fontsize=8)
     if "pruned" in report.accuracy:
-        ax.axhline(report.accuracy["pruned"]["accuracy"], color="#b5651d", linewidth=0.8, label="test, columns dropped")
+        ax.axhline(
+            report.score(report.accuracy["pruned"]), color="#b5651d", linewidth=0.8, label="test, columns dropped"
+        )
     ax.set_xlabel("epoch")
-    ax.set_ylabel("accuracy")
+    ax.set_ylabel(name)
     ax.set_ylim(0, 1)
     ax.legend(fontsize=8, loc="lower right")

@@ -1,10 +1,12 @@
 """From the retrained network to files and numbers: compress, save, export, time, report, draw."""
 
+from contextlib import ExitStack
 from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,13 +18,15 @@ from lrw.data import Volumes
 from lrw.export import compare, export
 from lrw.job import figure, folder
 from lrw.job.config import JobConfig
-from lrw.job.report import ExportRow, LayerRow, Report
+from lrw.job.metrics import evaluate
+from lrw.job.report import ExportRow, LayerRow, NetworkRow, Report
+from lrw.job.sizes import multiplies
 from lrw.job.state import JobState, plain
-from lrw.job.training import evaluate
 from lrw.layers import evaluating, input_sizes, named_layers, winograd_layers
+from lrw.nets import is_own
 from lrw.nn import LowRankWinogradConv3d, WinogradLayer
 from lrw.progress import Reporter
-from lrw.timing import interleaved
+from lrw.timing import interleaved, turns
 from lrw_kernels.winograd.tile import Triple
 
 if TYPE_CHECKING:
@@ -48,7 +52,7 @@ def finish(
         seconds={name: round(value, 2) for name, value in state.seconds.items()},
         parameters=state.parameters,
         layers=rows,
-        network_ms=_time_networks(dense, compressed, example),
+        networks=_networks({"dense": (dense, out / folder.DENSE), "compressed": (compressed, saved)}, example),
         export=_export(config, compressed, example, reporter),
         history=state.history,
         files={"compressed": str(saved), "dense": str(out / folder.DENSE), "report": str(out / folder.REPORT)},
@@ -63,7 +67,7 @@ def finish(
 
 def _described(volumes: Volumes) -> dict[str, Any]:
     sizes = {"channels": volumes.channels, "classes": len(volumes.classes), "size": list(volumes.size)}
-    return {"name": volumes.name, **sizes, **volumes.counts}
+    return {"name": volumes.name, "segmented": volumes.segmented, **sizes, **volumes.counts}
 
 
 def _time_layers(
@@ -102,15 +106,21 @@ def _race(conv: nn.Conv3d, layer: WinogradLayer, x: Tensor) -> dict[str, float]:
     return {name: 1e3 * value for name, value in seconds.items()}
 
 
-def _time_networks(dense: nn.Module, compressed: nn.Module, example: Tensor) -> dict[str, float]:
-    """Median milliseconds of one sample: through the dense network as torch computes it, and through both as users
-    would run them, accelerated."""
-    with torch.inference_mode(), evaluating(dense), evaluating(compressed):
-        fast, small = (accelerate(net, example, measure=False) for net in (dense, compressed))
-        networks = {"dense": dense, "accelerated": fast, "compressed": small}
-        calls = {name: partial(net, example) for name, net in networks.items()}
-        seconds = interleaved(calls, seconds=2.0)
-    return {name: round(1e3 * value, 3) for name, value in seconds.items()}
+def _networks(made: dict[str, tuple[nn.Module, Path]], example: Tensor) -> list[NetworkRow]:
+    """Of each network its size, and how long one sample takes: as torch computes it, and accelerated, as users would
+    run it; all in turns with the first one, as torch computes it."""
+    with torch.inference_mode(), ExitStack() as modes:
+        for net, _ in made.values():
+            modes.enter_context(evaluating(net))
+        fast = {name: accelerate(net, example, measure=False) for name, (net, _) in made.items()}
+        (first, (dense, _)), *_ = made.items()
+        calls = {"": partial(dense, example), **{name: partial(net, example) for name, net in fast.items()}}
+        times = {name: 1e3 * np.array(values) for name, values in turns(calls, seconds=3.0).items()}
+        rows = [NetworkRow.of(first, made[first][1], multiplies(dense, example), times[""], times[""])]
+        for name, (net, path) in made.items():
+            counted = None if net is dense else multiplies(net, example)
+            rows.append(NetworkRow.of(f"{name}, accelerated", path, counted, times[name], times[""]))
+    return rows
 
 
 def _trainable(layer: WinogradLayer) -> int:
@@ -125,7 +135,8 @@ def _export(config: JobConfig, compressed: nn.Module, example: Tensor, reporter:
         return None
     reporter.say(f"exporting the network for {config.target}")
     try:
-        built = export(compressed, example, Path(config.out) / folder.EXPORT, name=config.net, target=config.target)
+        name = folder.OWN if is_own(config.net) else config.net
+        built = export(compressed, example, Path(config.out) / folder.EXPORT, name=name, target=config.target)
     except RuntimeError as error:  # the compiler or linker failed: the rest of the job stands
         return ExportRow(config.target, None, None, "", f"not exported: {error}", None)
     check, difference = _check_exported(built, compressed, example)

@@ -9,12 +9,14 @@ from lrw_kernels.aot.build import network_files, networks_in
 DENSE, PRUNED, COMPRESSED = "dense.safetensors", "pruned.safetensors", "compressed.safetensors"
 REPORT, FIGURE = "report.json", "report.png"
 EXPORT = "export"
+OWN = "network"  # what the library of a network of one's own is called
+LIBRARIES = (*nets.NAMES, OWN)
 
 
 def written(out: Path) -> list[Path]:
     """Those files in folder `out` that a job writes, the checkpoint first."""
     own = [state.path_in(out), *(out / name for name in (REPORT, FIGURE, DENSE, PRUNED, COMPRESSED))]
-    exported = [path for name in nets.NAMES for path in network_files(out / EXPORT, name)]
+    exported = [path for name in LIBRARIES for path in network_files(out / EXPORT, name)]
     return [path for path in dict.fromkeys([*own, *exported]) if path.exists() or path.is_symlink()]
 
 
@@ -65,7 +67,7 @@ def check_replaceable(out: Path, weights: str | None) -> None:
 
 def check_export(out: Path) -> None:
     """Raise ValueError where the folder of the library holds one that no job made, before anything is trained."""
-    strange = [name for name in networks_in(out / EXPORT) if name not in nets.NAMES]
+    strange = [name for name in networks_in(out / EXPORT) if name not in LIBRARIES]
     if strange:
         raise ValueError(
             f"out: {out / EXPORT} holds the library of another network ({strange[0]}); accepted is another --out, or "

@@ -5,17 +5,16 @@ Data flows one way: config -> state (checkpointed after every epoch) -> finished
 """
 
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from itertools import islice
+from math import prod
 from pathlib import Path
 from reprlib import repr as short
 from time import perf_counter
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrw import data, nets
@@ -23,40 +22,48 @@ from lrw.checkpoint import fill, load, read_state_dict, save
 from lrw.convert import to_winograd
 from lrw.data import Volumes
 from lrw.distill import distillation_loss
-from lrw.job import folder, restore
+from lrw.job import folder, network, restore
 from lrw.job import state as checkpoint
-from lrw.job.config import SAMPLES, JobConfig
+from lrw.job.config import JobConfig
 from lrw.job.finish import finish
+from lrw.job.losses import label_loss
+from lrw.job.metrics import Metrics, evaluate
 from lrw.job.report import Report
 from lrw.job.restore import Stage
 from lrw.job.state import JobState, Scores
-from lrw.job.training import Metrics, evaluate, train_epoch
+from lrw.job.training import train_epoch
+from lrw.layers import copied
 from lrw.lowrank import add_low_rank, count_parameters
 from lrw.progress import Reporter
 from lrw.prune import check_multiplies, prune
 from lrw.pruning import ColumnPruner
 from lrw.state_dict import check_file
 
-SMOOTHING = 0.05  # of the labels
+SAMPLES, FEWEST_SAMPLES, SAMPLE_VOXELS = 256, 8, 1 << 20
+"""What columns are fitted on after a cut: at most so many samples, fewer of large ones, of as many voxels together."""
 
 
 class Job:
-    """A run of the pipeline; `state` is what a checkpoint holds, the rest is rebuilt from it."""
+    """A run of the pipeline; `state` is what a checkpoint holds, the rest is rebuilt from it. `config` is one
+    `of_data`."""
 
     def __init__(self, config: JobConfig, volumes: Volumes, reporter: Reporter, state: JobState) -> None:
         self.config, self.volumes, self.reporter, self.state = config, volumes, reporter, state
+        assert config.batch_size is not None
+        self.batch = config.batch_size
         self.out = Path(config.out)
         self.stages = (
-            Stage("train", 0 if config.weights else config.epochs, "dense"),
+            Stage("train", 0 if config.starts_trained else config.epochs, "dense"),
             *(() if config.planned else (Stage("finetune", config.finetune_epochs, "finetuned"),)),
             Stage("retrain", config.retrain_epochs, "retrained"),
         )
-        self.dense = self._build_dense()
+        self.dense = network.dense(config, volumes)
         self.net, self.pruner = self.dense, None
         if state.stage == 0:
-            self._convert(deepcopy(self.dense))  # refuses a tile or rank now, not after the dense training
+            network.check_labels(self.dense, config.net, volumes)
+            self._convert(self.dense)  # refuses a tile or rank now, not after the dense training
             if config.multiplies is not None:  # and a budget that no plan keeps to
-                check_multiplies(self.dense, next(volumes.batches("test", 1))[0], config.multiplies)
+                check_multiplies(self.dense, self._example(), config.multiplies)
         elif config.planned:
             self.net = self._with_factors(load(self.out / folder.PRUNED, self.dense))
         else:
@@ -67,19 +74,9 @@ class Job:
 
     # --- building and restoring --------------------------------------------------------------------------------------
 
-    def _build_dense(self) -> nn.Module:
-        torch.manual_seed(self.config.seed)
-        net = nets.build(
-            self.config.net,
-            in_channels=self.volumes.channels,
-            classes=len(self.volumes.classes),
-            input_size=self.volumes.size,
-            width=self.config.width,
-        )
-        if self.config.weights is not None:
-            refusal = f"weights: {self.config.weights} does not fit {self.config.net} of width {self.config.width}"
-            fill(net, read_state_dict(self.config.weights), refusal, self.config.weights)
-        return net
+    def _example(self) -> Tensor:
+        """A test sample [1, C, D, H, W]."""
+        return next(self.volumes.batches("test", 1))[0]
 
     def _restore(self) -> None:
         """Take the state's tensors. Raises ValueError naming the checkpoint where they are none of this job's."""
@@ -98,9 +95,8 @@ class Job:
 
     def _convert(self, dense: nn.Module) -> tuple[nn.Module, ColumnPruner]:
         net = self._with_factors(to_winograd(dense, self.config.tile))
-        example = next(self.volumes.batches("test", 1))[0]
         pruner = ColumnPruner(net, self.config.sparsity, score=self.config.score, scope=self.config.scope,
-                              stages=self.config.stages, example_input=example)  # fmt: skip
+                              stages=self.config.stages, example_input=self._example())  # fmt: skip
         return net, pruner
 
     def _with_factors(self, net: nn.Module) -> nn.Module:
@@ -151,16 +147,15 @@ class Job:
             self._milestone("pruned")
 
     def _samples(self) -> list[Tensor]:
-        """Training samples without their labels, SAMPLES of them."""
-        size = self.config.batch_size
-        batches = self.volumes.batches("train", size, seed=self.config.seed)
-        return [images for images, _ in islice(batches, -(-SAMPLES // size))]
+        """Training samples without their labels."""
+        count = min(SAMPLES, max(FEWEST_SAMPLES, SAMPLE_VOXELS // prod(self.volumes.size)))
+        batches = self.volumes.batches("train", self.batch, seed=self.config.seed)
+        return [images for images, _ in islice(batches, -(-count // self.batch))]
 
     def _train(self, index: int, stage: Stage, epoch: int) -> float:
         pruner = self.pruner
         observe = pruner.observe if pruner is not None and not pruner.done else _nothing
-        batch = self.config.batch_size
-        steps = -(-len(self.volumes.train) // batch)
+        steps = -(-len(self.volumes.train) // self.batch)
         with self.reporter.bar(f"{stage.name} {epoch + 1}/{stage.epochs}", steps) as update:
             return train_epoch(
                 self.net,
@@ -168,7 +163,7 @@ class Job:
                 self.optimizer,
                 epoch=epoch,
                 epochs=stage.epochs,
-                batch_size=batch,
+                batch_size=self.batch,
                 learning_rate=self.config.learning_rate,
                 seed=self.config.seed * 10 + index,
                 loss_of=self._loss,
@@ -177,18 +172,20 @@ class Job:
             )
 
     def _loss(self, images: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy; from the conversion on, where the job distills, also what the dense network says."""
-        if self.state.stage == 0 or self.config.distill == 0:
-            return F.cross_entropy(logits, labels, label_smoothing=SMOOTHING)
-        with torch.no_grad():
-            teacher = self._teacher(images)
-        return distillation_loss(logits, teacher, labels, weight=self.config.distill, label_smoothing=SMOOTHING)
+        """That of the labels; from the conversion on, where the job distills, also what the dense network says."""
+        share = 0.0 if self.state.stage == 0 else self.config.distill
+        loss = (1 - share) * label_loss(logits, labels)
+        if share:
+            with torch.no_grad():
+                teacher = self._teacher(images)
+            loss = loss + share * distillation_loss(logits, teacher, labels, weight=1.0)
+        return loss
 
     @cached_property
     def _teacher(self) -> nn.Module:
         """The dense network as trained, or as given."""
-        teacher = deepcopy(self.dense)
-        if self.config.weights is None:
+        teacher = copied(self.dense)
+        if not self.config.starts_trained:
             path = self.out / folder.DENSE
             fill(teacher, read_state_dict(path), f"out: {path} does not fit this job", path)
         return teacher.eval()
@@ -200,9 +197,8 @@ class Job:
         state.history.append({"stage": stage.name, "epoch": epoch + 1, **scores})
         state.epoch = epoch + 1
         self._checkpoint()
-        auc = "" if metrics.auc is None else f", AUC {metrics.auc:.3f}"
-        self.reporter.say(f"{stage.name:>8} {epoch + 1}/{stage.epochs}  loss {loss:.3f}  "
-                          f"val accuracy {metrics.accuracy:.3f}{auc}  {seconds:.1f} s")  # fmt: skip
+        self.reporter.say(f"{stage.name:>8} {epoch + 1}/{stage.epochs}  loss {loss:.3f}  val {metrics.words}  "
+                          f"{seconds:.1f} s")  # fmt: skip
 
     def _close_stage(self, index: int, stage: Stage) -> None:
         self._milestone(stage.milestone)
@@ -222,8 +218,7 @@ class Job:
     def _milestone(self, name: str) -> None:
         metrics = evaluate(self.net, self.volumes, "test")
         self.state.accuracy[name] = checkpoint.plain(metrics)
-        auc = "" if metrics.auc is None else f", AUC {metrics.auc:.3f}"
-        self.reporter.say(f"{name}: test accuracy {metrics.accuracy:.3f}{auc}")
+        self.reporter.say(f"{name}: test {metrics.words}")
 
     def _checkpoint(self) -> None:
         state = self.state
@@ -254,15 +249,30 @@ def run(config: JobConfig, reporter: Reporter, *, resume: bool = False, fresh: b
         folder.check_export(out)
     if config.weights is not None:
         check_file(config.weights)
-    volumes = data.load(config.data, seed=config.seed)
-    if volumes.segmented:
-        raise ValueError(f"data: {config.data} has a label for each voxel; this job trains classifiers")
-    reporter.say(f"data {config.data}, net {config.net} (width {config.width}), files in {out}/")
-    job = Job(config, volumes, reporter, state)
+    volumes = data.load(config.data, seed=config.seed, size=config.size, segmented=config.net not in nets.CLASSIFIERS)
+    job = Job(config.of_data(volumes), volumes, reporter, state)
+    _introduce(job)
     if fresh:
         folder.clear(out)
     folder.clear_partial(out)
     return job.run()
+
+
+def _introduce(job: Job) -> None:
+    """Say what is learnt, by what."""
+    config, volumes = job.config, job.volumes
+    named = not volumes.segmented and (Path(config.data) / "imagesTr").is_dir()
+    what = (
+        "a label a voxel"
+        if volumes.segmented
+        else "a label each, that of the centre's voxel"
+        if named
+        else "a label each"
+    )
+    counts = ", ".join(f"{count:,} {name}" for name, count in volumes.counts.items())
+    net = config.net if nets.is_own(config.net) else f"{config.net} (width {config.width})"
+    job.reporter.say(f"data {config.data}: samples {'x'.join(map(str, volumes.size))} with {what} ({counts})")
+    job.reporter.say(f"net {net}, files in {config.out}/")
 
 
 def resumed(out: str, given: Mapping[str, Any]) -> JobConfig:

@@ -14,7 +14,7 @@ from lrw.job.config import JobConfig
 from lrw.job.plain import Plain, built, check_keys
 from lrw.version import __version__
 
-FORMAT = 1
+FORMAT = 2
 # What a checkpoint's pickle may name: tensors and what they lie in.
 _NAMES = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch \w+Storage")
 _OTHER_NAMES = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
@@ -26,6 +26,7 @@ class Scores(TypedDict):
     accuracy: float
     loss: float
     auc: float | None
+    dice: float | None
 
 
 class Epoch(TypedDict):
@@ -36,6 +37,7 @@ class Epoch(TypedDict):
     loss: float
     accuracy: float
     auc: float | None
+    dice: float | None
 
 
 @dataclass

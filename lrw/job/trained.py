@@ -8,6 +8,7 @@ from typing import Any
 
 from lrw import checks, nets
 from lrw.job.plain import built
+from lrw.nets.own import ACCEPTED
 
 MOST = 2**16
 _MOST_BYTES = 2**24
@@ -16,7 +17,8 @@ _PLACES = {"net": "config", "width": "config", "channels": "data", "classes": "d
 
 @dataclass(frozen=True)
 class Trained:
-    """A network of `lrw.nets` with the sizes it was built for. Raises ValueError for sizes below 1 and above MOST."""
+    """A network of `lrw.nets` with the sizes it was built for, or of one's own. Raises ValueError for sizes below 1 and
+    above MOST."""
 
     net: str
     width: int
@@ -25,8 +27,8 @@ class Trained:
     size: list[int]
 
     def __post_init__(self) -> None:
-        if self.net not in nets.NAMES:
-            raise ValueError(f"net: {short(self.net)}; accepted are {', '.join(nets.NAMES)}")
+        if self.net not in nets.NAMES and not nets.is_own(self.net):
+            raise ValueError(f"net: {short(self.net)}; accepted are {', '.join(nets.NAMES)}, {ACCEPTED}")
         for name in ("width", "channels", "classes"):
             checks.check_count(getattr(self, name), name, MOST)
         if len(self.size) != 3 or not all(1 <= side <= MOST for side in self.size):

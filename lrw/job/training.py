@@ -1,26 +1,14 @@
-"""One epoch of training and one pass of evaluation."""
+"""One epoch of training."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import cos, pi
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lrw.data import Volumes
-from lrw.layers import evaluating
 
 WARM_UP = 0.1  # share of a stage's steps in which the learning rate rises
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """How well a network does on one split; auc is None unless there are two classes, both present."""
-
-    accuracy: float
-    loss: float
-    auc: float | None
 
 
 def train_epoch(
@@ -60,24 +48,6 @@ def train_epoch(
         total += loss.item()
         after_step(step + 1, len(batches))
     return total / len(batches)
-
-
-def evaluate(net: nn.Module, data: Volumes, split: str, batch_size: int = 128) -> Metrics:
-    """Accuracy, cross-entropy and, for two classes, AUC of `net` on a split."""
-    with torch.no_grad(), evaluating(net):
-        parts = [(net(images), labels) for images, labels in data.batches(split, batch_size)]
-    logits, labels = (torch.cat(part) for part in zip(*parts, strict=True))
-    accuracy = float((logits.argmax(1) == labels).float().mean())
-    auc = _auc(logits.softmax(1)[:, 1], labels) if logits.shape[1] == 2 else None
-    return Metrics(accuracy, float(F.cross_entropy(logits, labels)), auc)
-
-
-def _auc(score: Tensor, label: Tensor) -> float | None:
-    if len(label.unique()) < 2:
-        return None
-    from sklearn.metrics import roc_auc_score
-
-    return float(roc_auc_score(label.numpy(), score.numpy()))
 
 
 def schedule(progress: float) -> float:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrw.data import load, load_medmnist, load_nifti, load_segmentation
+from lrw.data import load, load_arrays, load_medmnist, load_nifti
 from verify.damage import FUZZED, damaged, json_values, judged, with_odd_fields, written
 from verify.unit.data.small import medmnist_arrays, write_nifti
 
@@ -92,7 +92,7 @@ def test_a_damaged_medmnist_file_is_read_or_named(archive: bytes, tmp_path_facto
 def test_a_damaged_segmentation_is_read_or_named(archive: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = written(tmp_path_factory.getbasetemp(), "damaged.npz", archive)
     with judged("damaged"):
-        assert load_segmentation(path).segmented
+        assert load_arrays(path).segmented
     with judged("damaged"):
         assert len(load(path).classes) > 0
 

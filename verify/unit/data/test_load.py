@@ -19,7 +19,8 @@ def test_load_finds_the_loader_by_what_is_there(tmp_path: Path) -> None:
     write_clips(tmp_path / "clips")
     assert load(size=(4, 14, 14)).name == "digits"
     assert load(str(tmp_path / "toy.npz")).size == (4, 5, 6)
-    assert load(tmp_path / "task").size == (24, 24, 24)
+    assert load(tmp_path / "task").size == (32, 32, 32)
+    assert load(tmp_path / "task", segmented=False).size == (24, 24, 24)
     assert load(tmp_path / "classes", size=(2, 3, 4)).size == (2, 3, 4)
     assert load(tmp_path / "clips", size=(2, 8, 10)).channels == 3
 
@@ -37,7 +38,7 @@ def test_load_says_what_it_accepts(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="is no data this library reads; accepted: 'digits'"):
             load(spec)
     np.savez(tmp_path / "toy.npz", **medmnist_arrays())
-    with pytest.raises(ValueError, match=r"size must be None or the file's own \(4, 5, 6\)"):
+    with pytest.raises(ValueError, match=r"size must be None or the arrays' own \(4, 5, 6\)"):
         load(tmp_path / "toy.npz", size=(28, 28, 28))
 
 

@@ -32,6 +32,23 @@ def test_decathlon_cubes_are_named_by_their_centre(tmp_path: Path, labels: dict[
         assert len(set(torch.bincount(split.labels).tolist())) == 1
 
 
+def test_decathlon_cubes_keep_the_labels_of_their_voxels(tmp_path: Path) -> None:
+    """Grey levels of the written volumes say which label a voxel has; outside of a volume it is that of nothing."""
+    write_decathlon(tmp_path / "Task")
+    named = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6)
+    volumes = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6, segmented=True)
+    assert volumes.segmented
+    assert volumes.classes == named.classes
+    for name in SPLITS:
+        split = volumes.split(name)
+        assert torch.equal(split.images, named.split(name).images)
+        assert torch.equal(split.labels[:, 2, 2, 1].long(), named.split(name).labels)
+        levels = torch.tensor([0.0, 255.0, 255.0 * 80 / 180])[split.labels.long()]
+        torch.testing.assert_close(split.images[:, 0].float(), levels, rtol=0, atol=3)
+    images, labels = next(volumes.batches("train", 2))
+    assert (images.dtype, labels.dtype, labels.shape) == (torch.float32, torch.int64, (2, 5, 4, 3))
+
+
 def test_decathlon_background_lies_near_the_structure(tmp_path: Path) -> None:
     for index in range(3):
         labels = np.zeros((20, 20, 20), dtype=np.uint8)
@@ -60,12 +77,17 @@ def test_cubes_at_the_rim_are_filled_with_black(tmp_path: Path) -> None:
 
 @needs_data
 def test_decathlon_reads_the_hippocampus() -> None:
-    first, again = (load(DATA / "hippocampus_nifti", seed=3) for _ in range(2))
+    first, again = (load(DATA / "hippocampus_nifti", seed=3, segmented=False) for _ in range(2))
     assert first.classes == ("background", "label 1", "label 2")
     assert first.counts == {"train": 8 * 24, "val": 2 * 24, "test": 2 * 24}
     assert (first.channels, first.size) == (1, (24, 24, 24))
     assert identical(first, again)
-    assert not identical(first, load(DATA / "hippocampus_nifti", seed=4))
+    assert not identical(first, load(DATA / "hippocampus_nifti", seed=4, segmented=False))
+    voxels = load(DATA / "hippocampus_nifti", seed=3)
+    assert (voxels.segmented, voxels.size, voxels.counts) == (True, (32, 32, 32), first.counts)
+    shares = torch.bincount(voxels.train.labels.flatten().long()).double() / voxels.train.labels.numel()
+    assert 0.5 < float(shares[0]) < 0.99
+    assert float(shares[1:].min()) > 0.005
 
 
 def test_class_folders_are_turned_resampled_and_split_per_class(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrw.data import load, load_medmnist, load_segmentation
+from lrw.data import load, load_arrays, load_medmnist
 from lrw.data.limits import MOST_CLASSES
 from verify.damage import judged
 from verify.unit.data.small import medmnist_arrays
@@ -98,7 +98,7 @@ def test_a_label_makes_no_name_for_each_number_below_it(tmp_path: Path, label: i
     packed[0, 0, 0, 0] = label
     np.savez(path, images=np.zeros((3, 2, 2, 2), dtype=np.uint8), labels=packed, fold=np.arange(3))
     with pytest.raises(ValueError, match=message.replace("val_labels", "labels")):
-        load_segmentation(path)
+        load_arrays(path)
 
 
 def test_the_highest_label_is_accepted(tmp_path: Path) -> None:

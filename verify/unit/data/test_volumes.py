@@ -63,6 +63,13 @@ def test_batches_in_order_give_every_sample_once_normalised() -> None:
     assert abs(float(images.std(correction=0)) - 1) < 1e-5
 
 
+def test_numbers_of_a_network_are_not_normalised() -> None:
+    images = torch.randn(4, 2, 2, 3, 4) * 5 + 3
+    split = Split(images, torch.tensor([0, 1, 0, 1]))
+    volumes = Volumes("toy", ("a", "b"), split, split, split)
+    assert torch.equal(next(volumes.batches("train", 4))[0], images)
+
+
 def test_a_shuffled_last_batch_of_one_joins_the_batch_before() -> None:
     volumes = make_volumes()
     assert [len(labels) for _, labels in volumes.batches("train", 4, seed=0)] == [4, 5]
@@ -101,8 +108,13 @@ def test_another_seed_is_another_order() -> None:
 @pytest.mark.parametrize(
     ("name", "split", "message"),
     [
-        ("val", Split(torch.zeros(2, 1, 2, 3, 4), torch.zeros(2).long()), "'val': images must be uint8"),
-        ("test", make_split(2, (2, 3, 4)), r"split 'test': images must be uint8 \[N, C, D, H, W\]"),
+        (
+            "val",
+            Split(torch.zeros(2, 1, 2, 3, 4).double(), torch.zeros(2).long()),
+            "'val': images must be uint8 or float32",
+        ),
+        ("val", Split(torch.zeros(2, 1, 2, 3, 4), torch.zeros(2).long()), "'val': images must be torch.uint8, as in"),
+        ("test", make_split(2, (2, 3, 4)), r"split 'test': images must be uint8 or float32 \[N, C, D, H, W\]"),
         ("train", Split(torch.zeros(0, 1, 2, 3, 4).byte(), torch.zeros(0).long()), "images .* not empty"),
         ("val", make_split(2, labels=[0, 1, 0]), r"'val': labels must be int64 \[2\] or .*, got .* \[3\]"),
         ("test", Split(make_split(2).images, torch.zeros(2)), "'test': labels must be int64 .*float32"),

@@ -20,7 +20,6 @@ import lrw
 from lrw.cli import main
 from lrw.commands import export as command
 from lrw.commands import exported
-from lrw.commands.networks import NAMES
 from lrw_kernels.aot import Artifacts, missing_tools
 from verify.unit.export.calls import NAMED, NATIVE, ROOT, SMALL, UMASK, module, named, run
 from verify.unit.trace.nets import Gated, gated, settled
@@ -166,7 +165,7 @@ def test_a_saved_network_of_any_stage_is_taken(stage: str, monkeypatch: pytest.M
     assert given.out == "lrw-export"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMED)
 def test_every_named_network_is_taken(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     net = named(name).eval()
     torch.save(net.state_dict(), tmp_path / "net.pt")

@@ -83,7 +83,12 @@ def test_report_holds_all_that_was_promised(finished: tuple[Path, dict[str, obje
         assert layer["lrw_ms"] > 0
     trained, total = report["parameters"]["retrained"]
     assert trained < total
-    assert report["network_ms"]["compressed"] > 0
+    dense, fast, small = report["networks"]
+    assert (dense["name"], fast["name"], small["name"]) == ("dense", "dense, accelerated", "compressed, accelerated")
+    assert small["bytes"] < dense["bytes"] == fast["bytes"]
+    assert small["multiplies"] < dense["multiplies"]
+    assert all(row["ms_quartiles"][0] <= row["ms"] <= row["ms_quartiles"][1] for row in report["networks"])
+    assert dense["faster"] == 1
     assert [entry["stage"] for entry in report["history"]] == ["train"] * 4 + ["finetune"] + ["retrain"] * 2
 
 
@@ -148,7 +153,15 @@ def test_tables_show_every_layer(finished: tuple[Path, dict[str, object]]) -> No
     done = run(finished[0], "--resume", "--quiet")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    for text in ("conv5b", "16/64", "columns dropped", "compressed, loaded back", "whole network", "report.png"):
+    for text in (
+        "conv5b",
+        "16/64",
+        "columns dropped",
+        "compressed, loaded back",
+        "times as fast",
+        "kept: ",
+        "report.png",
+    ):
         assert text in done.stdout
 
 
@@ -226,7 +239,7 @@ def test_weights_that_hold_no_state_dict_are_named(name: str, content: bytes | N
     ("flags", "message"),
     [
         (["--sparsity", "1.5"], "sparsity: 1.5; accepted is a share"),
-        (["--net", "unet"], "net: 'unet'; accepted are c3d, r3d18"),
+        (["--net", "unet"], "net: 'unet'; accepted are auto, c3d, r3d18, unet3d, PACKAGE.MODULE:FUNCTION"),
         (["--rank", "0"], "rank: 0; accepted are whole numbers"),
         (["--score", "l1"], "score: 'l1'; accepted are product"),
         (["--scope", "net"], "scope: 'net'; accepted are"),

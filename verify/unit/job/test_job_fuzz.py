@@ -129,7 +129,8 @@ def resumed(folder: Path, config: JobConfig) -> Job | None:
     path = folder / "checkpoint.pt"
     with bounded():
         try:
-            return Job(config, volumes, Reporter(Console(), quiet=True), _resumable(state.read(folder), config))
+            known = _resumable(state.read(folder), config)
+            return Job(config.of_data(volumes), volumes, Reporter(Console(), quiet=True), known)
         except ValueError as error:
             refusal = str(error)
     assert str(path) in refusal or f"; the run in {folder} was started with" in refusal

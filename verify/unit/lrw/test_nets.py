@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import lrw
-from lrw.nets import C3D, NAMES, R3D18, UNet3D, build
+from lrw.nets import C3D, CLASSIFIERS, R3D18, UNet3D, build
 
 
 def parameters(net: nn.Module) -> int:
@@ -115,7 +115,7 @@ def test_r3d18_runs_at_any_size(size: tuple[int, int, int]) -> None:
     assert net(torch.randn(2, 2, *size)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_parameter_gets_a_gradient(name: str) -> None:
     torch.manual_seed(0)
     net = build(name, in_channels=1, classes=3, input_size=(8, 12, 12), width=4)
@@ -127,7 +127,7 @@ def test_every_parameter_gets_a_gradient(name: str) -> None:
         assert bool(parameter.grad.abs().sum() > 0), parameter_name
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_networks_can_fit_a_handful_of_volumes(name: str) -> None:
     torch.manual_seed(0)
     net = build(name, in_channels=1, classes=4, input_size=(4, 12, 12), width=4)
@@ -141,7 +141,7 @@ def test_networks_can_fit_a_handful_of_volumes(name: str) -> None:
     assert torch.equal(net(volumes).argmax(dim=1), labels)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 def test_networks_trace_to_the_same_function(name: str) -> None:
     net = build(name, in_channels=1, classes=3, input_size=(4, 8, 8), width=2).eval()
     x = torch.randn(2, 1, 4, 8, 8)
@@ -150,7 +150,7 @@ def test_networks_trace_to_the_same_function(name: str) -> None:
 
 @settings(max_examples=20, deadline=None)
 @given(
-    name=st.sampled_from(NAMES),
+    name=st.sampled_from(CLASSIFIERS),
     size=st.tuples(*[st.integers(1, 18)] * 3),
     channels=st.integers(1, 3),
     classes=st.integers(1, 5),
@@ -165,6 +165,14 @@ def test_any_volume_gives_one_row_of_logits_each(
     assert logits.dtype == torch.float32
 
 
+@pytest.mark.parametrize(("size", "levels"), [((8, 16, 24), 4), ((4, 6, 8), 2), ((5, 8, 8), 1)])
+def test_a_u_net_has_as_many_levels_as_its_size_can_be_halved_for(size: tuple[int, int, int], levels: int) -> None:
+    net = build("unet3d", in_channels=1, classes=3, input_size=size, width=2)
+    assert isinstance(net, UNet3D)
+    assert len(net.down) == levels
+    assert net(torch.ones(1, 1, *size)).shape == (1, 3, *size)
+
+
 def test_build_takes_the_papers_width_by_default() -> None:
     with torch.device("meta"):
         c3d = build("c3d", in_channels=3, classes=101, input_size=(16, 112, 112))
@@ -176,11 +184,11 @@ def test_build_takes_the_papers_width_by_default() -> None:
 
 
 def test_build_names_what_it_accepts() -> None:
-    with pytest.raises(ValueError, match="name must be one of c3d, r3d18, got 'vgg'"):
+    with pytest.raises(ValueError, match="name must be one of c3d, r3d18, unet3d, got 'vgg'"):
         build("vgg", in_channels=1, classes=2, input_size=(8, 8, 8))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -11,6 +11,7 @@ import torch
 import lrw
 from lrw import nets
 from lrw.cli import main
+from lrw.nets import own
 from lrw.pruning.resume import Done
 from verify.unit.job.small import volumes
 from verify.unit.lrw.prunable import branches, far, samples
@@ -37,7 +38,7 @@ def test_what_is_saved_is_what_the_library_makes(folder: Path, capsys: pytest.Ca
     expected = lrw.prune(branches(), samples(), sparsity=0.5, progress=False)
     assert [layer["size"]["kept"] for layer in said["layers"]] == [s.size.kept for s in expected.report.layers]
     assert said["error"] == pytest.approx(expected.report.error, rel=1e-3)
-    assert said["accuracy"] is None
+    assert said["test"] is None
     small = lrw.load("small.safetensors", branches())
     assert said["bytes"] == (folder / "small.safetensors").stat().st_size
     assert far(small, expected, samples()) < 1e-4
@@ -64,8 +65,22 @@ def test_networks_of_the_package_on_labelled_data_say_what_they_score(
     flags = ["--net", "c3d", "--width", "4", "--data", "data.npz", "--samples", "20", "--sparsity", "0.25", "--json"]
     assert main(["prune", "c3d.pt", *flags]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert set(said["accuracy"]) == {"before", "after"}
-    assert all(0 <= value <= 1 for value in said["accuracy"].values())
+    assert set(said["test"]) == {"before", "after"}
+    assert all(0 <= metrics["accuracy"] <= 1 for metrics in said["test"].values())
+
+
+def test_an_exported_file_is_network_and_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = torch.export.export(branches().eval(), (samples()[0],))
+    torch.export.save(program, "net.pt2")
+    flags = ["--data", "x.npy", "--batch", "2", "--quiet", "--sparsity", "0.5"]
+    assert main(["prune", "net.pt2", *flags, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    expected = lrw.prune(branches(), samples(), sparsity=0.5, progress=False)
+    assert [layer["size"]["kept"] for layer in said["layers"]] == [s.size.kept for s in expected.report.layers]
+    small = lrw.load("pruned.safetensors", own("net.pt2"))
+    assert far(small, expected, samples()) < 1e-4
+    assert main(["prune", "net.pt2", *flags, "--net", NET]) == 2
+    assert "--net: net.pt2 says it; accepted is nothing" in capsys.readouterr().err
 
 
 def test_stopped_it_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,4 +146,5 @@ def test_arrays_that_are_none_are_named(damage: str, folder: Path, capsys: pytes
         (folder / "x.npy").write_bytes((folder / "x.npy").read_bytes()[:-100])
     assert main(arguments("--sparsity", "0.5")) == 2
     said = capsys.readouterr().err
-    assert ("batches[0]: holds NaN or infinity" if damage == "NaN" else "x.npy is not an .npy array: ") in said
+    others = {"NaN": "batches[0]: holds NaN or infinity", "one axis": "--data: x.npy holds [5]; accepted are samples"}
+    assert others.get(damage, "x.npy is not an .npy array: ") in said
