@@ -18,6 +18,7 @@ from lrw.engine import PROGRAM, Call, Engine, How
 from lrw.layers import FUNCTIONS, copied, evaluating, set_single_mode
 from lrw.reports import AccelerationReport, Part, measured
 from lrw.trace.captured import FOLLOWING
+from lrw.typed import typed
 
 if TYPE_CHECKING:
     from lrw.programs import NetworkProgram
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["AccelerationReport", "Part", "accelerate", "revert"]
 
 
+@typed
 def accelerate(
     net: nn.Module, example_input: Any, *, rtol: float = 1e-4, measure: bool = True, threads: int | None = None
 ) -> nn.Module:
@@ -65,6 +67,7 @@ def accelerate(
     return fast
 
 
+@typed
 def revert(net: nn.Module) -> nn.Module:
     """The plain network of what `accelerate` gave, a copy with the weights it has now; any other network as it is.
 

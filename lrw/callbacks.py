@@ -9,10 +9,12 @@ from torch import Tensor, nn
 from lrw.pruning import ColumnPruner
 from lrw.pruning.calibration import Forward
 from lrw.schedule import PruningSchedule
+from lrw.typed import typed
 
 LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 
 
+@typed
 def lightning_callback(
     *,
     score: int = 100,

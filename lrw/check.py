@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from lrw import checks
 from lrw.activations import compute_dtype
 from lrw.backends import composed
 from lrw.backends.epilogue import Epilogue
 from lrw.layers import evaluating, winograd_layers
 from lrw.nn import WinogradLayer
+from lrw.typed import typed
 from lrw_kernels.triton.precision import matmuls_are_plain, of_convolutions
 from lrw_kernels.winograd import domain_error
 
@@ -88,6 +90,7 @@ class CheckReport:
         return "\n".join(lines)
 
 
+@typed
 @torch.no_grad()
 def check(net: nn.Module, batch: Any) -> CheckReport:
     """Run `net` once in eval mode on `batch`, one tensor or a tuple of arguments, and look at every Winograd layer.
@@ -95,11 +98,14 @@ def check(net: nn.Module, batch: Any) -> CheckReport:
     Each layer's output is held against the same layer, on the same input and its own U as stored, in float64 by the
     exact transforms; a layer that is computed several times reports its largest error. Rounding U itself to half
     precision is not in these numbers: `lrw.to_winograd` holds that against its rtol. Neither the network, its modes nor
-    the batch change. Raises ValueError for a network without Winograd layers and TypeError for another batch; what the
+    the batch change. Raises ValueError for a network without Winograd layers and for another batch; what the
     network itself raises passes through.
     """
     if not isinstance(batch, Tensor | tuple):
-        raise TypeError(f"batch: a {type(batch).__name__}; accepted are a Tensor and a tuple of arguments for net")
+        raise ValueError(f"batch: a {type(batch).__name__}; accepted are a Tensor and a tuple of arguments for net")
+    for leaf in tree_leaves(batch):
+        if isinstance(leaf, Tensor):
+            checks.check_numbers(leaf, "batch")
     look = _Look({layer: name for name, layer in winograd_layers(net).items()})
     given = batch if isinstance(batch, tuple) else (batch,)
     arguments = tree_map_only(Tensor, torch.clone, given)  # some networks write to them
@@ -160,7 +166,7 @@ def _compared(name: str, layer: WinogradLayer, x: Tensor, y: Tensor) -> LayerChe
     exact = composed.forward(inner, u, geometry, Epilogue(bias)).permute(0, 4, 1, 2, 3)
     overflows = input_finite and not output_finite and _finite(exact)
     error = bound = nan
-    if input_finite and output_finite:
+    if input_finite and output_finite and y.numel():
         largest, norms = float(exact.abs().max()), u.norm(dim=1).amax(dim=1).cpu().numpy()
         off = (float(inner.abs().max()), layer.in_channels, _eps(layer, y))
         absolute = domain_error(geometry.tile, geometry.kept, norms, *off)

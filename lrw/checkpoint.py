@@ -19,11 +19,13 @@ from lrw.header import Header, check_tensors, digest, header_text, layer_of, rea
 from lrw.layers import copied, named_layers, replace_layers
 from lrw.nn import GroupedConv3d, MovedReLU, WinogradLayer
 from lrw.state_dict import UNREADABLE, check_file, check_types, plain_name, read_safetensors, read_state_dict
+from lrw.typed import typed
 from lrw_kernels.untrusted import in_a_line, shown
 
 __all__ = ["UNREADABLE", "fill", "is_saved", "load", "read", "read_state_dict", "save"]
 
 
+@typed
 def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
     """Write `net`'s tensors and Winograd structure to `path`, whole or not at all; returns the path.
 
@@ -47,6 +49,7 @@ def save(net: nn.Module, path: str | os.PathLike[str]) -> Path:
     return target
 
 
+@typed
 def load(path: str | os.PathLike[str], skeleton: nn.Module) -> nn.Module:
     """The network saved at `path`: a copy of `skeleton` (the plain network's architecture) with its Winograd layers.
 

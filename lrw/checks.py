@@ -18,7 +18,7 @@ DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 def check_activation(x: Tensor, channels: int | None, name: str = "input") -> None:
     """x must be a dense floating [N, C, D, H, W] tensor, with `channels` channels where they are given."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: a {type(x).__name__}; accepted is a Tensor [N, C, D, H, W]")
+        raise ValueError(f"{name}: a {type(x).__name__}; accepted is a Tensor [N, C, D, H, W]")
     if x.dim() != 5:
         raise ValueError(f"{name}: shape {tuple(x.shape)}; accepted is [N, C, D, H, W]")
     if x.layout != torch.strided:
@@ -31,8 +31,23 @@ def check_activation(x: Tensor, channels: int | None, name: str = "input") -> No
         raise ValueError(f"{name}: {x.shape[1]} channels; the weights take {channels}")
 
 
+def check_tensor(x: object, name: str) -> None:
+    """x must be a Tensor."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name}: a {type(x).__name__}; accepted is a Tensor")
+
+
+def check_choices(relu: object, backend: object) -> None:
+    """`relu` must be True or False, `backend` a text: which texts name one is for the table of backends to say."""
+    if not isinstance(relu, bool):
+        raise ValueError(f"relu: a {type(relu).__name__}; accepted is True or False")
+    if not isinstance(backend, str):
+        raise ValueError(f"backend: a {type(backend).__name__}; accepted is a text")
+
+
 def check_weights(u: Tensor, columns: int, name: str) -> None:
     """u must be [K, Cin, Cout] with K = `columns`, and some channels."""
+    check_tensor(u, name)
     if u.dim() != 3 or u.shape[0] != columns:
         raise ValueError(f"{name}: shape {tuple(u.shape)}; accepted is [{columns}, Cin, Cout]")
     if 0 in u.shape:
@@ -66,6 +81,7 @@ def check_bias(x: Tensor, bias: Tensor | None, channels: int, dtypes: Sequence[t
     """bias must be [Cout], on x's device and of one of `dtypes`."""
     if bias is None:
         return
+    check_tensor(bias, "bias")
     if tuple(bias.shape) != (channels,):
         raise ValueError(f"bias: shape {tuple(bias.shape)}; accepted is [{channels}]")
     check_pair(x, bias, "bias", dtypes)
@@ -75,6 +91,7 @@ def check_residual(x: Tensor, residual: Tensor | None, shape: Sequence[int], dty
     """residual must have the output's shape, x's device and one of `dtypes`."""
     if residual is None:
         return
+    check_tensor(residual, "residual")
     if tuple(residual.shape) != tuple(shape):
         raise ValueError(f"residual: shape {tuple(residual.shape)}; accepted is the output's, {list(shape)}")
     check_pair(x, residual, "residual", dtypes)
@@ -84,6 +101,8 @@ def check_weight(weight: Tensor) -> None:
     """weight must be a floating [Cout, Cin, rd, rh, rw] tensor."""
     if not isinstance(weight, Tensor) or weight.dim() != 5:
         raise ValueError(f"weight: shape {tuple(getattr(weight, 'shape', ()))}; accepted is [Cout, Cin, rd, rh, rw]")
+    if weight.layout != torch.strided:
+        raise ValueError(f"weight: layout {weight.layout}; accepted are dense (strided) tensors")
     if 0 in weight.shape:
         raise ValueError(f"weight: shape {tuple(weight.shape)}; accepted is at least one channel and tap on every axis")
     if weight.dtype not in DTYPES:
@@ -126,13 +145,18 @@ def check_share(value: float, name: str) -> None:
         raise ValueError(f"{name}: {value!r}; accepted is a share from 0 up to, not including, 1")
 
 
-def check_network(net: object, name: str = "net") -> None:
-    """Raises ValueError, starting with `name`, for anything but a torch network all of whose parameters are there."""
+def check_module(net: object, name: str = "net") -> nn.Module:
+    """`net`. Raises ValueError, starting with `name`, for anything but a torch network."""
     if isinstance(net, Mapping) and net and all(isinstance(value, Tensor) for value in net.values()):
         raise ValueError(f"{name}: tensors by name; accepted is the network (nn.Module) that loads them")
     if not isinstance(net, nn.Module):
         raise ValueError(f"{name}: a {type(net).__name__}; accepted is a torch network (nn.Module)")
-    for place, parameter in net.named_parameters():
+    return net
+
+
+def check_network(net: object, name: str = "net") -> None:
+    """The same, for a network without all of its parameters too."""
+    for place, parameter in check_module(net, name).named_parameters():
         if is_lazy(parameter):
             raise ValueError(f"{place}: has no size yet (a lazy layer); accepted is a network that has seen an input")
         if parameter.is_meta:
@@ -166,8 +190,24 @@ def _names(dtypes: Sequence[torch.dtype]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
 
 
-def check_distillation(weight: float, temperature: float) -> None:
-    """`weight` must be a share of the loss, `temperature` above 0."""
+def check_labels(labels: Tensor, logits: Tensor) -> None:
+    """Labels must be whole numbers, of the shape of the logits without their classes."""
+    expected = [*logits.shape[:1], *logits.shape[2:]]
+    if labels.dtype != torch.int64 or list(labels.shape) != expected:
+        raise ValueError(f"labels: {labels.dtype} {list(labels.shape)}; accepted is torch.int64 {expected}")
+
+
+def check_numbers(t: Tensor, name: str) -> None:
+    """t must be dense, and hold numbers."""
+    if t.layout != torch.strided or t.is_meta:
+        what = "on the meta device" if t.is_meta else f"of layout {t.layout}"
+        raise ValueError(f"{name}: {what}; accepted are dense tensors with their numbers")
+
+
+def check_distillation(weight: float, temperature: float, label_smoothing: float = 0.0) -> None:
+    """`weight` must be a share of the loss, `temperature` above 0, `label_smoothing` a share."""
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"label_smoothing: {label_smoothing!r}; accepted is a share from 0 to 1")
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: {weight!r}; accepted is a share of the loss from 0 to 1")
     if not temperature > 0:

@@ -10,6 +10,7 @@ from lrw import checks
 from lrw.layers import check_replaceable, copied, input_sizes, replace_layers, winograd_layers
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.nn.grouped import compressed, output_blocks
+from lrw.typed import typed
 from lrw_kernels.winograd import direct_cost, winograd_cost
 from lrw_kernels.winograd.tile import Triple
 
@@ -46,6 +47,7 @@ class CompressionReport:
         )
 
 
+@typed
 def compress(net: nn.Module, example_input: Tensor | None = None, *, inplace: bool = False) -> nn.Module:
     """A copy of `net` (or `net` itself, `inplace`) that stores and computes only the kept columns, updates folded in.
 

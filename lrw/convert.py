@@ -22,6 +22,7 @@ from lrw.layers import (
 from lrw.nn import WinogradConv3d, WinogradLayer
 from lrw.ops import TileLike, padding_sizes
 from lrw.reading import read_weights
+from lrw.typed import typed
 from lrw_kernels.choice.convolution import Convolution, prior
 from lrw_kernels.choice.estimate import RATES, estimated_time
 from lrw_kernels.winograd import Tile, direct_cost, output_gram
@@ -46,6 +47,7 @@ class ConversionReport:
         return "\n".join(lines + [f"{name}: left as it is, {reason}" for name, reason in self.skipped.items()])
 
 
+@typed
 def to_winograd(
     net: nn.Module,
     tile: TileLike | str | Mapping[str, TileLike] = 2,
@@ -157,6 +159,7 @@ def _too_inaccurate(layer: WinogradConv3d, rtol: float) -> str | None:
     )
 
 
+@typed
 def to_spatial(net: nn.Module, *, inplace: bool = False) -> nn.Module:
     """A copy of `net` (or `net` itself, `inplace`) whose Winograd layers are nn.Conv3d again, as nearly as they can be.
 

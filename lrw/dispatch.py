@@ -111,14 +111,16 @@ def _is_quiet(tensors: Sequence[Tensor | None]) -> bool:
 
 def _key(call: Call) -> Hashable | None:
     """What a call has in common with those that can be computed by the same function; None if it has odd arguments."""
-    x, _, bias, residual, layer, how = call
-    of_bias = None if bias is None else (bias.shape, bias.dtype)
-    of_residual = None if residual is None else (residual.shape, residual.stride(), residual.dtype)
-    exact = tuple(map(_exactly, how))
-    key = x.shape, x.stride(), x.dtype, of_bias, of_residual, id(layer), exact, torch.get_num_threads()
+    x, weights, bias, residual, layer, how = call
+    if not isinstance(weights, Tensor) or weights.layout != torch.strided:
+        return None
     try:
+        of_bias = None if bias is None else (bias.shape, bias.dtype)
+        of_residual = None if residual is None else (residual.shape, residual.stride(), residual.dtype)
+        exact = tuple(map(_exactly, how))
+        key = x.shape, x.stride(), x.dtype, of_bias, of_residual, id(layer), exact, torch.get_num_threads()
         hash(key)
-    except TypeError:
+    except (TypeError, AttributeError):
         return None
     return key
 

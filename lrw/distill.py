@@ -4,10 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lrw import checks
+from lrw.typed import typed
 
 IGNORED = -100  # torch's label for what does not count
 
 
+@typed
 def distillation_loss(
     logits: Tensor,
     teacher: Tensor,
@@ -20,13 +22,14 @@ def distillation_loss(
     """(1 - weight) cross-entropy with `labels` + weight T^2 KL(teacher || network), both softened by T = `temperature`.
 
     logits and teacher [N, classes, ...], labels [N, ...], of which -100 are left out of both parts, as cross-entropy
-    does. No gradient goes to the teacher. Raises ValueError for shapes that differ, a weight outside 0..1 and a
-    temperature of 0 or below. Source: Hinton, Vinyals, Dean, arXiv 1503.02531; defaults are
-    ours.
+    does. No gradient goes to the teacher. Raises ValueError for shapes that differ, labels of other numbers than int64,
+    a weight or smoothing outside 0..1 and a temperature of 0 or below. Source: Hinton, Vinyals, Dean, arXiv 1503.02531;
+    defaults are ours.
     """
-    checks.check_distillation(weight, temperature)
+    checks.check_distillation(weight, temperature, label_smoothing)
     if logits.shape != teacher.shape:
         raise ValueError(f"teacher: shape {list(teacher.shape)}; accepted is that of the logits, {list(logits.shape)}")
+    checks.check_labels(labels, logits)
     hard = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
     student, target = ((x / temperature).log_softmax(1) for x in (logits, teacher.detach()))
     soft = F.kl_div(student, target, reduction="none", log_target=True).sum(1)[labels != IGNORED].mean()

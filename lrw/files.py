@@ -1,5 +1,6 @@
 """Files that are written whole or not at all, with the mode that the umask gives, whichever library writes them."""
 
+import errno
 import glob
 import os
 import re
@@ -19,6 +20,8 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     it torch or safetensors that said so in words of its own; what else the block raises comes through.
     """
     target = Path(path)
+    if not target.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     partial = target.with_name(PARTIAL.format(name=target.name, mark=token_hex(4)))
     try:
         mode = _create(partial)

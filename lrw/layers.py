@@ -143,7 +143,10 @@ def input_sizes(net: nn.Module, example_input: Tensor, kind: type[nn.Module] = W
 def look_at_inputs(
     net: nn.Module, example_input: Tensor, kind: type[nn.Module], look: Callable[[str, nn.Module, Tensor], None]
 ) -> None:
-    """Call `look(name, layer, its input)` for each layer of `kind` in one pass of `example_input` in eval mode."""
+    """Call `look(name, layer, its input)` for each layer of `kind` in one pass of `example_input` in eval mode.
+
+    Raises ValueError for an input that the network does not take.
+    """
     handles = []
     for name, layer in named_layers(net, kind).items():
 
@@ -154,6 +157,9 @@ def look_at_inputs(
     try:
         with torch.no_grad(), evaluating(net):
             net(example_input)
+    except Exception as error:  # of any class: networks raise what they like
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        raise ValueError(f"example_input: the network does not take it ({reason})") from error
     finally:
         for handle in handles:
             handle.remove()

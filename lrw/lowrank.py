@@ -12,6 +12,7 @@ from torch import nn
 from lrw import checks
 from lrw.layers import check_replaceable, named_layers, replace_layers
 from lrw.nn import LowRankWinogradConv3d, WinogradConv3d
+from lrw.typed import typed
 
 PROBE = 16  # numbers of a stand-in
 
@@ -28,6 +29,7 @@ class LowRankReport:
         return "\n".join(f"{name}: rank {rank}{why * (name in self.capped)}" for name, rank in self.ranks.items())
 
 
+@typed
 def add_low_rank(
     net: nn.Module, rank: int | Mapping[str, int] = 8, *, init: str = "principal", units: str = "importance"
 ) -> nn.Module:
@@ -73,6 +75,7 @@ def add_low_rank(
     return result
 
 
+@typed
 def merge_low_rank(net: nn.Module) -> nn.Module:
     """Turn every low-rank layer of `net`, in place, into a WinogradConv3d with the update added; returns `net`.
 
@@ -108,12 +111,14 @@ class TrainingSize:
                 f"{self.gradient_bytes:,} bytes, optimizer {self.optimizer_bytes:,} bytes")  # fmt: skip
 
 
+@typed
 def training_size(net: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingSize:
     """Count `net`'s parameters, their gradients and what `optimizer` keeps for them, before or after its first step.
 
     What an optimizer keeps is found by letting a copy of it take a step on small stand-ins. Raises ValueError for
-    LBFGS, which keeps a history of steps.
+    LBFGS, which keeps a history of steps, and for a network without all of its parameters.
     """
+    checks.check_network(net)
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("optimizer: LBFGS keeps a history of steps; accepted are those whose state has one size")
     trained = [p for p in net.parameters() if p.requires_grad]
@@ -135,6 +140,7 @@ def _state_bytes(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> int
     return size
 
 
+@typed
 def print_trainable_parameters(net: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Print trainable against all parameters, and with an `optimizer` the bytes training them takes, in one line."""
     if optimizer is not None:

@@ -18,6 +18,7 @@ from lrw.geometry import Geometry, Layer
 from lrw.unchanged import Derived, trust_tensor
 from lrw_kernels.choice.estimate import cheapest_tile
 from lrw_kernels.triton.precision import of_convolutions
+from lrw_kernels.untrusted import shown
 from lrw_kernels.winograd import Tile, kept_positions
 from lrw_kernels.winograd.tile import Triple, triple
 
@@ -68,9 +69,15 @@ def winograd_conv3d(
     for value, name in ((stride, "stride"), (dilation, "dilation"), (groups, "groups")):
         checks.check_unit(value, name)
     checks.check_activation(input, weight.shape[1])
+    checks.check_choices(relu, backend)
     kernel_size = _sizes(weight)
     pads = padding_sizes(padding, kernel_size)
-    if backend == tile == "auto" and input.is_cuda and _is_direct(input, weight, bias, residual):
+    if (
+        isinstance(tile, str)
+        and backend == tile == "auto"
+        and input.is_cuda
+        and _is_direct(input, weight, bias, residual)
+    ):
         y = F.conv3d(input, weight, bias, padding=pads)
         y = y if residual is None else y + residual.to(y.dtype)
         return (torch.relu(y) if relu else y).contiguous(memory_format=memory_format(input))
@@ -98,6 +105,7 @@ def winograd_domain_conv3d(
     in input, u, bias and residual, which is added before a ReLU where `relu` asks for one. Raises ValueError naming the
     argument.
     """
+    checks.check_choices(relu, backend)
     sizes = triple(kernel_size, "kernel_size")
     layer = _layer(tile, sizes, padding_sizes(padding, sizes), _positions(kept))
     return domain_conv3d(input, u, bias, layer, backend, residual=residual, relu=relu)
@@ -165,7 +173,7 @@ def _spatial_tile(
     if not isinstance(tile, str):
         return tile
     if tile != "auto":
-        raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
+        raise ValueError(f"tile: {shown(tile)}; accepted are 'auto', an int, three ints or a Tile")
     d, h, w = (int(n) + 2 * p - r + 1 for n, p, r in zip(x.shape[2:], pads, kernel_size, strict=True))
     checks.check_output_size((d, h, w), x.shape[2:])
     eps = torch.finfo(compute_dtype(x.dtype)).eps
@@ -227,7 +235,7 @@ def _goes_to_cudnn(
 
 @_traced_as_constant
 def _layer(tile: TileLike, kernel_size: Triple, padding: Triple, kept: tuple[int, ...] | None) -> Layer:
-    whole = tile if isinstance(tile, Tile) or hasattr(tile, "__index__") else triple(tile, "tile")
+    whole = tile if isinstance(tile, Tile | int) else triple(tile, "tile")
     return _cached_layer(whole, kernel_size, padding, kept)
 
 
@@ -285,20 +293,20 @@ def _positions(kept: Sequence[int] | Tensor | None) -> tuple[int, ...] | None:
     try:
         return tuple(index(p) for p in (kept.tolist() if isinstance(kept, Tensor) else kept))
     except TypeError as error:
-        raise ValueError(f"kept: {kept!r} is not a sequence of whole numbers") from error
+        raise ValueError(f"kept: {shown(kept)} is not a sequence of whole numbers") from error
 
 
 def padding_sizes(padding: int | str | Sequence[int], kernel_size: Triple) -> Triple:
     """Zero padding per axis from what F.conv3d accepts: a size, three of them, "same" or "valid"."""
-    if padding == "valid":
+    if isinstance(padding, str) and padding == "valid":
         return (0, 0, 0)
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         if any(r % 2 == 0 for r in kernel_size):
             raise ValueError(f"padding: 'same' pads unevenly for kernel_size {kernel_size}; accepted are odd sizes")
         d, h, w = (r // 2 for r in kernel_size)
         return d, h, w
     if isinstance(padding, str):
-        raise ValueError(f"padding: {padding!r}; accepted are 'same', 'valid', an int or three ints")
+        raise ValueError(f"padding: {shown(padding)}; accepted are 'same', 'valid', an int or three ints")
     pads = triple(padding, "padding")
     if min(pads) < 0:
         raise ValueError(f"padding: {padding}; accepted are sizes from 0")

@@ -11,6 +11,7 @@ from math import isfinite
 from pathlib import Path
 
 from lrw.files import whole
+from lrw.typed import typed
 from lrw.version import __version__
 from lrw_kernels.choice.convolution import EPS
 from lrw_kernels.untrusted import Entries, read_json, shown
@@ -25,6 +26,7 @@ _PROBLEM = re.compile(
 )
 
 
+@typed
 def save_plan(path: str | os.PathLike[str]) -> Path:
     """Write all that `accelerate` timed on this machine, with this version of lrw, to the file `path`; returns it.
 
@@ -38,6 +40,7 @@ def save_plan(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+@typed
 def load_plan(path: str | os.PathLike[str]) -> int:
     """Take over what was timed elsewhere, for this and later processes; returns how many problems are new.
 

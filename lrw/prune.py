@@ -30,6 +30,8 @@ from lrw.pruning.tiles import Tiles
 from lrw.pruning.weighing import weights
 from lrw.pruning.weights import effective_weights
 from lrw.timing import interleaved
+from lrw.typed import typed
+from lrw_kernels.untrusted import shown
 from lrw_kernels.winograd import column_cost, direct_cost
 
 FEWEST = 4  # input channels from which on a layer's columns are worth dropping
@@ -95,6 +97,7 @@ class PruningReport:
         return asdict(self)
 
 
+@typed
 def prune(
     net: nn.Module,
     batches: Iterable[Any] | Tensor,
@@ -182,7 +185,7 @@ def _check(net: object, budget: Budget, tile: object, voxels: int, ridge: float,
     checks.check_unwrapped(cast(nn.Module, net))
     checks.check_finite(cast(nn.Module, net))
     if isinstance(tile, str) and tile != AUTO:
-        raise ValueError(f"tile: {tile!r}; accepted are outputs per axis and 'auto'")
+        raise ValueError(f"tile: {shown(tile)}; accepted are outputs per axis and 'auto'")
     if budget.speedup is not None and forward is not None:
         raise ValueError("speedup: with forward= nothing is known of how to time the network; accepted is multiplies=")
     checks.check_count(voxels, "voxels")

@@ -13,8 +13,10 @@ from lrw import checks
 from lrw.backends import composed
 from lrw.layers import look_at_inputs, replace_layers
 from lrw.nn import MovedReLU, WinogradLayer
+from lrw.typed import typed
 
 
+@typed
 def rectify(net: nn.Module, relus: Mapping[str, str]) -> nn.Module:
     """Move ReLUs of `net` into the domain of the Winograd layers that follow them, in place; returns `net`.
 
@@ -35,6 +37,7 @@ def rectify(net: nn.Module, relus: Mapping[str, str]) -> nn.Module:
     return replace_layers(net, {relu: MovedReLU() for relu in relus.values()})
 
 
+@typed
 def activation_density(net: nn.Module, example_input: Tensor) -> dict[str, float]:
     """Share of the values each convolution multiplies that are not zero, by name, for one pass of `example_input`.
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from lrw import checks
 from lrw.pruning import ColumnPruner, NotFinite
 from lrw.pruning.calibration import Forward
+from lrw.typed import typed
 
 
 class PruningSchedule:
@@ -24,6 +25,7 @@ class PruningSchedule:
     argument. The defaults are ours.
     """
 
+    @typed
     def __init__(
         self,
         pruner: ColumnPruner,

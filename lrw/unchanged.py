@@ -21,6 +21,8 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from lrw.typed import typed
+
 Value = TypeVar("Value")
 PLAIN = (Tensor, nn.Parameter)  # no subclasses, which may mean anything
 _EARLY = torch._C.DispatchKey.PreDispatch  # included while modes listen before autograd
@@ -33,6 +35,7 @@ _trust_state = object()  # another one after each change of what is trusted
 _SEEN: dict[int, dict[Hashable, "_Seen"]] = {}  # by storage, then by view
 
 
+@typed
 def trust(net: nn.Module, every: int = 0) -> None:
     """Look at the weights of `net` at every `every`-th use only (0: never), instead of at each, for changes that torch
     does not count: writes through `.data`, NumPy, DLPack, shared memory or the like.
@@ -76,6 +79,7 @@ def _trust_changed() -> None:
     _trust_state = object()
 
 
+@typed
 def forget(net: nn.Module) -> None:
     """Drop what is kept of the weights of `net`: its memory is free, and the next pass derives it anew. Accelerated
     networks look at all of their weights once more, those that are trusted too."""

@@ -7,8 +7,10 @@ from torch import Tensor, nn
 
 from lrw.layers import evaluating, input_sizes, winograd_layers
 from lrw.nn import WinogradLayer
+from lrw.typed import typed
 
 
+@typed
 def warmup(net: nn.Module, example_input: Tensor, *, backward: bool = False) -> float:
     """Make `net` ready for inputs like `example_input` (size, dtype, device); returns the seconds it took.
 

@@ -30,8 +30,8 @@ _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 120, 120
 
 
 def shown(value: object) -> str:
-    """`value` in a message: its `repr`, or the beginning and end of a long one."""
-    return _SHORT.repr(value)
+    """`value` in a message: its `repr` in one line, or the beginning and end of a long one."""
+    return " ".join(map(str.strip, _SHORT.repr(value).splitlines()))
 
 
 def in_a_line(error: BaseException) -> str:

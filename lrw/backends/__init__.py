@@ -18,6 +18,7 @@ from lrw.backends.epilogue import PLAIN, Epilogue
 from lrw.geometry import Geometry
 from lrw_kernels.triton.precision import of_convolutions
 from lrw_kernels.triton.speedups import expected
+from lrw_kernels.untrusted import shown
 from lrw_kernels.winograd import Block
 from lrw_kernels.winograd.tile import Triple
 
@@ -129,7 +130,7 @@ def backend(name: str, device: torch.device, dtype: torch.dtype = torch.float32)
     if name == "auto":
         name = choose(device, dtype).name
     if name not in _MODULES:
-        raise ValueError(f"backend: {name!r} is not one of {', '.join(NAMES)} in this version")
+        raise ValueError(f"backend: {shown(name)} is not one of {', '.join(NAMES)} in this version")
     module = _module(name)
     reason = module.refusal(device, dtype)
     if reason is not None:

@@ -13,6 +13,7 @@ from torch import nn
 from lrw.export.check import LIMITS, check_tools, compare
 from lrw.ops import TileLike
 from lrw.trace import trace
+from lrw.typed import typed
 from lrw.version import __version__
 from lrw_kernels.aot.targets import find_target
 from lrw_kernels.choice.convolution import prior
@@ -27,6 +28,7 @@ MOST_OUTPUTS = {"float32": AUTO_OUTPUTS[-1], "float16": 2}
 """Per axis, of tiles that are chosen: F(4, 3) in three axes errs by percents in half precision, layer by layer."""
 
 
+@typed
 def export(
     net: nn.Module,
     example_input: Any,

@@ -189,6 +189,7 @@ def _check(tensors: list[Any], batch: Any, name: str) -> None:
     for found in tensors:
         if not isinstance(found, Tensor) or found.dim() == 0:
             raise ValueError(f"{name}: a {type(batch).__name__}; {_ACCEPTED}")
+        checks.check_numbers(found, name)
         if len(found) == 0:
             raise ValueError(f"{name}: holds no sample; accepted is one at least")
         if found.is_floating_point() and not bool(torch.isfinite(found).all()):

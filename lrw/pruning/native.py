@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from lrw.nn import WinogradConv3d
 from lrw.pruning.weights import keep_all, whole_mask, winograd_convs
+from lrw.typed import typed
 from lrw_kernels.winograd import output_norms
 
 
@@ -19,6 +20,7 @@ class NativePruner:
     gradients reach zeros too. Raises ValueError naming the argument.
     """
 
+    @typed
     def __init__(self, net: nn.Module, threshold: float = 1e-4, factor: float = 10.0) -> None:
         for value, name in ((threshold, "threshold"), (factor, "factor")):
             if not value > 0:

@@ -16,6 +16,7 @@ from lrw.pruning.layerwise import refit
 from lrw.pruning.scores import SCORES
 from lrw.pruning.selection import SCOPES, Kept, cubic_sparsity, select_global, select_per_layer
 from lrw.pruning.weights import winograd_convs
+from lrw.typed import typed
 from lrw_kernels.winograd import column_cost, importance
 
 REDUCTIONS = ("scores", "gradients")
@@ -52,6 +53,7 @@ class ColumnPruner:
     the paper's are not known.
     """
 
+    @typed
     def __init__(
         self,
         net: nn.Module,
@@ -143,6 +145,7 @@ class ColumnPruner:
         """Whether a gradient has reached every layer since the last `observe`."""
         return all(name in self._seen for name in self.layers)
 
+    @typed
     def observe(self, scale: float = 1.0) -> None:
         """Add what the backward passes since the last call say to the scores.
 
@@ -179,6 +182,7 @@ class ColumnPruner:
         """Whether every stage has been cut."""
         return self.stage >= self.stages
 
+    @typed
     def prune(
         self,
         *,

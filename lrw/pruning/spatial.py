@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.layers import named_layers
 from lrw.ops import TileLike
+from lrw.typed import typed
 from lrw_kernels.winograd import Tile, supports
 
 STEPS, CLOSE = 100, 1e-4  # of the bisection, as in the authors' code
@@ -29,6 +30,7 @@ class SpatialPruner:
     argument, or where no layer is suited.
     """
 
+    @typed
     def __init__(self, net: nn.Module, tile: TileLike = 2, *, spare: Collection[str] = ()) -> None:
         convs = named_layers(net, nn.Conv3d)
         unknown = sorted(set(spare) - set(convs))
@@ -41,6 +43,7 @@ class SpatialPruner:
         self._tiles = {name: Tile.of(tile, conv.kernel_size) for name, conv in self.layers.items()}
         self.masks = {name: torch.ones_like(conv.weight, dtype=torch.bool) for name, conv in self.layers.items()}
 
+    @typed
     def prune(self, share: float) -> dict[str, float]:
         """Mask the groups of smallest largest tap, by a threshold for each layer, and apply; returns the share reached.
 

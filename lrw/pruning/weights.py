@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from lrw import checks
 from lrw.layers import named_layers
 from lrw.nn import WinogradConv3d
+from lrw.typed import typed
 from lrw_kernels.winograd import Tile, importance
 
 MEASURES = ("magnitude", "weighted_magnitude")
 EXPONENT = 1.5  # of F in the authors' code
 
 
+@typed
 def prune_weights(
     net: nn.Module, sparsity: float, *, measure: str = "magnitude", spare: Collection[str] = ()
 ) -> dict[str, float]:
@@ -53,11 +55,13 @@ def keep_all(layers: Mapping[str, WinogradConv3d], masks: Mapping[str, Tensor]) 
         layers[name].keep_weights(mask)
 
 
+@typed
 def weight_density(net: nn.Module) -> dict[str, float]:
     """Share of the weights that each WinogradConv3d keeps, by name."""
     return {name: float(whole_mask(layer).double().mean()) for name, layer in winograd_convs(net).items()}
 
 
+@typed
 def keep_nonzero(net: nn.Module) -> dict[str, float]:
     """Drop the weights of every WinogradConv3d that are exactly zero; returns the share kept, by name.
 
@@ -70,6 +74,7 @@ def keep_nonzero(net: nn.Module) -> dict[str, float]:
     return weight_density(net)
 
 
+@typed
 @torch.no_grad()
 def scale_gradients(net: nn.Module, exponent: float = EXPONENT) -> None:
     """Divide the gradient of every trained WinogradConv3d weight by (F / min F)^exponent, before the optimizer's step.

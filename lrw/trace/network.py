@@ -21,6 +21,7 @@ from lrw.trace.walk import Walk, leaves
 from lrw_kernels.choice.convolution import Choose, always, prior
 from lrw_kernels.network.graph import Network, Node
 from lrw_kernels.network.operators import Copy
+from lrw_kernels.untrusted import shown
 
 FORMULAS = prior()
 
@@ -49,7 +50,7 @@ def trace(
     _check(net)
     args = arguments(example_input)
     if isinstance(tile, str) and tile != "auto":
-        raise ValueError(f"tile: {tile!r}; accepted are 'auto', an int, three ints or a Tile")
+        raise ValueError(f"tile: {shown(tile)}; accepted are 'auto', an int, three ints or a Tile")
     with torch.no_grad(), evaluating(net):
         made = network(exported(net, args), name, choose if isinstance(tile, str) else always(tile))
     return replace(made, origins=(*argument_names(net, args), *made.origins[len(made.inputs) :]))

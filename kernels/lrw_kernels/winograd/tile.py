@@ -151,7 +151,7 @@ def triple(value: int | Sequence[int], name: str) -> Triple:
         if hasattr(value, "__index__"):
             return (index(value),) * 3
         d, h, w = (index(v) for v in value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last of tensors and modules of torch
         raise ValueError(
             f"{name}: {shown(value)} is neither an int nor three of them (depth, height, width)"
         ) from error

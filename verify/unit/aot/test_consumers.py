@@ -1,18 +1,22 @@
 """What others do with an exported network's files: compile against its header, build the example, read its symbols."""
 
+import hashlib
+import os
 import subprocess
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lrw_kernels.aot.abi import FUNCTIONS
+from lrw_kernels.aot.abi import FUNCTIONS, Status
 from lrw_kernels.aot.example import THREADS_HEADER, sources
 from lrw_kernels.aot.header import header_text
 from lrw_kernels.aot.manifest import Artifacts
 from lrw_kernels.aot.ports import Ports
 from lrw_kernels.aot.targets import find_target
+from lrw_kernels.aot.weighed import DIGEST_AT
 from lrw_kernels.codegen.elf import read_elf
 from lrw_kernels.program.assemble import assemble
 from verify.programs.exported import ANDROID, ARM, NATIVE, TINY, Builder, call, case, need
@@ -20,6 +24,7 @@ from verify.programs.exported import ANDROID, ARM, NATIVE, TINY, Builder, call, 
 pytestmark = pytest.mark.slow
 
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic")
+WRONG_FILE = 13  # the example's own, for weights of another size
 SIX = {"lrw_abi_version", *(f"lrw_tiny_{function}" for function in FUNCTIONS)}
 
 
@@ -118,9 +123,7 @@ def run_program(program: Path, made: Artifacts, folder: Path, threads: int) -> b
 def test_the_example_runs_clean_under_sanitizers(built: Builder, tmp_path: Path, sanitizer: str, threads: int) -> None:
     need(target=NATIVE)
     made = built("every", NATIVE)
-    folder, program = made.manifest.parent, tmp_path / "program"
-    options = ["-std=c99", "-g", "-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-o", program]
-    call("gcc", *options, folder / "main.c", folder / "lrw_threads.c", made.static, "-pthread")
+    program = sanitized(made, tmp_path, sanitizer)
     prefix = ["setarch", "-R"] if sanitizer == "thread" else []  # its shadow memory has no place for random addresses
     if prefix:
         need("setarch")
@@ -131,6 +134,42 @@ def test_the_example_runs_clean_under_sanitizers(built: Builder, tmp_path: Path,
     y = np.frombuffer(run_program(program, made, tmp_path, threads), np.float32).reshape(made.outputs[0].size)
     ((exact, tolerance),) = case("every").expected
     assert (np.abs(y - exact) <= tolerance).all()
+
+
+def sanitized(made: Artifacts, folder: Path, sanitizer: str) -> Path:
+    """The example, built with that sanitizer, which ends it at the first finding."""
+    sources, program = made.manifest.parent, folder / "program"
+    options = ["-std=c99", "-g", "-O1", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", "-o", program]
+    call("gcc", *options, sources / "main.c", sources / "lrw_threads.c", made.static, "-pthread")
+    return program
+
+
+def test_spoilt_weights_are_refused_or_run_under_sanitizers(built: Builder, tmp_path: Path) -> None:
+    """Bytes changed, files cut off or longer, and any numbers at all under a checksum that is right."""
+    need(target=NATIVE)
+    made, rng = built("tiny", NATIVE), np.random.default_rng(0)
+    program = sanitized(made, tmp_path, "address,undefined")
+    (tmp_path / "input").write_bytes(case(made.name).x.tobytes())
+    weights = made.weights.read_bytes()
+    no_leaks = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}  # where it refuses it ends, and its memory with it
+    counts = Counter[int]()
+    for spoil in range(90):
+        blob = bytearray(weights)
+        if spoil % 3 == 0:
+            blob = blob[: rng.integers(len(blob))] + rng.bytes(rng.integers(200))
+        for at in rng.integers(0, len(blob), rng.integers(1, 9)) if len(blob) else ():
+            blob[at] = rng.integers(256)
+        if spoil % 3 == 1 and len(blob) == len(weights):
+            blob[:DIGEST_AT], body = weights[:DIGEST_AT], rng.bytes(len(blob) - 64)
+            blob[DIGEST_AT:] = hashlib.sha256(body).digest() + bytes(64 - DIGEST_AT - 32) + body
+        (tmp_path / "spoilt").write_bytes(blob)
+        command = [str(program), "spoilt", "input", "output", "2"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=no_leaks)
+        assert "Sanitizer" not in done.stderr, done.stderr
+        counts[done.returncode] += 1
+    assert set(counts) <= {0, Status.DAMAGED_WEIGHTS, WRONG_FILE}
+    assert counts[0] == 30  # any numbers are numbers
+    assert counts[WRONG_FILE] > 0
 
 
 def test_the_cmake_project_builds_and_runs(built: Builder, tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_what_is_no_batch_or_has_no_layer_is_refused_and_the_networks_own_errors
     net = lrw.to_winograd(small_net()).train()
     with pytest.raises(ValueError, match="net: holds no Winograd layer"):
         lrw.check(small_net(), X)
-    with pytest.raises(TypeError, match="batch: a list; accepted are a Tensor and a tuple of arguments for net"):
+    with pytest.raises(ValueError, match="batch: a list; accepted are a Tensor and a tuple of arguments for net"):
         lrw.check(net, [X])
     with pytest.raises(ValueError, match="input: 2 channels; the weights take 1"):
         lrw.check(net, torch.zeros(1, 2, 8, 8, 8))

@@ -276,7 +276,7 @@ def test_bad_input_is_named(message: str) -> None:
 
 
 def test_other_types_are_named() -> None:
-    with pytest.raises(TypeError, match="input: a list"):
+    with pytest.raises(ValueError, match="input: a list"):
         winograd_conv3d([1, 2], W)  # type: ignore[arg-type]
 
 
