@@ -152,6 +152,13 @@ def evidence(session: nox.Session) -> None:
 
 
 @nox.session
+def reliability(session: nox.Session) -> None:
+    """Count how often lrw is wrong, for an hour and more; arguments after -- go to `bench.reliability`."""
+    install(session, "test", extras="data,plot")
+    session.run("python", "-m", "bench.reliability", *session.posargs)
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the wheel and check that it holds lrw and lrw_kernels and nothing else at the top."""
     session.install("build")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import networks, page
+from bench import networks, page, reliability
 from bench.arm import page as arm
 from bench.cpu import inference, training
 from bench.evidence import page as evidence
@@ -23,7 +23,7 @@ EVIDENCE = Tables(RESULTS)
 README = Path(__file__).parents[1] / "README.md"
 DOCS = Path(__file__).parents[1] / "docs"
 CITIZENS = Path(__file__).parents[1] / "verify" / "unit" / "lrw" / "test_citizens.py"
-PAGES = (README, *(DOCS / f"{name}.md" for name in ("accelerate", "arm", "gpu", "pruning")))
+PAGES = (README, *(DOCS / f"{name}.md" for name in ("accelerate", "arm", "gpu", "pruning", "reliability")))
 
 
 def main() -> int:
@@ -92,6 +92,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     "arm": lambda: arm.table(*(read(arm.Row, RESULTS / f"{name}.csv") for name in ("arm", "arm_peers"))),
     "gpu": lambda: gpu.table(read(gpu.Row, RESULTS / "gpu.csv")),
     "gpu_floors": lambda: gpu.floors(read(gpu.Row, RESULTS / "gpu.csv")),
+    "reliability": lambda: _certified(reliability, "reliability"),
     "operators": operators_table,
     "citizens": citizens_table,
 }

@@ -41,8 +41,6 @@ def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def named(name: str) -> nn.Module:
     torch.manual_seed(0)
-    if name == "unet3d":
-        return nets.UNet3D(1, 2, width=2)
     return nets.build(name, in_channels=1, classes=2, input_size=(8, 8, 8), width=2)
 
 

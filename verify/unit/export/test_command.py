@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 import lrw
+from lrw import nets
 from lrw.cli import main
 from lrw.commands import export as command
 from lrw.commands import exported
@@ -165,7 +166,7 @@ def test_a_saved_network_of_any_stage_is_taken(stage: str, monkeypatch: pytest.M
     assert given.out == "lrw-export"
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", nets.NAMES)
 def test_every_named_network_is_taken(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     net = named(name).eval()
     torch.save(net.state_dict(), tmp_path / "net.pt")
