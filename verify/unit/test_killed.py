@@ -99,7 +99,7 @@ def test_exporting(tmp_path: Path) -> None:
 def test_compiling(tmp_path: Path) -> None:
     """Whatever is in the folder of kernels then, the next process computes what it should."""
     environment = {**ENVIRONMENT, "LRW_CACHE_DIR": str(tmp_path)}
-    for channels, moment in enumerate(moments(4, 6.0), 5):
+    for channels, moment in enumerate(moments(2, 6.0), 5):
         command = [sys.executable, "-c", CONVOLVE, str(channels)]
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
             time.sleep(moment)
@@ -109,10 +109,10 @@ def test_compiling(tmp_path: Path) -> None:
 
 
 def test_the_job(tmp_path: Path) -> None:
-    """Killed six times, it comes to the same network as one that nobody killed."""
+    """Killed three times, it comes to the same network as one that nobody killed."""
     assert subprocess.run(program("", tmp_path / "whole"), env=ENVIRONMENT, check=False).returncode == 0
     folder = tmp_path / "run"
-    for moment in moments(6, 9.0):
+    for moment in moments(3, 9.0):
         how = ["--resume"] if (folder / "checkpoint.pt").exists() else ["--fresh"]
         with subprocess.Popen(program("", folder, *how), env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
             time.sleep(moment)

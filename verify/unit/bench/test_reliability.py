@@ -48,6 +48,7 @@ def test_what_is_wrong_is_counted(tiny: None, monkeypatch: pytest.MonkeyPatch) -
     assert row.wrong == row.cases > 0
 
 
+@pytest.mark.slow
 def test_the_networks_of_the_soak_take_their_sizes() -> None:
     calls = soak._calls()
     assert len(calls) == sum(len(sizes) for _, sizes in soak.networks())
