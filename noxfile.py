@@ -159,6 +159,27 @@ def reliability(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Small faults in the sources, one at a time, and whether tests see them; arguments after -- go to
+    `verify.mutants`."""
+    install(session, "test", "mutants", extras="data,plot")
+    session.run("python", "-m", "verify.mutants", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Lines that no test of `nox -s tests` runs, those of kernels that Numba compiles counted in Python."""
+    install(session, "test", "coverage", extras="data,plot")
+    options = ("--cov=lrw", "--cov=lrw_kernels", "--cov-append", "-q")
+    session.run("coverage", "erase")
+    session.run("pytest", "verify", "-m", "not slow", *options, "--cov-report=", env={"OMP_WAIT_POLICY": "passive"})
+    reference = ("verify/laws/test_reference.py", "verify/laws/test_layers.py", "-k", "reference")
+    session.run(
+        "pytest", *reference, *options, "--cov-report=term-missing:skip-covered", env={"NUMBA_DISABLE_JIT": "1"}
+    )
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the wheel and check that it holds lrw and lrw_kernels and nothing else at the top."""
     session.install("build")
