@@ -16,6 +16,7 @@ from lrw.nn import WinogradLayer
 from lrw_kernels.winograd.tile import Triple
 
 Kind = TypeVar("Kind", bound=nn.Module)
+Kinds = type[nn.Module] | tuple[type[nn.Module], ...]
 FUNCTIONS = (FunctionType, MethodType, partial)
 
 
@@ -132,28 +133,31 @@ def input_sizes(net: nn.Module, example_input: Tensor, kind: type[nn.Module] = W
     """Name -> spatial input size [3] of each layer of `kind` for one forward pass of `example_input`."""
     sizes: dict[str, Triple] = {}
 
-    def note(name: str, module: nn.Module, x: Tensor) -> None:
+    def note(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
         d, h, w = x.shape[2:]
         sizes[name] = (d, h, w)
 
-    look_at_inputs(net, example_input, kind, note)
+    look_at_calls(net, example_input, kind, note)
     return sizes
 
 
-def look_at_inputs(
-    net: nn.Module, example_input: Tensor, kind: type[nn.Module], look: Callable[[str, nn.Module, Tensor], None]
+def look_at_calls(
+    net: nn.Module, example_input: Tensor, kind: Kinds, look: Callable[[str, Any, Tensor, Tensor], None]
 ) -> None:
-    """Call `look(name, layer, its input)` for each layer of `kind` in one pass of `example_input` in eval mode.
+    """Call `look(name, layer, what it got, what it gave)` each time a layer of `kind` is called in one pass of
+    `example_input` in eval mode.
 
     Raises ValueError for an input that the network does not take.
     """
     handles = []
-    for name, layer in named_layers(net, kind).items():
+    for name, layer in net.named_modules():
+        if not isinstance(layer, kind):
+            continue
 
-        def hook(module: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
-            look(name, module, args[0])
+        def hook(module: nn.Module, args: tuple[Tensor, ...], y: Tensor, name: str = name) -> None:
+            look(name, module, args[0], y)
 
-        handles.append(layer.register_forward_pre_hook(hook))
+        handles.append(layer.register_forward_hook(hook))
     try:
         with torch.no_grad(), evaluating(net):
             net(example_input)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lrw import checks
 from lrw.backends import composed
-from lrw.layers import look_at_inputs, replace_layers
+from lrw.layers import look_at_calls, replace_layers
 from lrw.nn import MovedReLU, WinogradLayer
 from lrw.typed import typed
 
@@ -46,11 +46,11 @@ def activation_density(net: nn.Module, example_input: Tensor) -> dict[str, float
     """
     densities: dict[str, float] = {}
 
-    def measure(name: str, module: nn.Module, x: Tensor) -> None:
+    def measure(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
         if isinstance(module, WinogradLayer):
             x = composed.domain_input(x.permute(0, 2, 3, 4, 1), module.geometry)
         densities[name] = float((x != 0).double().mean())
 
     for kind in (WinogradLayer, nn.Conv3d):
-        look_at_inputs(net, example_input, kind, measure)
+        look_at_calls(net, example_input, kind, measure)
     return densities

@@ -3,11 +3,10 @@
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lrw import checks
-from lrw.layers import evaluating, named_layers
+from lrw.layers import look_at_calls, named_layers
 from lrw.nn import WinogradLayer
 from lrw.prune import FEWEST
 
@@ -22,17 +21,15 @@ def multiplies(net: nn.Module, example: Tensor) -> dict[str, int]:
     """Of each convolution, Winograd layer and linear layer for `example`, with the weights that are not zero: of
     Winograd layers those of the products."""
     found: dict[str, int] = {}
-    handles = [
-        module.register_forward_hook(_counting(name, found))
-        for name, module in net.named_modules()
-        if isinstance(module, nn.Conv3d | nn.Linear | WinogradLayer)
-    ]
-    try:
-        with torch.no_grad(), evaluating(net):
-            net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def count(name: str, module: Any, x: Tensor, y: Tensor) -> None:
+        if isinstance(module, nn.Linear):
+            found[name] = module.weight.numel()
+            return
+        tiles = module.geometry.tile.grid(tuple(y.shape[2:])) if isinstance(module, WinogradLayer) else y.shape[2:]
+        found[name] = prod(tiles) * _weights(module)
+
+    look_at_calls(net, example, (nn.Conv3d, nn.Linear, WinogradLayer), count)
     return found
 
 
@@ -58,14 +55,3 @@ def kept(net: nn.Module, dense: nn.Module) -> float:
 def _weights(layer: nn.Module) -> int:
     weight: Any = layer.weights() if isinstance(layer, WinogradLayer) else layer.weight
     return int((weight != 0).sum())
-
-
-def _counting(name: str, found: dict[str, int]) -> Any:
-    def hook(module: nn.Module, _: Any, y: Tensor) -> None:
-        if isinstance(module, nn.Linear):
-            found[name] = module.weight.numel()
-            return
-        tiles = module.geometry.tile.grid(tuple(y.shape[2:])) if isinstance(module, WinogradLayer) else y.shape[2:]
-        found[name] = prod(tiles) * _weights(module)
-
-    return hook

@@ -3,11 +3,10 @@
 from math import prod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lrw.compress import measure
-from lrw.layers import evaluating
+from lrw.layers import look_at_calls
 from lrw.nn import WinogradLayer
 
 _COUNTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose3d, nn.Linear, WinogradLayer)
@@ -19,23 +18,12 @@ def multiplies(net: nn.Module, example: Tensor) -> int:
     example [1, C, D, H, W]. What a network of one's own computes in other ways is not counted.
     """
     counts: list[int] = []
-    handles = [
-        module.register_forward_hook(lambda *call: counts.append(_of(*call)))
-        for module in net.modules()
-        if isinstance(module, _COUNTED)
-    ]
-    try:
-        with torch.no_grad(), evaluating(net):
-            net(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    look_at_calls(net, example, _COUNTED, lambda _, module, x, y: counts.append(_of(module, x, y)))
     return sum(counts)
 
 
-def _of(module: Any, args: tuple[Tensor, ...], y: Tensor) -> int:
+def _of(module: Any, x: Tensor, y: Tensor) -> int:
     """Of one call, its samples together."""
-    (x,) = args
     if isinstance(module, WinogradLayer):
         depth, height, width = x.shape[2:]
         return len(x) * (measure("", module, (depth, height, width)).multiplies or 0)
