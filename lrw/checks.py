@@ -155,7 +155,7 @@ def check_module(net: object, name: str = "net") -> nn.Module:
 
 
 def check_network(net: object, name: str = "net") -> None:
-    """The same, for a network without all of its parameters too."""
+    """The same, and for a network of which parameters have no numbers yet."""
     for place, parameter in check_module(net, name).named_parameters():
         if is_lazy(parameter):
             raise ValueError(f"{place}: has no size yet (a lazy layer); accepted is a network that has seen an input")
@@ -192,7 +192,7 @@ def _names(dtypes: Sequence[torch.dtype]) -> str:
 
 def check_labels(labels: Tensor, logits: Tensor) -> None:
     """Labels must be whole numbers, of the shape of the logits without their classes."""
-    expected = [*logits.shape[:1], *logits.shape[2:]]
+    expected = [*logits.shape[:1], *logits.shape[2:]] if logits.dim() > 1 else []
     if labels.dtype != torch.int64 or list(labels.shape) != expected:
         raise ValueError(f"labels: {labels.dtype} {list(labels.shape)}; accepted is torch.int64 {expected}")
 

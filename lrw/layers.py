@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from lrw import checks
 from lrw.nn import WinogradLayer
+from lrw_kernels.untrusted import in_a_line
 from lrw_kernels.winograd.tile import Triple
 
 Kind = TypeVar("Kind", bound=nn.Module)
@@ -154,16 +155,19 @@ def look_at_calls(
         if not isinstance(layer, kind):
             continue
 
-        def hook(module: nn.Module, args: tuple[Tensor, ...], y: Tensor, name: str = name) -> None:
-            look(name, module, args[0], y)
+        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any], y: Tensor, name: str = name) -> None:
+            look(name, module, next(iter((*args, *kwargs.values()))), y)
 
-        handles.append(layer.register_forward_hook(hook))
+        handles.append(layer.register_forward_hook(hook, with_kwargs=True))
     try:
         with torch.no_grad(), evaluating(net):
             net(example_input)
-    except Exception as error:  # of any class: networks raise what they like
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-        raise ValueError(f"example_input: the network does not take it ({reason})") from error
+    except (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError) as error:
+        if "allocate memory" in str(error):
+            raise
+        raise ValueError(
+            f"example_input: the network does not take it ({type(error).__name__}: {in_a_line(error)})"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

@@ -8,6 +8,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
+import numpy as np
 from torch import Tensor, nn
 
 from lrw import checks
@@ -23,7 +24,7 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, which raises ValueError for an argument of another type than its signature says, and for paths that
     no file can have.
 
-    Numbers of NumPy are numbers, True and False are none. A text or a tensor is no collection; of the elements of
+    True and False are no numbers. A text or a tensor is no collection; of the elements of
     others texts alone are looked at. Annotations in quotes are not.
     """
 
@@ -52,7 +53,7 @@ def _check(name: str, value: object, annotation: Any) -> None:
     if annotation is nn.Module:
         checks.check_module(value, name)
     if not _fits(value, annotation):
-        raise ValueError(f"{name}: a {type(value).__name__}; accepted is {_words(annotation)}")
+        raise ValueError(f"{name}: of type {type(value).__name__}; accepted is {_words(annotation)}")
     if isinstance(value, str | bytes | os.PathLike) and _takes_paths(annotation):
         text = os.fsdecode(value)
         if not text or "\0" in text:
@@ -68,6 +69,8 @@ def _fits(value: object, annotation: Any) -> bool:
     kind: Any = annotation if origin is None else origin
     if kind in (Any, inspect.Parameter.empty) or not isinstance(kind, type):
         return True
+    if kind is bool:
+        return isinstance(value, bool | np.bool_)
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     if kind is Callable:
@@ -95,4 +98,4 @@ def _words(annotation: Any) -> str:
         return "a path"
     if isinstance(kind, type) and issubclass(kind, Mapping):
         return "a mapping"
-    return f"a {getattr(kind, '__name__', str(kind))}"
+    return str(getattr(kind, "__name__", kind))

@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _keep(row: Row, writer: Writer) -> int:
     writer.write(row)
     print(f"{row.what}: {row.cases:,} cases, {row.wrong} wrong, {row.minutes:.1f} min", flush=True)
-    return row.wrong
+    if row.grew:
+        print(f"{row.what}: memory grew from {row.warm_mb:.0f} to {row.end_mb:.0f} MB", flush=True)
+    return row.wrong + row.grew
 
 
 def _say(line: str) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from bench import page, rows
 
+MOST_GROWTH = 0.01  # of a process's memory, once all is warm
+
 
 @dataclass(frozen=True)
 class Row(rows.Row):
@@ -17,6 +19,11 @@ class Row(rows.Row):
     wrong: int
     warm_mb: float | None = None
     end_mb: float | None = None
+
+    @property
+    def grew(self) -> bool:
+        """Whether memory did, by more than MOST_GROWTH."""
+        return self.warm_mb is not None and self.end_mb is not None and self.end_mb > (1 + MOST_GROWTH) * self.warm_mb
 
 
 def table(found: Sequence[Row]) -> list[str]:

@@ -13,6 +13,7 @@ from lrw.checkpoint import fill, is_saved, load, read, read_state_dict
 from lrw.job import trained
 from lrw.job.folder import COMPRESSED, REPORT
 from lrw.layers import named_layers
+from lrw.nets.exported import SUFFIX
 from lrw.nets.own import ACCEPTED
 
 Size = tuple[int, int, int]
@@ -36,7 +37,7 @@ class Source:
     @property
     def name(self) -> str:
         """The name of the network, in one word."""
-        return str(self.net).rpartition(":")[2]
+        return str(self.net).rpartition(":")[2] if not str(self.net).endswith(SUFFIX) else Path(str(self.net)).stem
 
     def build(self, weights: str | os.PathLike[str]) -> nn.Module:
         """The network with `weights`: a file of `lrw.save`, at any stage, or a plain state dict.

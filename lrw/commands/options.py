@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 class Defaults(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that says what options are where they are not given, unless that is nothing."""
+    """Help that says what options with a value are where they are not given, unless that is nothing."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
+        return action.help if action.default is None or action.nargs == 0 else super()._get_help_string(action)
 
 
 def tile(text: str) -> int | tuple[int, int, int]:

@@ -17,11 +17,13 @@ from lrw.commands.networks import NETS, Source
 from lrw.compress import compress
 from lrw.data import Volumes, npz_file
 from lrw.job.metrics import Metrics, evaluate
-from lrw.nets import is_own, own
+from lrw.job.network import check_labels
+from lrw.nets import CLASSIFIERS, is_own, own
 from lrw.nets.exported import SUFFIX
 from lrw.prune import prune
 from lrw.pruning.budget import Budget
 from lrw.state_dict import check_file
+from lrw_kernels.untrusted import in_a_line
 
 _OPTIONS = ("sparsity", "multiplies", "speedup", "tile", "spare", "voxels", "seed")
 
@@ -45,6 +47,8 @@ def add(commands: Any) -> None:
     samples.add_argument("--data", required=True, metavar="WHAT", help="a .npy array [N, C, D, H, W] of numbers as the "
                          "network takes them, or what lrw compress reads: 'digits', .npz files, folders of arrays, "
                          "volumes or clips, whose training split is taken, grey levels normalised")  # fmt: skip
+    samples.add_argument("--size", type=options.size, metavar="DxHxW", help="of the samples, where it is not fixed "
+                         "(default: the data's own)")  # fmt: skip
     samples.add_argument("--samples", type=int, default=256, metavar="N", help="at most this many (default: 256)")
     samples.add_argument("--batch", type=int, default=8, metavar="N", help="at a time (default: 8)")
     how = p.add_argument_group("what goes")
@@ -83,8 +87,11 @@ def _run(arguments: argparse.Namespace) -> int:
         Budget(**budget)
     except ValueError as error:
         raise ValueError(f"--{error}") from error
-    volumes, batches = _samples(arguments.data, arguments.samples, arguments.batch, arguments.seed)
+    volumes, batches = _samples(arguments.data, arguments.samples, arguments.batch, arguments.seed, arguments.size,
+                                arguments.net not in CLASSIFIERS)  # fmt: skip
     net = _network(arguments, batches[0], volumes)
+    for batch in (batches[0], batches[-1]):
+        _check_takes(net, batch)
     work = out.with_name(out.name + ".layers")
     spare = None if arguments.spare is None else [name for name in arguments.spare.split(",") if name]
     try:
@@ -112,17 +119,21 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _samples(what: str, most: int, batch: int, seed: int) -> tuple[Volumes | None, list[Tensor]]:
+def _samples(
+    what: str, most: int, batch: int, seed: int, size: tuple[int, int, int] | None, segmented: bool
+) -> tuple[Volumes | None, list[Tensor]]:
     """(the data where it has labels too, batches of samples). Raises ValueError naming the option or the file."""
     for value, name in ((most, "--samples"), (batch, "--batch")):
         if value < 1:
             raise ValueError(f"{name}: {value}; accepted are whole numbers from 1")
     if Path(what).suffix == ".npy":
         array = npz_file.read_array(Path(what))
-        if array.ndim < 2:
-            raise ValueError(f"--data: {what} holds {list(array.shape)}; accepted are samples [N, C, D, H, W]")
+        if array.ndim < 2 or array.dtype.name == "uint8":
+            held = f"{array.dtype} {list(array.shape)}"
+            raise ValueError(f"--data: {what} holds {held}; accepted are numbers [N, C, D, H, W] as the network takes "
+                             "them, not grey levels")  # fmt: skip
         return None, list(npz_file.as_numbers(array[:most]).split(batch))
-    volumes = data.load(what, seed=seed)
+    volumes = data.load(what, seed=seed, size=size, segmented=segmented)
     batches, count = [], 0
     for images, _ in volumes.batches("train", batch, seed=seed):
         batches.append(images[: most - count])
@@ -154,13 +165,22 @@ def _network(arguments: argparse.Namespace, batch: Tensor, volumes: Volumes | No
 
 
 def _scores(before: nn.Module, after: nn.Module, volumes: Volumes | None) -> dict[str, Metrics] | None:
-    """On the test split, of networks that give a score for each class of the data; None for others."""
+    """On the test split, of networks that give a score for each class of the data, in batches of any size; None for
+    others."""
+    try:
+        if volumes is not None:
+            check_labels(before, "net", volumes)
+    except ValueError:
+        volumes = None
     if volumes is None:
         return None
-    image = next(volumes.batches("test", 1))[0]
-    with torch.no_grad():
-        scores = before(image)
-    expected = (1, len(volumes.classes), *(volumes.size if volumes.segmented else ()))
-    if not isinstance(scores, Tensor) or scores.shape != expected:
-        return None
     return {name: evaluate(net, volumes, "test") for name, net in (("before", before), ("after", after))}
+
+
+def _check_takes(net: nn.Module, batch: Tensor) -> None:
+    """Raise ValueError where `net` does not take a batch: a file may have been exported for batches of one size."""
+    try:
+        with torch.no_grad():
+            net(batch)
+    except Exception as error:  # of many classes: whatever a network of one's own raises
+        raise ValueError(f"--batch: the network does not take {list(batch.shape)} ({in_a_line(error)})") from error

@@ -10,8 +10,10 @@ from lrw.data.digits import moving_digits
 from lrw.data.folders import class_folders
 from lrw.data.medmnist import load_medmnist
 from lrw.data.nifti import load_nifti
+from lrw.data.npz_file import names
 from lrw.data.video import load_video
 from lrw.data.volumes import SPLITS, Split, Volumes
+from lrw_kernels.untrusted import shown
 
 __all__ = [
     "SPLITS",
@@ -62,6 +64,9 @@ def load(
     if arrays.held_by(path):
         return _of_size(load_arrays(path, seed=seed), path, size)
     if path.is_file() and path.suffix.lower() == ".npz":
+        found = names(path)
+        if not any(name.startswith(SPLITS) for name in found):
+            raise ValueError(f"{path} holds {shown(found)}; accepted are images and labels, or MedMNIST's arrays")
         return _of_size(load_medmnist(path), path, size)
     if path.is_dir() and (path / "imagesTr").is_dir():
         return load_nifti(path, seed=seed, segmented=segmented, **chosen)

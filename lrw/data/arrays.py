@@ -19,7 +19,8 @@ def load_arrays(path: str | Path, *, fold: int | None = None, seed: int = 0) -> 
 
     Images are `[n, D, H, W]` or `[n, C, D, H, W]`: uint8 are grey levels, which batches normalise; other real numbers
     are what a network takes, and stay as they are (float32). Labels are whole numbers from 0, one a volume (`[n]` or
-    `[n, 1]`) or one a voxel (`[n, D, H, W]`). Classes are "0", "1", ... and MOST_CLASSES of `lrw.data.limits` at most.
+    `[n, 1]`) or one a voxel (`[n, D, H, W]`). Each value that occurs is a class by that name, the least the first:
+    MOST_CLASSES of `lrw.data.limits` at most, from 0 to one less, and two at least.
 
     A third array `fold` `[n]`, whole numbers from 0, makes it one fold of a cross-validation: test samples are those of
     `fold` (None: the first), validation samples those of the next one, all others are for training. Without it samples
@@ -41,10 +42,15 @@ def load_arrays(path: str | Path, *, fold: int | None = None, seed: int = 0) -> 
     if labels.dtype.kind not in "ui" or labels.shape not in sizes:
         accepted = " or ".join(str(list(size)) for size in sorted(sizes, key=len))
         raise ValueError(f"{path}: labels must be integers {accepted}, got {labels.dtype} {list(labels.shape)}")
-    numbers = as_labels(labels if labels.ndim > 2 else labels.reshape(-1), "labels", path)
+    values, numbers = as_labels(labels if labels.ndim > 2 else labels.reshape(-1), "labels", path).unique(
+        return_inverse=True
+    )
+    if len(values) < 2:
+        raise ValueError(f"{path}: labels are all {int(values[0])}; accepted are two classes or more")
+    numbers = numbers.to(torch.int16) if numbers.ndim > 1 else numbers
     parts = _parts(arrays.get(FOLD), fold, len(images), path, seed)
     splits = [Split(images[parts[name]], numbers[parts[name]]) for name in SPLITS]
-    return Volumes(path.stem, tuple(str(label) for label in range(1 + int(numbers.max()))), *splits)
+    return Volumes(path.stem, tuple(map(str, values.tolist())), *splits)
 
 
 def held_by(path: Path) -> bool:

@@ -70,12 +70,13 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def as_numbers(array: np.ndarray) -> Tensor:
-    """The real numbers of `array`, float32."""
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    """The real numbers of `array`, float32; those beyond its range become infinite."""
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def as_labels(labels: np.ndarray, what: str, path: Path) -> Tensor:
-    """The integers `labels`, of the same shape: int64, or int16 where each voxel has one.
+    """The integers `labels` as int64, of the same shape.
 
     Raises:
         ValueError: one below 0 or from MOST_CLASSES on; the message names the file and `what` they are.
@@ -83,7 +84,7 @@ def as_labels(labels: np.ndarray, what: str, path: Path) -> Tensor:
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= MOST_CLASSES:
         raise ValueError(f"{path}: {what} go from {lowest} to {highest}; accepted are 0 to {MOST_CLASSES - 1}")
-    return torch.from_numpy(labels.astype(np.int64 if labels.ndim == 1 else np.int16))
+    return torch.from_numpy(labels.astype(np.int64))
 
 
 def _names(archive: zipfile.ZipFile) -> list[str]:

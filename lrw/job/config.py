@@ -145,6 +145,7 @@ class JobConfig:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     def same_work(self, other: dict[str, Any]) -> list[str]:
-        """The settings in which `other` (a `to_dict`) would do other work; where its files lie does not count."""
+        """The settings in which `other` (a `to_dict`) would train otherwise; where its files lie, and what is exported
+        at the end, does not count."""
         mine = self.to_dict()
-        return [key for key in mine if key != "out" and mine[key] != other.get(key)]
+        return [key for key in mine if key not in ("out", "export", "target") and mine[key] != other.get(key)]

@@ -137,7 +137,7 @@ def _export(config: JobConfig, compressed: nn.Module, example: Tensor, reporter:
     try:
         name = folder.OWN if is_own(config.net) else config.net
         built = export(compressed, example, Path(config.out) / folder.EXPORT, name=name, target=config.target)
-    except RuntimeError as error:  # the compiler or linker failed: the rest of the job stands
+    except (RuntimeError, ValueError) as error:  # no compiler, or an operator without a kernel: the rest stands
         return ExportRow(config.target, None, None, "", f"not exported: {error}", None)
     check, difference = _check_exported(built, compressed, example)
     shared = None if built.shared is None else str(built.shared)

@@ -50,7 +50,7 @@ def evaluate(net: nn.Module, data: Volumes, split: str) -> Metrics:
 
 
 def sample_dice(logits: Tensor, labels: Tensor) -> Tensor:
-    """[N]: of each sample, mean over the classes after the first; a class in neither counts as found.
+    """[N]: of each sample, mean over the classes after the first that are found or there; 1 where there are none.
 
     logits [N, classes, D, H, W], labels [N, D, H, W]. Source: Dice, Ecology 26:297, 1945.
     """
@@ -58,8 +58,8 @@ def sample_dice(logits: Tensor, labels: Tensor) -> Tensor:
     for label in range(1, logits.shape[1]):
         ours, theirs = ((x == label).flatten(1).sum(1) for x in (found, labels))
         both = ((found == label) & (labels == label)).flatten(1).sum(1)
-        values.append(torch.where(ours + theirs > 0, 2 * both / (ours + theirs).clamp_min(1), 1.0))
-    return torch.stack(values).mean(0)
+        values.append(2 * both / (ours + theirs))  # not a number where there are none of either
+    return torch.stack(values).nanmean(0).nan_to_num(nan=1.0)
 
 
 def _auc(score: Tensor, label: Tensor) -> float | None:

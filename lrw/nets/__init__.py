@@ -49,6 +49,11 @@ def build(
 
 
 def _levels(size: Sequence[int]) -> int:
-    """As many as the sides can be halved for, _LEVELS at most."""
+    """As many as the sides can be halved for, _LEVELS at most and two at least."""
     sides = check_volume_size(size, "input_size")
-    return next(levels for levels in range(_LEVELS, 0, -1) if not any(side % (1 << (levels - 1)) for side in sides))
+    for levels in range(_LEVELS, 1, -1):
+        if not any(side % (1 << (levels - 1)) for side in sides):
+            return levels
+    raise ValueError(
+        f"input_size: {sides}; accepted are even sides, and multiples of {1 << (_LEVELS - 1)} for all levels"
+    )

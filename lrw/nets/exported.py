@@ -7,6 +7,7 @@ from torch import fx, nn
 from torch.fx.operator_schemas import normalize_function
 
 from lrw.trace.captured import silence
+from lrw_kernels.untrusted import in_a_line
 
 SUFFIX = ".pt2"
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -29,11 +30,14 @@ def read(path: str) -> tuple[nn.Module, Arguments | None]:
     try:
         with silence():
             program = torch.export.load(path)
-            return with_layers(program.module()), program.example_inputs
+            net, examples = program.module(), program.example_inputs
     except Exception as error:  # of many classes
-        reason = (str(error).splitlines() or [""])[0]
-        said = f"{type(error).__name__}: {reason}"
+        said = f"{type(error).__name__}: {in_a_line(error)}"
         raise ValueError(f"{path} is no file of torch.export.save this torch can read ({said})") from error
+    if program.graph_signature.buffers_to_mutate:
+        raise ValueError(f"{path} was exported in training mode; accepted is a network exported after net.eval()")
+    with silence():
+        return with_layers(net), examples
 
 
 def with_layers(net: fx.GraphModule) -> fx.GraphModule:
@@ -59,7 +63,9 @@ def _replace(net: fx.GraphModule, node: fx.Node) -> None:
     given: dict[str, Any] = {} if called is None else called.kwargs
     if given.get("transposed") or not isinstance(given.get("weight"), fx.Node):
         return
-    name = str(given["weight"].target).removesuffix(".weight")
+    name, dot, last = str(given["weight"].target).rpartition(".")
+    if not dot or last != "weight":  # a parameter of the network itself, or one by another name
+        return
     biases = {f"{name}.bias"} if given["bias"] is not None else set()
     settings = {key: given[key] if isinstance(given[key], int | str) else tuple(given[key]) for key in _SETTINGS}
     if given["weight"].op != "get_attr" or {getattr(given["bias"], "target", None)} - {None} != biases:
