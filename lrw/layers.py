@@ -135,7 +135,7 @@ def input_sizes(net: nn.Module, example_input: Tensor, kind: type[nn.Module] = W
     sizes: dict[str, Triple] = {}
 
     def note(name: str, module: nn.Module, x: Tensor, y: Tensor) -> None:
-        d, h, w = x.shape[2:]
+        d, h, w = x.shape[-3:]  # of one sample without a batch too
         sizes[name] = (d, h, w)
 
     look_at_calls(net, example_input, kind, note)

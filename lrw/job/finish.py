@@ -116,10 +116,10 @@ def _networks(made: dict[str, tuple[nn.Module, Path]], example: Tensor) -> list[
         (first, (dense, _)), *_ = made.items()
         calls = {"": partial(dense, example), **{name: partial(net, example) for name, net in fast.items()}}
         times = {name: 1e3 * np.array(values) for name, values in turns(calls, seconds=3.0).items()}
-        rows = [NetworkRow.of(first, made[first][1], multiplies(dense, example), times[""], times[""])]
+        rows = [NetworkRow.of(first, "", made[first][1], multiplies(dense, example), times[""], times[""])]
         for name, (net, path) in made.items():
             counted = None if net is dense else multiplies(net, example)
-            rows.append(NetworkRow.of(f"{name}, accelerated", path, counted, times[name], times[""]))
+            rows.append(NetworkRow.of(name, ", accelerated", path, counted, times[name], times[""]))
     return rows
 
 

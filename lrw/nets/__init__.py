@@ -54,6 +54,5 @@ def _levels(size: Sequence[int]) -> int:
     for levels in range(_LEVELS, 1, -1):
         if not any(side % (1 << (levels - 1)) for side in sides):
             return levels
-    raise ValueError(
-        f"input_size: {sides}; accepted are even sides, and multiples of {1 << (_LEVELS - 1)} for all levels"
-    )
+    most = 1 << (_LEVELS - 1)
+    raise ValueError(f"input_size: {sides}; accepted are even sides, multiples of {most} for all {_LEVELS} levels")

@@ -34,7 +34,7 @@ def read(path: str) -> tuple[nn.Module, Arguments | None]:
     except Exception as error:  # of many classes
         said = f"{type(error).__name__}: {in_a_line(error)}"
         raise ValueError(f"{path} is no file of torch.export.save this torch can read ({said})") from error
-    if program.graph_signature.buffers_to_mutate:
+    if any(map(_trains, net.graph.nodes)):
         raise ValueError(f"{path} was exported in training mode; accepted is a network exported after net.eval()")
     with silence():
         return with_layers(net), examples
@@ -55,6 +55,15 @@ def with_layers(net: fx.GraphModule) -> fx.GraphModule:
         if isinstance(layer, nn.Conv3d) and not node.users:
             graph.erase_node(node)
     return fx.GraphModule(net, graph, "Exported")
+
+
+def _trains(node: fx.Node) -> bool:
+    """Whether it computes what is only computed in training: statistics of a batch, dropout."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
+    names = [argument.name for argument in node.target._schema.arguments]
+    given = {**dict(zip(names, node.args, strict=False)), **node.kwargs}
+    return given.get("training", given.get("train")) is True
 
 
 def _replace(net: fx.GraphModule, node: fx.Node) -> None:

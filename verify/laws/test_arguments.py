@@ -66,6 +66,7 @@ CALLS: dict[str, Call] = {
     "load": (lrw.load, lambda folder: {"path": folder / "saved.safetensors", "skeleton": plain()}),
     "load_plan": (lrw.load_plan, lambda folder: {"path": folder / "plan.json"}),
     "merge_low_rank": (lrw.merge_low_rank, lambda _: {"net": low_rank()}),
+    "print_trainable_parameters": (lrw.print_trainable_parameters, lambda _: trained()),
     "prune": (lrw.prune, lambda _: {
         "net": plain(), "batches": [X], "sparsity": 0.5, "multiplies": None, "tile": "auto", "spare": None,
         "granularity": Granularity(), "voxels": 1000, "ridge": 0.03, "seed": 0, "scores": None, "forward": None,
@@ -84,6 +85,11 @@ CALLS: dict[str, Call] = {
         "net": low_rank(), "sparsity": 0.5, "score": "product", "scope": "layer", "stages": 1,
         "granularity": Granularity(), "example_input": X}),
     "ColumnPruner.prune": (lambda calibration: scored().prune(calibration=calibration), lambda _: {"calibration": [X]}),
+    "PruningSchedule": (lrw.PruningSchedule, lambda _: {
+        "pruner": scored(), "score": 2, "every": 3, "calibration": None}),
+    "keep_nonzero": (pruning.keep_nonzero, lambda _: {"net": winograd()}),
+    "weight_density": (pruning.weight_density, lambda _: {"net": winograd()}),
+    "SpatialPruner": (pruning.SpatialPruner, lambda _: {"net": plain(), "tile": 2, "spare": []}),
     "prune_weights": (pruning.prune_weights, lambda _: {"net": winograd(), "sparsity": 0.5, "measure": "magnitude"}),
     "winograd_conv3d": (ops.winograd_conv3d, lambda _: {
         "input": X, "weight": torch.randn(3, 4, 3, 3, 3), "bias": torch.randn(3), "padding": 1, "tile": 2,
@@ -95,6 +101,13 @@ CALLS: dict[str, Call] = {
         "weight": torch.randn(3, 4, 3, 3, 3), "tile": 2, "kept": None}),
 }  # fmt: skip
 """A call that works, of each public function: what is called, and its arguments (with a folder of files to read)."""
+
+
+ELSEWHERE = {
+    "export": "verify/unit/export/test_refused.py, since a library takes seconds to build",
+    "lightning_callback": "its arguments are those of PruningSchedule",
+}
+"""Public functions that are not called here, and why."""
 
 
 class Odd:
@@ -125,6 +138,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lrw.save(winograd(), made / "saved.safetensors")
     lrw.save_plan(made / "plan.json")
     return made
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are paths too."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -158,12 +177,34 @@ def raised(call: Callable[[], object]) -> Exception | None:
 
 
 def passes_through(error: BaseException, given: dict[str, Any]) -> bool:
-    """Whether it was raised by a network or a function of the caller's, not by ours."""
+    """Whether it was raised in a network, or a function, of the caller's: a module's call without a frame of ours
+    further in."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    names = [frame.f_code.co_name for frame in frames]
-    own = given.get("forward", given.get("filter"))
-    return bool(CALLERS & set(names)) or (callable(own) and not _ours(frames[-1]))
+    called = max((i for i, frame in enumerate(frames) if frame.f_code.co_name in CALLERS), default=None)
+    if called is not None:
+        return not any(_ours(frame) for frame in frames[called:])
+    return callable(given.get("forward", given.get("filter"))) and not _ours(frames[-1])
 
 
 def _ours(frame: Any) -> bool:
     return str(frame.f_globals.get("__name__", "")).startswith("lrw")
+
+
+def test_a_fault_of_ours_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours: dict[str, Any] = {"__name__": "lrw.fault"}
+    exec("def forward(self, x): raise IndexError('a fault of ours')", ours)
+    net = nn.Sequential(winograd(), nn.Linear(3, 3))
+    error = raised(lambda: lrw.check(net, X))
+    assert error is not None
+    assert passes_through(error, {})
+    monkeypatch.setattr(lrw.WinogradConv3d, "forward", ours["forward"])
+    error = raised(lambda: lrw.check(net, X))
+    assert isinstance(error, IndexError)
+    assert not passes_through(error, {})
+
+
+def test_every_public_function_is_called() -> None:
+    functions = {
+        name for name in lrw.__all__ if callable(getattr(lrw, name)) and not isinstance(getattr(lrw, name), type)
+    }
+    assert functions - CALLS.keys() == ELSEWHERE.keys()

@@ -61,6 +61,15 @@ def test_numbers_of_a_network_stay_as_they_are(packed: bool, channels: int | Non
         load_arrays(path, fold=1)
 
 
+def test_each_value_of_a_label_is_a_class(tmp_path: Path) -> None:
+    """A mask of 0 and 255 has two."""
+    written = arrays()
+    np.savez(tmp_path / "mask.npz", **{**written, "labels": 255 * written["labels"]})
+    volumes = load(tmp_path / "mask.npz")
+    assert volumes.classes == ("0", "255")
+    assert torch.equal(volumes.test.labels, torch.from_numpy(written["labels"][written["fold"] == 0]).short())
+
+
 def test_folders_take_folds_too(tmp_path: Path) -> None:
     for name, array in arrays().items():
         np.save(tmp_path / f"{name}.npy", array)
@@ -89,6 +98,10 @@ def flat_images(written: dict[str, Any]) -> None:
     written["images"] = written["images"][:, 0]
 
 
+def one_class(written: dict[str, Any]) -> None:
+    written["labels"] *= 0
+
+
 def few_samples(written: dict[str, Any]) -> None:
     del written["fold"]
     written.update({name: written[name][:2] for name in ("images", "labels")})
@@ -111,6 +124,7 @@ def two_folds(written: dict[str, Any]) -> None:
     [
         (endless_images, r"images\[5\] holds numbers that are not finite"),
         (flat_images, r"images must be numbers \[n, D, H, W\] or .*, got uint8 \[8, 6, 5\]"),
+        (one_class, "labels are all 0; accepted are two classes or more"),
         (few_samples, "samples in .*toy.npz: at least 3 are needed"),
         (fewer_labels, "labels must be integers"),
         (float_folds, "fold must be integers"),
@@ -128,6 +142,9 @@ def test_a_wrong_file_is_named(spoil: Callable[[dict[str, Any]], None], words: s
 def test_missing_files_and_broken_ones_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no arrays at"):
         load_arrays(tmp_path / "none.npz")
+    np.savez(tmp_path / "other.npz", x=np.zeros(3))
+    with pytest.raises(ValueError, match=r"other.npz holds \['x'\]; accepted are images and labels, or MedMNIST's"):
+        load(tmp_path / "other.npz")
     (tmp_path / "toy.npz").write_bytes(b"PK nothing")
     for read in (load_arrays, load):
         with pytest.raises(ValueError, match=r"toy\.npz is not"):

@@ -31,6 +31,22 @@ class Two(nn.Module):
     def forward(self, x):
         return x, x
 
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = net()
+
+    def forward(self, x):
+        return [self.one(x)] * 2 if self.training else self.one(x)
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = net()
+
+    def forward(self, x):
+        return self.one(input=x).cumsum(1).sin()
+
 def fixed():
     return nn.Sequential(nn.Flatten(), nn.Linear(3, 3))
 """
@@ -92,6 +108,16 @@ def test_an_exported_file_is_trained_from_where_it_is(folder: Path) -> None:
         torch.testing.assert_close(dense.state_dict()[name], tensor, rtol=0, atol=0)
 
 
+def test_what_cannot_be_exported_leaves_the_rest(folder: Path) -> None:
+    """Nor does it bind a run that goes on."""
+    flags = "--epochs 2 --batch-size 8 --rank 2 --quiet --out run --data named.npz --net own_of_job:Odd".split()
+    assert main(["compress", *flags]) == 0
+    exported = report(folder)["export"]
+    assert "not exported: net: cannot be exported, because of aten.cumsum" in exported["check"]
+    assert main(["compress", "--resume", "--out", "run", "--quiet", "--export", "none"]) == 0
+    assert report(folder)["export"] is None
+
+
 def test_trained_says_that_nothing_is_trained_before(folder: Path) -> None:
     assert compress("--data", "named.npz", "--net", "own_of_job:net", "--trained", "--epochs", "4") == 0
     assert "train" not in {entry["stage"] for entry in report(folder)["history"]}
@@ -133,6 +159,7 @@ def test_label_maps_are_segmented_unless_a_classifier_is_asked_for(
         ("--data named.npz --net own_of_job:voxels", "net: own_of_job:voxels gives [2, 2, 6, 6, 6] for samples"),
         ("--data voxels.npz --net own_of_job:net", "accepted is [2, 2 or more, 6, 6, 6]"),
         ("--data named.npz --net own_of_job:Two", "net: own_of_job:Two gives a tuple for samples [2, 2, 6, 6, 6]"),
+        ("--data named.npz --net own_of_job:Deep", "net: own_of_job:Deep gives a list for samples [2, 2, 6, 6, 6]"),
         (
             "--data named.npz --net own_of_job:fixed",
             "net: own_of_job:fixed does not take samples [2, 2, 6, 6, 6] (mat1",

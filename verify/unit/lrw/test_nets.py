@@ -165,12 +165,14 @@ def test_any_volume_gives_one_row_of_logits_each(
     assert logits.dtype == torch.float32
 
 
-@pytest.mark.parametrize(("size", "levels"), [((8, 16, 24), 4), ((4, 6, 8), 2), ((5, 8, 8), 1)])
+@pytest.mark.parametrize(("size", "levels"), [((8, 16, 24), 4), ((4, 8, 12), 3), ((4, 6, 8), 2)])
 def test_a_u_net_has_as_many_levels_as_its_size_can_be_halved_for(size: tuple[int, int, int], levels: int) -> None:
     net = build("unet3d", in_channels=1, classes=3, input_size=size, width=2)
     assert isinstance(net, UNet3D)
     assert len(net.down) == levels
     assert net(torch.ones(1, 1, *size)).shape == (1, 3, *size)
+    with pytest.raises(ValueError, match=r"input_size: \(5, 8, 8\); accepted are even sides, multiples of 8 for all 4"):
+        build("unet3d", in_channels=1, classes=3, input_size=(5, 8, 8), width=2)
 
 
 def test_build_takes_the_papers_width_by_default() -> None:

@@ -56,6 +56,31 @@ def test_graphs_get_layers_and_compute_the_same(decomposed: bool) -> None:
     torch.testing.assert_close(converted(x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_parameters_of_the_network_itself_stay(tmp_path: Path) -> None:
+    """No layer has a place there."""
+
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kernel = nn.Parameter(torch.randn(3, 2, 3, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv3d(x, self.kernel)
+
+    x = torch.randn(1, 2, 4, 5, 6)
+    for net in (Bare().eval(), nn.Conv3d(2, 3, 3, bias=False).eval()):
+        found = with_layers(torch.export.export(net, (x,)).module())  # type: ignore[arg-type]
+        assert not named_layers(found, nn.Conv3d)
+        torch.testing.assert_close(found(x), net(x), rtol=0, atol=0)
+
+
+def test_files_of_networks_in_training_are_refused(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv3d(2, 3, 3), nn.BatchNorm3d(3)).train()
+    torch.export.save(torch.export.export(net, (torch.randn(2, 2, 4, 5, 6),)), tmp_path / "net.pt2")
+    with pytest.raises(ValueError, match=r"net: .*net.pt2 was exported in training mode"):
+        own(str(tmp_path / "net.pt2"))
+
+
 def test_files_are_read_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     net, x = Several(), torch.randn(1, 2, 4, 7, 7)

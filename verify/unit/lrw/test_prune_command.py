@@ -69,6 +69,23 @@ def test_networks_of_the_package_on_labelled_data_say_what_they_score(
     assert all(0 <= metrics["accuracy"] <= 1 for metrics in said["test"].values())
 
 
+def test_grey_levels_are_refused_where_nothing_says_how_to_normalise_them(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("x.npy", np.zeros((2, 4, 7, 9, 8), dtype=np.uint8))
+    assert main(arguments("--sparsity", "0.5")) == 2
+    assert "--data: x.npy holds uint8 [2, 4, 7, 9, 8]; accepted are numbers" in capsys.readouterr().err
+
+
+def test_files_for_batches_of_one_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another size is named before anything is pruned."""
+    torch.export.save(torch.export.export(branches().eval(), (samples()[0][:1],)), "net.pt2")
+    flags = ["prune", "net.pt2", "--data", "x.npy", "--quiet", "--sparsity", "0.5", "--batch"]
+    assert main([*flags, "2"]) == 2
+    assert "--batch: the network does not take [2, 4," in capsys.readouterr().err
+    assert main([*flags, "1"]) == 0
+
+
 def test_an_exported_file_is_network_and_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     program = torch.export.export(branches().eval(), (samples()[0],))
     torch.export.save(program, "net.pt2")
@@ -146,5 +163,5 @@ def test_arrays_that_are_none_are_named(damage: str, folder: Path, capsys: pytes
         (folder / "x.npy").write_bytes((folder / "x.npy").read_bytes()[:-100])
     assert main(arguments("--sparsity", "0.5")) == 2
     said = capsys.readouterr().err
-    others = {"NaN": "batches[0]: holds NaN or infinity", "one axis": "--data: x.npy holds [5]; accepted are samples"}
+    others = {"NaN": "batches[0]: holds NaN or infinity", "one axis": "--data: x.npy holds float64 [5]; accepted are"}
     assert others.get(damage, "x.npy is not an .npy array: ") in said
