@@ -18,11 +18,14 @@ LINES = {
     "native": ("native pruning", "#c51b8a", "v"), "sparse_winograd": ("Sparse-Winograd", "#f768a1", "v"),
     "spatial_winograd": ("Spatial-Winograd", "#7a0177", "v"),
 }  # fmt: skip
+LEAST = 8.5  # inches, in which the legend has room
 SHOWN = 0.08  # of the metric below the dense network's; the rest lies outside
 
 
 def draw(results: Results, path: Path) -> Path:
     """The metric against milliseconds at the papers' width, a panel for each task that was timed."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     timed = [task for task in results.tasks if any(t.task == task for t in results.times)]
     figure, panels = _figure(len(timed))
     for ax, task in zip(panels, timed, strict=True):
@@ -38,6 +41,9 @@ def draw(results: Results, path: Path) -> Path:
                 ax.plot(*zip(*found, strict=True), color=colour, marker=mark, markersize=4, linewidth=1, label=label)
         ax.set_ylim(top - SHOWN, top + SHOWN / 8)
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(ScalarFormatter())
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel(f"ms, batch 1, width {WIDE[task]}")
         ax.set_ylabel(f"{results.of(task, DENSE)[0].metric} (test)")
         ax.set_title(task, fontsize=10)
@@ -83,7 +89,7 @@ def _figure(panels: int) -> tuple[Any, list[Any]]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.0 * panels + 0.5, 4.4), layout="constrained")
+    figure = Figure(figsize=(max(LEAST, 4.0 * panels + 0.5), 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, panels, squeeze=False)[0])
 
