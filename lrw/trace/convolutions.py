@@ -17,13 +17,32 @@ from lrw_kernels.winograd.tile import Triple, triple
 def conv3d(
     at: Site, x: Value, weight: Value, bias: Value, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Activation:
-    """A convolution; one of stride 1, dilation 1 and one group may go to the Winograd domain."""
-    source, _ = volume(x)
+    """A convolution; one of stride 1, dilation 1 and one group may go to the Winograd domain. Taps that meet nothing
+    but padding, as on an axis of size 1, are left out, and so are their weights."""
+    source, size = volume(x)
     w = constant(weight, "weight")
-    taps, dilations = triple(tuple(w.shape[2:]), "weight"), three(dilation)
+    taps, dilations, strides = triple(tuple(w.shape[2:]), "weight"), three(dilation), three(stride)
     pads = _same(taps, dilations) if padding == "same" else three(0 if padding == "valid" else padding)
+    cuts = [_unmet(*axis) for axis in zip(size[1:4], taps, strides, pads, dilations, strict=True)]
+    for axis, (cut, r) in enumerate(zip(cuts, taps, strict=True), 2):
+        w = w.narrow(axis, cut, r - 2 * cut)
+    pads = three([p - cut * step for p, cut, step in zip(pads, cuts, dilations, strict=True)])
     taps_first = array(w.permute(2, 3, 4, 1, 0))
-    return at.add(Direct(taps_first, vector(bias, "bias"), three(stride), pads, dilations, groups), source)
+    return at.add(Direct(taps_first, vector(bias, "bias"), strides, pads, dilations, groups), source)
+
+
+def _unmet(n: int, taps: int, stride: int, padding: int, dilation: int) -> int:
+    """How many taps at either end of an axis of size n meet padding alone, in all outputs: without them, and with that
+    much less padding, outputs are the same, and as many."""
+    outputs = (n + 2 * padding - dilation * (taps - 1) - 1) // stride + 1
+    cut = 0
+    while 2 * (cut + 1) < taps and (cut + 1) * dilation <= padding:
+        before = (outputs - 1) * stride + cut * dilation < padding  # the last output's tap lies before the input
+        behind = (taps - 1 - cut) * dilation >= padding + n  # and the first output's behind it
+        if not (before and behind):
+            break
+        cut += 1
+    return cut
 
 
 def _same(taps: Triple, dilations: Triple) -> Triple:

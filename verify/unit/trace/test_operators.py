@@ -53,6 +53,41 @@ def slides(draw: st.DrawFn) -> tuple[Tensor, list[int], list[int], list[int], bo
     return x, kernel, stride, padding, draw(st.booleans())
 
 
+@settings(max_examples=60)
+@given(st.data())
+def test_convolutions_leave_out_what_meets_padding_alone(data: st.DataObject) -> None:
+    """And give what torch gives, on any sizes."""
+    x = drawn(data.draw, high=4)
+    taps = [data.draw(st.integers(1, 5)) for _ in range(3)]
+    stride, dilation = ([data.draw(st.integers(1, 3)) for _ in range(3)] for _ in range(2))
+    padding = [data.draw(st.integers(0, 5)) for _ in range(3)]
+    for i, n in enumerate(x.shape[2:]):
+        padding[i] = max(padding[i], -(-(dilation[i] * (taps[i] - 1) + 1 - n) // 2))  # one output at least
+    w = torch.randn(3, x.shape[1], *taps)
+    expected, network = applied(aten.conv3d.default, x, w, None, stride, padding, dilation)
+    terms = w[0].numel()
+    tolerance = (terms + 2) * EPS32 * terms * float(x.abs().max()) * float(w.abs().max())
+    assert_close(computed(network, x).numpy(), expected.numpy(), tolerance, "convolution")
+
+
+@pytest.mark.parametrize(
+    ("size", "taps", "padding", "left"),
+    [
+        ((1, 2, 2), 3, 1, (1, 3, 3)),
+        ((1, 1, 1), 3, 1, (1, 1, 1)),
+        ((1, 2, 3), 5, 2, (1, 3, 5)),
+        ((2, 2, 2), 3, 1, (3, 3, 3)),
+        ((1, 1, 1), 3, 2, (3, 3, 3)),
+    ],
+)
+def test_taps_that_meet_padding_alone_have_no_weights(
+    size: tuple[int, int, int], taps: int, padding: int, left: tuple[int, int, int]
+) -> None:
+    x, w = torch.randn(1, 2, *size), torch.randn(3, 2, taps, taps, taps)
+    _, network = applied(aten.conv3d.default, x, w, None, [1, 1, 1], 3 * [padding])
+    assert network.nodes[-1].operator.weight.shape[:3] == left
+
+
 @settings(max_examples=40)
 @given(slides())
 def test_max_pools_take_the_windows_torch_takes(slide: tuple[Any, ...]) -> None:
