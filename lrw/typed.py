@@ -12,11 +12,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from lrw import checks
+from lrw_kernels.untrusted import shown
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _SINGLE = (str, bytes, Tensor, nn.Module)  # each of which could be iterated over
+_SHOWN = (NoneType, bool, int, float, str)
 _WORDS = {NoneType: "None", int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
 
 
@@ -53,7 +55,8 @@ def _check(name: str, value: object, annotation: Any) -> None:
     if annotation is nn.Module:
         checks.check_module(value, name)
     if not _fits(value, annotation):
-        raise ValueError(f"{name}: of type {type(value).__name__}; accepted is {_words(annotation)}")
+        said = shown(value) if isinstance(value, _SHOWN) else f"of type {type(value).__name__}"
+        raise ValueError(f"{name}: {said}; accepted is {_words(annotation)}")
     if isinstance(value, str | bytes | os.PathLike) and _takes_paths(annotation):
         text = os.fsdecode(value)
         if not text or "\0" in text:

@@ -116,7 +116,7 @@ def test_accelerate_measures_where_it_may_and_keeps_within_rtol(cache: Path) -> 
 
 @pytest.mark.parametrize("rtol", [0, -1e-4, float("nan"), True, "1e-4", None])
 def test_other_bounds_are_refused(rtol: object) -> None:
-    with pytest.raises(ValueError, match=r"^rtol: .*; accepted are positive numbers"):
+    with pytest.raises(ValueError, match=r"^rtol: .*; accepted (are positive numbers|is a number)"):
         lrw.accelerate(nn.Conv3d(1, 1, 3), torch.zeros(1, 1, 4, 4, 4), rtol=rtol)
 
 

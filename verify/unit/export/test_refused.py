@@ -31,7 +31,7 @@ REFUSED: dict[str, tuple[str, ...]] = {
     "--classes: is needed": ("c3d.pt", "--net", "c3d", "--in-channels", "1", "--size", "8x8x8"),
     "--in-channels: is needed": ("small.pt", "--net", "own:small", "--size", "8x8x8"),
     "--size: is needed": ("small.pt", "--net", "own:small", "--in-channels", "2"),
-    "--net: 'vgg'; accepted are c3d, r3d18, unet3d and PACKAGE.MODULE:FUNCTION": ("c3d.pt", "--net", "vgg", *NAMED),
+    "--net: 'vgg'; accepted are c3d, r3d18, unet3d, PACKAGE.MODULE:FUNCTION": ("c3d.pt", "--net", "vgg", *NAMED),
     "--net: nowhere:small: ModuleNotFoundError": (*OWN, "nowhere:small"),
     "--net: own:nothing: AttributeError": (*OWN, "own:nothing"),
     "--net: own:number is of type int; accepted is a function": (*OWN, "own:number"),

@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no network": (lambda: (3, [X]), {}, r"net: a int; accepted is a torch network"),
     "no layer": (lambda: (nn.Linear(2, 2), [X]), {}, r"net: no layer to prune \(it holds no nn.Conv3d\)"),
     "no batches": (lambda: (branches(), []), {}, r"batches: holds none"),
-    "not batches": (lambda: (branches(), 3), {}, r"batches: a int; accepted are batches one after the other"),
+    "not batches": (lambda: (branches(), 3), {}, r"batches: 3; accepted is Iterable or Tensor"),
     "a text": (lambda: (branches(), ["x"]), {}, r"batches\[0\]: a str; accepted is a tensor, a tuple"),
     "an empty batch": (lambda: (branches(), [samples()[0], samples()[0][:0]]), {}, r"batches\[1\]: holds no sample"),
     "NaN": (lambda: (branches(), [samples()[0], samples()[1] * torch.nan]), {}, r"batches\[1\]: holds NaN or infinity"),

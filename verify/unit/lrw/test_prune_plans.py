@@ -93,7 +93,7 @@ def test_a_speedup_is_measured() -> None:
     ("options", "words"),
     [
         ({"speedup": 1}, "speedup: 1; accepted is a number above 1"),
-        ({"speedup": True}, "speedup: True; accepted is a number above 1"),
+        ({"speedup": True}, "speedup: True; accepted is a number or None"),
         ({"speedup": 2.0, "forward": lambda net, batch: net(batch)}, "speedup: with forward= nothing is known"),
     ],
 )
