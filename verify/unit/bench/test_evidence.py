@@ -140,11 +140,11 @@ def test_dice_is_one_for_the_truth_and_counts_each_class() -> None:
         return nn.functional.one_hot(said, 3).movedim(-1, 1).float()
 
     assert tasks.sample_dice(says(labels), labels).tolist() == [1.0, 1.0]
-    # each sample has one class that is in neither
-    assert tasks.sample_dice(says(torch.zeros_like(labels)), labels).tolist() == [0.5, 0.5]
+    # each sample has one class that is in neither, and does not count
+    assert tasks.sample_dice(says(torch.zeros_like(labels)), labels).tolist() == [0.0, 0.0]
     half = labels.clone()
     half[0, 0, 0] = 0  # of four voxels two are found: 2 * 2 / (2 + 4)
-    assert tasks.sample_dice(says(half), labels).tolist() == pytest.approx([(2 / 3 + 1) / 2, 1])
+    assert tasks.sample_dice(says(half), labels).tolist() == pytest.approx([2 / 3, 1])
 
 
 def test_multiplies_are_those_of_the_weights_that_are_left() -> None:
