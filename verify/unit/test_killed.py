@@ -90,7 +90,7 @@ def test_exporting(tmp_path: Path) -> None:
     work()
     begin, manifest, whole = time.monotonic(), tmp_path / "lrw_net.json", 0
     work()
-    for moment in moments(6, 1.5 * (time.monotonic() - begin)):
+    for moment in moments(3, 1.5 * (time.monotonic() - begin)):
         killed(work, moment)
         if manifest.exists():
             made = Artifacts.load(manifest)  # which holds the weights against the manifest

@@ -49,11 +49,14 @@ def test_what_is_wrong_is_counted(tiny: None, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.slow
-def test_the_networks_of_the_soak_take_their_sizes() -> None:
-    calls = soak._calls()
-    assert len(calls) == sum(len(sizes) for _, sizes in soak.networks())
+def test_the_networks_of_the_soak_take_their_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first and the last of each."""
+    nets = [(net, [sizes[0], sizes[-1]]) for net, sizes in soak.networks()]
+    monkeypatch.setattr(soak, "networks", lambda: nets)
     with torch.no_grad():
-        assert all(float((fast(x) - y).abs().max()) <= soak.LIMIT * float(y.abs().max()) for fast, x, y in calls)
+        assert all(
+            float((fast(x) - y).abs().max()) <= soak.LIMIT * float(y.abs().max()) for fast, x, y in soak._calls()
+        )
 
 
 def ran(monkeypatch: pytest.MonkeyPatch, output: str, code: int = 0) -> None:
