@@ -159,6 +159,7 @@ def _badness(layer: LayerCheck) -> float:
 
 def _compared(name: str, layer: WinogradLayer, x: Tensor, y: Tensor) -> LayerCheck:
     geometry = layer.geometry
+    x, y = (t if t.dim() == 5 else t[None] for t in (x, y))  # a sample without a batch
     input_finite, output_finite = _finite(x), _finite(y)
     place = x.device if x.device.type in ("cpu", "cuda") else torch.device("cpu")  # others may have no float64
     inner, u = x.to(place, torch.float64).permute(0, 2, 3, 4, 1), layer.weights().to(place, torch.float64)

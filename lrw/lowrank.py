@@ -142,7 +142,11 @@ def _state_bytes(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -> int
 
 @typed
 def print_trainable_parameters(net: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-    """Print trainable against all parameters, and with an `optimizer` the bytes training them takes, in one line."""
+    """Print trainable against all parameters, and with an `optimizer` the bytes training them takes, in one line.
+
+    Raises ValueError as `training_size` does.
+    """
+    checks.check_network(net)
     if optimizer is not None:
         print(training_size(net, optimizer))
         return

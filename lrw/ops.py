@@ -57,7 +57,7 @@ def winograd_conv3d(
     Source: Lavin & Gray, arXiv 1509.09308, nested over three axes.
     """
     if isinstance(input, Tensor) and input.dim() == 4:
-        single = None if residual is None else residual[None]
+        single = residual[None] if isinstance(residual, Tensor) else residual
         more: dict[str, Any] = {"tile": tile, "rtol": rtol, "residual": single, "relu": relu, "backend": backend}
         return winograd_conv3d(input[None], weight, bias, stride, padding, dilation, groups, **more)[0]
     how = (tile, rtol, stride, padding, dilation, groups, relu, backend)

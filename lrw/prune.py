@@ -34,6 +34,7 @@ from lrw.typed import typed
 from lrw_kernels.untrusted import shown
 from lrw_kernels.winograd import column_cost, direct_cost
 
+MOST_RIDGE = 1e6  # beyond which nothing is fitted, and numbers overflow
 FEWEST = 4  # input channels from which on a layer's columns are worth dropping
 
 
@@ -189,8 +190,8 @@ def _check(net: object, budget: Budget, tile: object, voxels: int, ridge: float,
     if budget.speedup is not None and forward is not None:
         raise ValueError("speedup: with forward= nothing is known of how to time the network; accepted is multiplies=")
     checks.check_count(voxels, "voxels")
-    if not ridge > 0:
-        raise ValueError(f"ridge: {ridge!r}; accepted is a number above 0")
+    if not 0 < ridge <= MOST_RIDGE:
+        raise ValueError(f"ridge: {ridge!r}; accepted is a number above 0, up to {MOST_RIDGE:g}")
 
 
 def check_multiplies(net: nn.Module, batch: Any, share: float) -> None:

@@ -17,6 +17,8 @@ from lrw_kernels.untrusted import shown
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LONGEST = 1000  # characters of a text that is no path
+LARGEST = 2**63
 _SINGLE = (str, bytes, Tensor, nn.Module)  # each of which could be iterated over
 _SHOWN = (NoneType, bool, int, float, str)
 _WORDS = {NoneType: "None", int: "a whole number", float: "a number", bool: "True or False", str: "a text"}
@@ -26,8 +28,9 @@ def typed(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, which raises ValueError for an argument of another type than its signature says, and for paths that
     no file can have.
 
-    True and False are no numbers. A text or a tensor is no collection; of the elements of
-    others texts alone are looked at. Annotations in quotes are not.
+    True and False are no numbers; a text or a tensor is no collection, and of the elements of others texts alone are
+    looked at. Neither are texts longer than LONGEST accepted, nor whole numbers of more than 64 bits. Annotations in
+    quotes are not looked at.
     """
 
     @wraps(function)
@@ -61,6 +64,10 @@ def _check(name: str, value: object, annotation: Any) -> None:
         text = os.fsdecode(value)
         if not text or "\0" in text:
             raise ValueError(f"{name}: {text[:60]!r} is no path; accepted is one without null characters")
+    elif isinstance(value, str) and len(value) > LONGEST:
+        raise ValueError(f"{name}: {shown(value)}; accepted are at most {LONGEST} characters")
+    if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+        raise ValueError(f"{name}: {shown(value)}; accepted are numbers of 64 bits")
 
 
 def _fits(value: object, annotation: Any) -> bool:
