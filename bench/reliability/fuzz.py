@@ -15,7 +15,7 @@ LAWS = {
         "verify/laws/test_damaged_manifests.py",
     ],
 }
-_COUNTS = re.compile(r"- (\d+) passing examples, (\d+) failing examples")
+_COUNTS = re.compile(r"- (\d+) passing(?: examples)?, (\d+) failing")
 
 
 def fuzz(what: str) -> Row:

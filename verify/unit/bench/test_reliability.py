@@ -16,12 +16,12 @@ STATISTICS = """
 verify/laws/test_arguments.py::test_one:
   - during generate phase (0.57 seconds):
     - Typical runtimes: ~ 1-4 ms
-    - 1500 passing examples, {} failing examples, 20 invalid examples
+    - 1500 passing, {} failing, and 20 invalid test cases
   - Stopped because settings.max_examples=2000
 
 verify/laws/test_arguments.py::test_two:
   - during reuse phase:
-    - 3 passing examples, 0 failing examples, 0 invalid examples
+    - 3 passing, 0 failing, and 0 invalid test cases
 """
 
 
@@ -72,6 +72,27 @@ def test_counts_are_read(failing: int, code: int, wrong: int, monkeypatch: pytes
     ran(monkeypatch, "no tests ran", 5)
     with pytest.raises(RuntimeError, match="counted no example:\nno tests ran"):
         fuzz.fuzz("damaged data files")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit", "wrong"), [(99, 0), (5, 1)])
+def test_hypothesis_counts_as_it_is_read(
+    limit: int, wrong: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its own words, not ours."""
+    (tmp_path / "conftest.py").write_text(
+        "from hypothesis import settings\nsettings.register_profile('nightly', max_examples=30, database=None)\n"
+    )
+    (tmp_path / "test_law.py").write_text(
+        "from hypothesis import given, strategies as st\n"
+        f"@given(st.integers(0, 50))\ndef test_law(n):\n    assert n <= {limit}\n"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    monkeypatch.setattr(fuzz, "LAWS", {"numbers": [str(tmp_path / "test_law.py")]})
+    monkeypatch.chdir(tmp_path)
+    row = fuzz.fuzz("numbers")
+    assert row.cases >= (30 if not wrong else 1)
+    assert (row.wrong > 0) == bool(wrong)
 
 
 def test_the_laws_are_there() -> None:
