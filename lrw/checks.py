@@ -12,6 +12,7 @@ from lrw_kernels.winograd.tile import MAX_PADDING
 
 # By name: importing the classes imports all of torch.distributed.
 WRAPPERS = ("DistributedDataParallel", "DataParallel", "FSDPModule", "FullyShardedDataParallel")
+MOST_TEMPERATURE = 1e6  # beyond which all classes are alike
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -210,8 +211,8 @@ def check_distillation(weight: float, temperature: float, label_smoothing: float
         raise ValueError(f"label_smoothing: {label_smoothing!r}; accepted is a share from 0 to 1")
     if not 0 <= weight <= 1:
         raise ValueError(f"weight: {weight!r}; accepted is a share of the loss from 0 to 1")
-    if not temperature > 0:
-        raise ValueError(f"temperature: {temperature!r}; accepted is a number above 0")
+    if not 0 < temperature <= MOST_TEMPERATURE:
+        raise ValueError(f"temperature: {temperature!r}; accepted is a number above 0, up to {MOST_TEMPERATURE:g}")
 
 
 def check_unwrapped(net: nn.Module) -> None:

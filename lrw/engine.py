@@ -182,7 +182,7 @@ def build(net: nn.Module, call: Call, how: How) -> "NetworkProgram":
 
     choose = Measured(how.threads, how.rtol) if how.measure else prior(how.rtol)
     args, kwargs = widened((call.args, call.kwargs)) if call.cast else (call.args, call.kwargs)
-    with autocast(None):
+    with autocast(None), captured.without_sources():
         return NetworkProgram(net, args, kwargs, how.threads, choose)
 
 

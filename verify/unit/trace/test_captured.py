@@ -1,5 +1,6 @@
 """Graphs that torch.export did not make: constants by placeholder or attribute, names without modules, refusals."""
 
+import linecache
 from collections.abc import Callable
 from importlib import import_module
 
@@ -9,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import lrw
+from lrw.engine import MOST_FORMS
 from lrw.geometry import Geometry
 from lrw.trace import trace
 from lrw.trace.captured import Captured
@@ -35,6 +37,22 @@ def net() -> nn.Module:
     return settled(
         nn.Sequential(*first, lrw.WinogradConv3d(9, 5, padding=1), nn.Flatten(), nn.Linear(5 * 2 * 3 * 2, 4))
     )
+
+
+def test_programs_that_are_made_anew_leave_nothing_behind() -> None:
+    """More sizes than programs are kept for: torch.fx would hold the source of each graph for ever."""
+    kept = fx.graph_module._loader.eval_cache
+    fast = lrw.accelerate(
+        nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU()), torch.zeros(1, 1, 4, 4, 4), measure=False
+    )
+    before = set(kept)
+    with torch.inference_mode():
+        for size in (*range(3, 3 + MOST_FORMS + 2), 3):
+            fast(torch.zeros(1, 1, 4, 4, size))
+    assert set(kept) == before
+    assert not [name for name in linecache.cache if name.startswith("<eval_with_key>") and name not in kept]
+    fx.symbolic_trace(nn.ReLU())
+    assert set(kept) > before  # other people's stay
 
 
 def made_of(function: Callable[..., object], *given: Tensor, inputs: int = 1) -> Captured:
