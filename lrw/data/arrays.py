@@ -42,12 +42,9 @@ def load_arrays(path: str | Path, *, fold: int | None = None, seed: int = 0) -> 
     if labels.dtype.kind not in "ui" or labels.shape not in sizes:
         accepted = " or ".join(str(list(size)) for size in sorted(sizes, key=len))
         raise ValueError(f"{path}: labels must be integers {accepted}, got {labels.dtype} {list(labels.shape)}")
-    values, numbers = as_labels(labels if labels.ndim > 2 else labels.reshape(-1), "labels", path).unique(
-        return_inverse=True
-    )
+    values, numbers = _places(as_labels(labels if labels.ndim > 2 else labels.reshape(-1), "labels", path))
     if len(values) < 2:
         raise ValueError(f"{path}: labels are all {int(values[0])}; accepted are two classes or more")
-    numbers = numbers.to(torch.int16) if numbers.ndim > 1 else numbers
     parts = _parts(arrays.get(FOLD), fold, len(images), path, seed)
     splits = [Split(images[parts[name]], numbers[parts[name]]) for name in SPLITS]
     return Volumes(path.stem, tuple(map(str, values.tolist())), *splits)
@@ -81,6 +78,16 @@ def _images(array: np.ndarray, path: Path) -> Tensor:
         if wrong.any():
             raise ValueError(f"{path}: images[{int(wrong.nonzero()[0])}] holds numbers that are not finite")
     return images if images.ndim == 5 else images[:, None]
+
+
+def _places(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(the values that occur, rising; of each label its place among them: int64, or int16 where each voxel has one).
+
+    By counting: there are few values, and up to a thousand million voxels that sorting would take minutes for.
+    """
+    there = torch.bincount(labels.flatten()) > 0
+    places = (there.cumsum(0) - 1).to(torch.int64 if labels.ndim == 1 else torch.int16)
+    return there.nonzero().flatten(), places[labels]
 
 
 def _parts(folds: np.ndarray | None, fold: int | None, count: int, path: Path, seed: int) -> dict[str, Tensor]:
