@@ -83,7 +83,7 @@ def _images(array: np.ndarray, path: Path) -> Tensor:
 def _places(labels: Tensor) -> tuple[Tensor, Tensor]:
     """(the values that occur, rising; of each label its place among them: int64, or int16 where each voxel has one).
 
-    By counting: there are few values, and up to a thousand million voxels that sorting would take minutes for.
+    By counting, since there are few values and many voxels.
     """
     there = torch.bincount(labels.flatten()) > 0
     places = (there.cumsum(0) - 1).to(torch.int64 if labels.ndim == 1 else torch.int16)

@@ -29,14 +29,14 @@ def load_nifti(
     seed: int = 0,
     size: Sequence[int] | None = None,
     cubes_per_class: int = 8,
-    segmented: bool = False,
+    segmented: bool = True,
 ) -> Volumes:
     """Read a folder of `.nii` or `.nii.gz` volumes as images uint8 `[N, C, D, H, W]`, D from foot to head.
 
     Two layouts:
       - `imagesTr/` and `labelsTr/` with equal file names (Medical Segmentation Decathlon): cubes of `size`
-        around voxels drawn with `seed`; the class is the label map's value at the centre voxel, or, `segmented`,
-        that of each voxel, 0 outside of the volume. Each volume
+        around voxels drawn with `seed`; `segmented`, each voxel has the label map's value, 0 outside of the volume;
+        otherwise the class of a cube is that of its centre voxel. Each volume
         gives `cubes_per_class` cubes for every class it holds, some of them equal where the class has fewer
         voxels than that; background centres lie near a labelled voxel, outside the volume is black. Whole
         volumes, never cubes of one volume, are dealt to train, val and test. Class names come from

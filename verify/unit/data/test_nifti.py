@@ -20,7 +20,7 @@ def test_decathlon_cubes_are_named_by_their_centre(tmp_path: Path, labels: dict[
     write_decathlon(tmp_path / "Task")
     description = {"labels": labels}
     (tmp_path / "Task" / "dataset.json").write_text(json.dumps(description))
-    volumes = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6)
+    volumes = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6, segmented=False)
     assert (volumes.name, volumes.classes) == ("Task", ("background", "bright", "grey"))
     assert (volumes.channels, volumes.size) == (1, (5, 4, 3))
     assert volumes.counts == {"train": 2 * 18, "val": 18, "test": 18}
@@ -35,8 +35,8 @@ def test_decathlon_cubes_are_named_by_their_centre(tmp_path: Path, labels: dict[
 def test_decathlon_cubes_keep_the_labels_of_their_voxels(tmp_path: Path) -> None:
     """Grey levels of the written volumes say which label a voxel has; outside of a volume it is that of nothing."""
     write_decathlon(tmp_path / "Task")
-    named = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6)
-    volumes = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6, segmented=True)
+    named = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6, segmented=False)
+    volumes = load_nifti(tmp_path / "Task", size=(5, 4, 3), cubes_per_class=6)
     assert volumes.segmented
     assert volumes.classes == named.classes
     for name in SPLITS:
@@ -56,7 +56,7 @@ def test_decathlon_background_lies_near_the_structure(tmp_path: Path) -> None:
         grey = np.add.outer(np.add.outer(np.arange(20) * 1.0, np.arange(20)), np.arange(20))
         write_nifti(tmp_path / "imagesTr" / f"{index}.nii", grey)
         write_nifti(tmp_path / "labelsTr" / f"{index}.nii", labels)
-    volumes = load_nifti(tmp_path, size=(8, 8, 8), cubes_per_class=20)
+    volumes = load_nifti(tmp_path, size=(8, 8, 8), cubes_per_class=20, segmented=False)
     assert volumes.classes == ("background", "label 4")
     # Reach is a quarter of the cube: grey, here x + y + z, stays below 3 * (1 + 2) of 57 at the centres.
     centre = volumes.train.images[:, 0, 4, 4, 4].double() / 255 * 57
@@ -68,7 +68,7 @@ def test_cubes_at_the_rim_are_filled_with_black(tmp_path: Path) -> None:
     for index in range(3):
         write_nifti(tmp_path / "imagesTr" / f"{index}.nii", 5.0 + np.tile(np.eye(3)[:, :, None], 3))
         write_nifti(tmp_path / "labelsTr" / f"{index}.nii", np.pad(np.ones((1, 1, 1), np.uint8), 1))
-    volumes = load_nifti(tmp_path, size=(9, 9, 9), cubes_per_class=1)
+    volumes = load_nifti(tmp_path, size=(9, 9, 9), cubes_per_class=1, segmented=False)
     inside = volumes.train.images[volumes.train.labels == 1][0, 0]
     expected = torch.zeros(9, 9, 9, dtype=torch.uint8)
     expected[3:6, 3:6, 3:6] = 255 * torch.eye(3, dtype=torch.uint8)  # the same diagonal in every slice

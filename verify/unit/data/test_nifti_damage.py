@@ -144,7 +144,7 @@ def test_labels_keep_their_integers(
     values = np.full((12, 10, 8), labels[0], dtype=np.int64)
     values[6:] = labels[1]
     label_maps(tmp_path, ((values - (slope != 1)) // slope).astype(dtype), slope)
-    volumes = load_nifti(tmp_path, size=(3, 3, 3), cubes_per_class=2)
+    volumes = load_nifti(tmp_path, size=(3, 3, 3), cubes_per_class=2, segmented=False)
     assert volumes.classes == tuple(f"label {label}" for label in labels)
     assert torch.bincount(volumes.train.labels).tolist() == [4, 4]
 
