@@ -1,6 +1,6 @@
 """Convolution, plain and transposed, any stride, padding, dilation, groups; channels of wider buffers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from lrw_kernels.codegen.machine import NEON, Machine
+from lrw_kernels.codegen.machine import NEON, Machine, host
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators.convolution import convolution
 from lrw_kernels.cpu.operators.transposed import transposed
@@ -20,7 +20,6 @@ from verify.unit.cpu.operators import (
     Buffer,
     Triple,
     assert_lowers,
-    every_machine,
     followed,
     from_torch,
     functions,
@@ -30,6 +29,8 @@ from verify.unit.cpu.operators import (
 )
 
 SETTINGS = settings(max_examples=30)
+NO_CACHE = replace(host(), l2=0)  # which keeps no weights, so that patches are gathered
+every_way = pytest.mark.parametrize("machine", [NEON, host(), NO_CACHE], ids=["neon", "host", "patches"])
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,12 @@ def stem(beside: int) -> Layer:
     return Layer(2, (13, 14, 15), (3, 20), 1, (7, 6, 5), (1, 1, 2), (3, 2, 1), ones, wider, True, True, "prelu", 2, 0)
 
 
+def long(size: Triple, stride: Triple) -> Layer:
+    """Lines along each axis that are no whole number of blocks, vectors of channels and what is left of them."""
+    three, ones, wider = (3, 3, 3), (1, 1, 1), (2, 5, 3)
+    return Layer(2, size, (21, 53), 1, three, stride, ones, ones, wider, True, True, "leaky_relu", 2, 0)
+
+
 def few(channels: int, width: int, step: int = 1) -> Layer:
     """Groups of a few channels, in rows with and without a rest beside several pixels at a time, in wider buffers."""
     size, three, ones = (3, 4, width), (3, 3, 3), (1, 1, 1)
@@ -156,10 +163,13 @@ def reference(x: Array, weight: Array, bias: Array, layer: Layer, transpose: boo
     return from_torch(y)
 
 
-@every_machine
+@every_way
 @SETTINGS
 @given(layers())
 @example(linear(700, 333))
+@example(long((3, 2, 15), (1, 1, 1)))
+@example(long((19, 3, 2), (2, 1, 1)))
+@example(long((2, 27, 1), (1, 2, 1)))
 @example(stem(0))
 @example(stem(1))
 @example(few(1, 11))
@@ -170,7 +180,7 @@ def test_convolution(machine: Machine, layer: Layer) -> None:
     assert_computes(layer, machine, transpose=False)
 
 
-@every_machine
+@every_way
 @SETTINGS
 @given(layers())
 def test_transposed_convolution(machine: Machine, layer: Layer) -> None:
@@ -206,6 +216,14 @@ def test_a_linear_layer_shares_out_its_weights() -> None:
 def linear_steps(cin: int, cout: int) -> Steps:
     source, target = Buffer((1, 1, 1, 1, cin), 0, 0), Buffer((1, 1, 1, 1, cout), 0, 0)
     return convolution(source.view, target.view, np.zeros((1, 1, 1, cin, cout), np.float32), NEON)
+
+
+def test_blocks_that_overlap_add_a_residual_once() -> None:
+    """Lines of 15 pixels: the second block begins before the first one ends, and results lie where the residual was."""
+    x, weight = np.ones((1, 1, 2, 15, 3), np.float32), np.ones((1, 1, 1, 3, 4), np.float32)
+    source, target = Buffer(x.shape, 0, 0, x), Buffer((1, 1, 2, 15, 4), 1, 2, np.full((1, 1, 2, 15, 4), 0.5))
+    run(convolution(source.view, target.view, weight, host(), epilogue=Epilogue(residual=target.view)))
+    np.testing.assert_array_equal(target.check(), 3.5)
 
 
 def test_how_many_threads_share_the_items_does_not_matter() -> None:

@@ -12,22 +12,13 @@ from numba.extending import intrinsic
 from lrw_kernels.codegen.intrinsics import LONG, does, gives, reader
 from lrw_kernels.codegen.machine import NEON
 from lrw_kernels.codegen.vector import Vectors
-from lrw_kernels.cpu.operators import emit_linear, emit_rows, emit_windows, records
+from lrw_kernels.cpu.operators import emit_boxes, emit_linear, emit_rows, emit_windows, records
 
-patches_at, depthwise_at, linear_at, pool_at, resample_at, gather_at, rows_at, statistics_at = map(
-    reader,
-    (
-        *(
-            records.Patches,
-            records.Depthwise,
-            records.Linear,
-            records.Pool,
-            records.Resample,
-            records.Gather,
-            records.Rows,
-        ),
-        records.Statistics,
-    ),
+boxes_at, box_at, patches_at, depthwise_at, linear_at = map(
+    reader, (records.Boxes, records.Box, records.Patches, records.Depthwise, records.Linear)
+)
+pool_at, resample_at, gather_at, rows_at, statistics_at = map(
+    reader, (records.Pool, records.Resample, records.Gather, records.Rows, records.Statistics)
 )
 
 
@@ -48,6 +39,14 @@ def finish_pixel(_, function, lanes, source, pitch, bias, residual, target, afte
     name = function.literal_value
     emit = does(lambda b, a: emit_windows.emit_finish(_vectors(b, lanes), name, a[2:]))
     return types.void(function, lanes, *(LONG,) * 8), emit
+
+
+@intrinsic(prefer_literal=True)
+def block_products(_, lanes, rows, vectors, entries, runs, singles, x, x_row, weights, c, height, add, ahead):
+    """See `emit_boxes.emit_products`."""
+    block = emit_boxes.Block(rows.literal_value, vectors.literal_value)
+    emit = does(lambda b, a: emit_boxes.emit_products(_vectors(b, lanes), block, a[3:]))
+    return types.void(lanes, rows, vectors, *(LONG,) * 10), emit
 
 
 @intrinsic

@@ -13,7 +13,7 @@ from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.step import Epilogue, View
 
 MOST = 16  # runs that are tried as one pixel
-# What costs time beside products of vectors, counted in these: a vector of a pixel's patch moved, its place written, a
+# What costs time beside products of vectors, counted in these: a vector of a pixel's patch moved, its results placed, a
 # step more to wait for.
 MOVED, PLACED, STEP = 8, 16, 1 << 14
 
@@ -49,8 +49,9 @@ def together(whole: Part, phases: Sequence[Taps], count: int) -> Iterator[Part]:
             yield _as_one(_from(whole, first, first * len(phases)), phases, some)
 
 
-def best(whole: Part, phases: Sequence[Taps], lanes: int) -> int:
-    """How many runs cost least as one pixel; 0 where that is every pixel by itself, or they lie apart."""
+def best(whole: Part, phases: Sequence[Taps], lanes: int, *, gathers: bool) -> int:
+    """How many runs cost least as one pixel; 0 where that is every pixel by itself, or they lie apart. Patches are
+    moved where it `gathers`."""
     y, weight, grid, (_, residual, _) = whole
     runs, beyond = divmod(y.size[3], len(phases))
     if beyond or not y.side_by_side or not (residual is None or residual.side_by_side):
@@ -59,7 +60,8 @@ def best(whole: Part, phases: Sequence[Taps], lanes: int) -> int:
 
     def cost(taps: int, pixels: int) -> float:
         products = rows * taps * cin * ceil(pixels * cout / lanes)
-        return products + MOVED * rows * ceil(taps * cin / lanes) + PLACED
+        moved = MOVED * rows * ceil(taps * cin / lanes) if gathers else 0
+        return products + moved + PLACED
 
     all_runs = y.pixels // phase_count
     costs = {0: all_runs * sum(cost(len(taps), 1) for taps in phases) + phase_count * STEP}

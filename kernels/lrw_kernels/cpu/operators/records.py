@@ -4,6 +4,40 @@ from lrw_kernels.codegen.records import Record, fields
 
 PIECE_FIELDS = 5  # of a run of a patch: d, h and number in the row of x where it starts; how many; where in the chunk
 PLACE_FIELDS = 6  # of an output pixel: its patch's address, plane, row, number in the row; output, residual
+BLOCK_FIELDS = 4  # of a block of output pixels: input, output and residual of the first; how many are done already
+
+
+class Box(Record):
+    """Output pixels that meet the same taps, none of which lies outside of x: lines of `pixels`, in blocks of `height`,
+    the last of which begins where it ends with the line; inner, middle and outer axes of lines. x, y and residual are
+    those of the first pixel, x at the first number of its sum; `blocks` in all. `end` is the last share (not included)
+    of `share` blocks, those of earlier boxes included.
+
+    Entries of the sum are pairs: bytes from a pixel's x on, and the row of weights; first `runs`, of as many numbers
+    and rows as a vector has, one after the other, then `singles`, of one.
+    """
+
+    _fields_ = fields(
+        "end blocks height pixels inner middle outer x x_pixel x_inner x_middle x_outer y y_pixel y_inner y_middle "
+        "y_outer residual residual_pixel residual_inner residual_middle residual_outer entries runs singles"
+    )
+    addresses = ("x", "y", "residual", "entries")
+
+
+class Boxes(Record):
+    """A convolution as products of weights with x where it lies, box by box.
+
+    A work item takes `share` of a box's blocks and `split` of the weights' `panels`; panel_vectors and vectors of
+    channels as in Products, `weights_vector` bytes a vector. In scratch come the blocks' places, from `m_at` on the
+    products, `m_block` from block to block. Then bias, residual (if not 0) and, where `after` is not 0, a function of
+    `parameters`.
+    """
+
+    _fields_ = fields(
+        "boxes residual bias after parameters weights weights_vector panels split vectors panel_vectors channels share "
+        "m_at m_block"
+    )
+    addresses = ("boxes", "residual", "bias", "parameters", "weights")
 
 
 class Patches(Record):

@@ -1,0 +1,101 @@
+"""Convolution of activations where they lie, by boxes of output pixels that meet the same taps."""
+
+from typing import Any
+
+from lrw_kernels.codegen.intrinsics import get, put
+from lrw_kernels.codegen.kernel import Function
+from lrw_kernels.codegen.machine import ADDRESS, FLOAT
+from lrw_kernels.codegen.settings import helper
+from lrw_kernels.cpu.kernels import first_vector
+from lrw_kernels.cpu.micro import CHUNK
+from lrw_kernels.cpu.operators.emit_boxes import ENTRY
+from lrw_kernels.cpu.operators.intrinsics import block_products, box_at, boxes_at, finish_pixel
+from lrw_kernels.cpu.operators.records import BLOCK_FIELDS, Box
+from lrw_kernels.network.operators import BY_CHANNEL
+
+BOX, BLOCK = len(Box._fields_) * ADDRESS, BLOCK_FIELDS * ADDRESS
+
+
+@helper
+def put_blocks(box, residual, first, count, places):
+    """The places of `count` blocks of a box from the `first` on: x, y and residual (0 where there is none) of its first
+    pixel, and how many of its pixels the block before it has as well."""
+    of_line = (box.pixels + box.height - 1) // box.height
+    for i in range(count):
+        line, pixel = (first + i) // of_line, (first + i) % of_line * box.height
+        w = min(pixel, box.pixels - box.height)
+        a, rest = line % box.inner, line // box.inner
+        b, c = rest % box.middle, rest // box.middle
+        added = w * box.residual_pixel + a * box.residual_inner + b * box.residual_middle + c * box.residual_outer
+        place = places + i * BLOCK
+        put(place, box.x + w * box.x_pixel + a * box.x_inner + b * box.x_middle + c * box.x_outer)
+        put(place + ADDRESS, box.y + w * box.y_pixel + a * box.y_inner + b * box.y_middle + c * box.y_outer)
+        put(place + 2 * ADDRESS, box.residual + added if residual != 0 else 0)
+        put(place + 3 * ADDRESS, pixel - w)
+
+
+def _multiply(lanes: int, rows: int, vectors: int) -> Any:
+    """(box, entries, runs, singles, places, blocks, weights, m, m_panel, add): a panel of weights, along some entries,
+    meets all blocks."""
+
+    @helper
+    def products(box, entries, runs, singles, places, blocks, weights, m, m_panel, add):
+        for i in range(blocks):
+            x, following = get(places + i * BLOCK), get(places + (i + 1) * BLOCK)
+            block_products(lanes, rows, vectors, entries, runs, singles, x, box.x_pixel, weights, m + i * m_panel,
+                           box.height, add, following - x)  # fmt: skip
+
+    return products
+
+
+def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
+    """Items are shares of a box's blocks x groups of panels of weights, groups fastest: `records.Boxes`.
+
+    Stretch by stretch of the sum every panel of weights meets all blocks.
+    """
+    line, by_channel = lanes * FLOAT, function == BY_CHANNEL
+    wide, narrow = _multiply(lanes, rows, vectors), _multiply(lanes, rows, 1)
+
+    @helper
+    def all_products(k, box, places, blocks, first, last, m):
+        entries, runs, singles, add, whole = box.entries, box.runs, box.singles, 0, k.vectors // vectors
+        while runs + singles > 0 or add == 0:
+            some = min(runs, CHUNK // lanes)
+            few = min(singles, CHUNK) if some == 0 else 0
+            c = m
+            for panel in range(first, last):
+                weights = k.weights + first_vector(k, panel) * k.weights_vector
+                if panel < whole:
+                    wide(box, entries, some, few, places, blocks, weights, c, k.m_block, add)
+                    c += vectors * rows * line
+                else:
+                    narrow(box, entries, some, few, places, blocks, weights, c, k.m_block, add)
+                    c += rows * line
+            entries, runs, singles, add = entries + (some + few) * ENTRY, runs - some, singles - few, 1
+
+    @helper
+    def finish(k, box, places, blocks, first, last, m):
+        shift = first_vector(k, first) * line
+        count = min(k.channels, first_vector(k, last) * lanes) - shift // FLOAT
+        for i in range(blocks):
+            place = places + i * BLOCK
+            y, residual = get(place + ADDRESS) + shift, get(place + 2 * ADDRESS)
+            for row in range(get(place + 3 * ADDRESS), box.height):
+                added = residual + shift + row * box.residual_pixel if residual != 0 else 0
+                finish_pixel(function, lanes, m + i * k.m_block + row * line, rows * line, k.bias + shift, added,
+                             y + row * box.y_pixel, k.after, k.parameters + shift * by_channel, count)  # fmt: skip
+
+    def boxes(job, item, scratch):
+        k = boxes_at(job)
+        groups = (k.panels + k.split - 1) // k.split
+        share, first = item // groups, item % groups * k.split
+        at, begin = k.boxes, 0
+        while share >= box_at(at).end:
+            begin, at = box_at(at).end, at + BOX
+        box, block = box_at(at), (share - begin) * k.share
+        blocks, last = min(k.share, box.blocks - block), min(k.panels, first + k.split)
+        put_blocks(box, k.residual, block, blocks + 1, scratch)  # one more: what is asked for ahead
+        all_products(k, box, scratch, blocks, first, last, scratch + k.m_at)
+        finish(k, box, scratch, blocks, first, last, scratch + k.m_at)
+
+    return boxes
