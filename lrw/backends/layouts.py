@@ -44,7 +44,9 @@ def channels_last(x: Tensor, machine: Machine, threads: int) -> Tensor:
 
 
 def channels_first(y: Tensor, machine: Machine, threads: int) -> Tensor:
-    """[N, C, D, H, W] contiguous of y [N, D, H, W, C] contiguous, float32 or float64."""
+    """[N, C, D, H, W] contiguous of y [N, D, H, W, C] contiguous, float32 or float64; of one channel its memory."""
+    if y.shape[4] == 1:
+        return y.view(y.shape[0], 1, *y.shape[1:4])
     first = empty((y.shape[0], y.shape[4], *y.shape[1:4]), y.dtype)
     shape = (y.shape[0], y[0, ..., 0].numel(), y.shape[4])
     layout.transpose(y.data_ptr(), first.data_ptr(), shape, machine, _MOVED[y.dtype], threads)

@@ -1,7 +1,7 @@
 """Fewer nodes for the same function: each pass takes a network and gives one.
 
 What a convolution does is: convolve, add the bias, add a second input if there is one, apply a function if there is
-one; so does a linear layer, with its products.
+one; so does a linear layer, with its products, and a norm, which may also add its second input at last.
 """
 
 from collections import Counter
@@ -19,6 +19,7 @@ from lrw_kernels.network.operators import (
     Followed,
     Gather,
     Linear,
+    Normalise,
     Operator,
     Pointwise,
     Transposed,
@@ -32,7 +33,7 @@ Merge = Callable[[Node, Node], Operator | None]
 def fused(network: Network) -> Network:
     """The network after all passes, in the order in which one makes way for the next."""
     placed = fold_padding(fold_places(network))
-    return fold_functions(fold_addition(fold_affine(placed)))
+    return fold_addition(fold_functions(fold_addition(fold_affine(placed))))
 
 
 def needed(nodes: Iterable[Node], outputs: Collection[str]) -> tuple[Node, ...]:
@@ -65,8 +66,8 @@ def fold_affine(network: Network) -> Network:
 
 
 def fold_addition(network: Network) -> Network:
-    """Make an addition the second input of the later of two convolutions or linear layers, or of the one there is: of
-    two inputs of the same size."""
+    """Make an addition the second input of the later of two convolutions, linear layers or norms, or of the one there
+    is: of two inputs of the same size."""
     nodes, size = network.nodes, network.size
     whole = {node.name for node in nodes if all(size(name) == node.size for name in node.inputs)}
     return _merged(network, lambda read, node: _with_residual(read, node) if node.name in whole else None)
@@ -164,9 +165,13 @@ def _sum(bias: Array | None, affine: Affine) -> Array:
 
 def _with_residual(read: Node, node: Node) -> Operator | None:
     first, addition = read.operator, node.operator
-    if addition != Binary("add") or not isinstance(first, Winograd | Direct | Linear):
+    if not isinstance(addition, Binary) or addition.kind != "add" or len(read.inputs) > 1:
         return None
-    return None if first.after or len(read.inputs) > 1 else first
+    if not isinstance(first, Winograd | Direct | Linear | Normalise) or (first.after and addition.after):
+        return None
+    if first.after is None:
+        return replace(first, after=addition.after)
+    return replace(first, late=True) if isinstance(first, Normalise) else None
 
 
 def _followed(read: Node, node: Node) -> Operator | None:

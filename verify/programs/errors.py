@@ -154,6 +154,21 @@ def _normalise(o: ops.Normalise, y: Tensor, x: Tensor) -> list[Tensor]:
     return [mean, (terms**0.5 + 5) * scaled, x.abs() / by_channel * scale, y.abs()]
 
 
+def _normalised(o: ops.Normalise, y: Tensor, x: Tensor, *residual: Tensor) -> list[Tensor]:
+    """What is added may come before the function, whose slope then meets its rounding too, or at last."""
+    if not residual:
+        return _followed(_normalise)(o, y, x)
+    if o.late:
+        return [*_followed(_normalise)(o, y - residual[0], x), y.abs()]
+    n, c, *outer = y.shape
+    alone = replace(o, after=None)
+    before = COMPUTE[type(o)](alone, (n, *outer, c), x)
+    errors = [*_normalise(alone, before, x), (before + residual[0]).abs()]
+    if o.after is None:
+        return errors
+    return [*(_steepest(o.after) * e for e in errors), *_pointwise(o.after, y, before + residual[0])]
+
+
 ERRORS: dict[type, Callable[..., list[Tensor]]] = {
     ops.Winograd: _followed(_winograd),
     ops.Direct: _followed(_convolution),
@@ -164,6 +179,6 @@ ERRORS: dict[type, Callable[..., list[Tensor]]] = {
     ops.Pointwise: _pointwise,
     ops.Binary: _followed(lambda o, y, *inputs: [] if o.kind in ("maximum", "minimum") else [y.abs()]),
     ops.Affine: _followed(lambda o, y, x: [(x * _channels(o.scale)).abs(), y.abs()]),
-    ops.Normalise: _followed(_normalise),
+    ops.Normalise: _normalised,
     ops.Softmax: lambda o, y, x: [(110 + x.shape[1]) * y],
 }

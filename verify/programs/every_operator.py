@@ -1,6 +1,7 @@
 """A network by hand with every operator a library can have, on sizes and channels nothing divides, two at a time."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -141,7 +142,10 @@ def _rows(values: _Values, add: Callable[..., None]) -> None:
     add("affine", Affine(values(5), values(5), Pointwise("relu")), "sum", channels=5)
     add("instance", Normalise(3, 1e-5, values(3), values(3)), "back in groups", channels=3)
     add("group", Normalise(2, 1e-3, values(8), values(8), Pointwise("prelu", SLOPES)), "linear", channels=8)
-    add("leaky", Pointwise("leaky_relu", (0.1,)), "group", channels=8)
+    joined = Normalise(4, 1e-3, values(8), values(8), Pointwise("prelu", SLOPES))
+    add("joined", joined, "group", "linear", channels=8)
+    add("joined late", replace(joined, late=True), "joined", "group", channels=8)
+    add("leaky", Pointwise("leaky_relu", (0.1,)), "joined late", channels=8)
     for function in FUNCTIONS:
         source = "abs" if function == "sqrt" else "nearest"
         add(function, Pointwise(function, PARAMETERS.get(function, ())), source, channels=5)

@@ -230,11 +230,14 @@ def _affine(o: ops.Affine, size: Size, x: Tensor) -> Tensor:
     return _followed(x * _channels(o.scale) + _channels(o.shift), o.after)
 
 
-def _normalise(o: ops.Normalise, size: Size, x: Tensor) -> Tensor:
+def _normalise(o: ops.Normalise, size: Size, x: Tensor, residual: Tensor | None = None) -> Tensor:
     groups = x.reshape(x.shape[0], o.groups, -1)
     centred = groups - groups.mean(2, keepdim=True)
     scaled = centred / (centred.square().mean(2, keepdim=True) + o.epsilon).sqrt()
-    return _followed(scaled.view_as(x) * _channels(o.scale) + _channels(o.shift), o.after)
+    y = scaled.view_as(x) * _channels(o.scale) + _channels(o.shift)
+    if residual is None:
+        return _followed(y, o.after)
+    return _followed(y, o.after) + residual if o.late else _followed(y + residual, o.after)
 
 
 def _softmax(o: ops.Softmax, size: Size, x: Tensor) -> Tensor:

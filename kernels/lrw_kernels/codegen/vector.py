@@ -215,6 +215,15 @@ class Vectors:
         """Lanes picked from a and b, which are counted through."""
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(I32, len(picks)), list(picks)))
 
+    def collected(self, vectors: Sequence[Any], places: Sequence[tuple[int, int]]) -> Any:
+        """A vector whose lanes are those at `places` (vector, lane) of `vectors`."""
+        found = vectors[0]
+        for i, vector in enumerate(vectors):
+            kept = [lane if i > 0 else of for lane, (_, of) in enumerate(places)]
+            picks = [self.lanes + of if at == i else kept[lane] for lane, (at, of) in enumerate(places)]
+            found = self.shuffle(found, vector, picks)
+        return found
+
     def _to_bfloat16(self, value: Any) -> Any:
         """The upper halves, rounded to nearest even; NaN stays NaN (its low bits cannot carry it to infinity)."""
         b, wide, narrow = self.builder, ir.VectorType(I32, self.lanes), ir.VectorType(I16, self.lanes)

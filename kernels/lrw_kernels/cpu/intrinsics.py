@@ -51,6 +51,28 @@ def move_square(_, transposed, element, lanes, target, target_row, source, sourc
     return types.void(transposed, element, lanes, *(LONG,) * 4), does(emit)
 
 
+@intrinsic(prefer_literal=True)
+def move_narrow(_, apart, element, lanes, count, pixels, rows, row):
+    """As many pixels of `count` numbers as a vector has lanes, taken apart into `count` rows that lie so many bytes
+    apart, or put together of them."""
+
+    def emit(b: Any, arguments: list[Any]) -> None:
+        v = Vectors(b, element.literal_value, lanes.literal_value)
+        flat = [b.add(arguments[4], I64(i * v.bytes)) for i in range(count.literal_value)]
+        lines = [b.add(arguments[5], b.mul(arguments[6], I64(i))) for i in range(count.literal_value)]
+        places = [divmod(i, len(flat)) for i in range(v.lanes * len(flat))]  # of flat numbers: lane and row
+        if apart.literal_value:
+            picks = [[divmod(lane * len(flat) + i, v.lanes) for lane in range(v.lanes)] for i in range(len(flat))]
+        else:
+            picks = [[(i, lane) for lane, i in places[at * v.lanes : (at + 1) * v.lanes]] for at in range(len(flat))]
+        source, target = (flat, lines) if apart.literal_value else (lines, flat)
+        vectors = [v.load(address) for address in source]
+        for address, of in zip(target, picks, strict=True):
+            v.store(v.collected(vectors, of), address)
+
+    return types.void(apart, element, lanes, count, *(LONG,) * 3), does(emit)
+
+
 @intrinsic
 def mix_stripes(_, address, stripes, seed):
     """See `mix.emit_mix`."""

@@ -18,6 +18,7 @@ from lrw_kernels.cpu.intrinsics import (
     matrix_at,
     mix_stripes,
     mix_word,
+    move_narrow,
     move_square,
     multiply,
     spin,
@@ -100,6 +101,29 @@ def matrix_item(element: str, lanes: int, transposed: bool) -> Function:
                             copy_number(element, to + y * below + x * right, at + y * m.source_row + x * size)
 
     return matrices
+
+
+def narrow_item(element: str, lanes: int, count: int, apart: bool) -> Function:
+    """Items are pieces of matrices: as `matrix_item`, transposed, for rows of a few numbers, or a few rows."""
+    size = BYTES[element]
+
+    def narrow(job, item, scratch):
+        m = matrix_at(job)
+        pixels, chunk = (m.rows, m.row_chunk) if apart else (m.columns, m.column_chunk)
+        pieces = (pixels + chunk - 1) // chunk
+        outer, first = item // pieces, item % pieces * chunk
+        source, target = m.source + outer * m.source_outer, m.target + outer * m.target_outer
+        flat, rows = (source, target) if apart else (target, source)
+        row = m.target_row if apart else m.source_row
+        flat, rows, some = flat + first * count * size, rows + first * size, min(chunk, pixels - first)
+        for at in range(0, some // lanes * lanes, lanes):
+            move_narrow(apart, element, lanes, count, flat + at * count * size, rows + at * size, row)
+        for at in range(some // lanes * lanes, some):
+            for i in range(count):
+                here, there = flat + (at * count + i) * size, rows + i * row + at * size
+                copy_number(element, there if apart else here, here if apart else there)
+
+    return narrow
 
 
 def digest_item() -> Function:

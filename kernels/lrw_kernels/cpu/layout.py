@@ -9,7 +9,11 @@ from lrw_kernels.codegen.machine import BYTES, Machine
 from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.step import Table
 
-CHUNK = 256  # columns a work item transposes
+CHUNK = 256  # rows and columns a work item transposes
+NARROW, LONG = (
+    8,
+    4096,
+)  # rows or columns at most that a vector's lanes are picked from, and of the others a work item takes
 
 
 def pack(
@@ -91,7 +95,14 @@ def transpose(
 ) -> None:
     """target [outer, columns, rows] = source [outer, rows, columns] transposed."""
     outer, rows, columns = shape
-    size = BYTES[element]
+    size, lanes, few = BYTES[element], machine.lanes(element), min(rows, columns)
+    narrow = 1 < few <= NARROW
+    kernel = (
+        library.narrow_item(element, lanes, few, columns == few)
+        if narrow
+        else library.matrix_item(element, lanes, True)
+    )
+    chunk = LONG if narrow else CHUNK
     _move(
         {
             "source": source,
@@ -102,13 +113,13 @@ def transpose(
             "target_row": rows * size,
             "rows": rows,
             "columns": columns,
-            "row_chunk": rows,
-            "column_chunk": CHUNK,
-            "target_i": 0,
-            "target_j": CHUNK * rows * size,
+            "row_chunk": chunk,
+            "column_chunk": chunk,
+            "target_i": chunk * size,
+            "target_j": chunk * rows * size,
         },
-        outer * -(-columns // CHUNK),
-        library.matrix_item(element, machine.lanes(element), True).address,
+        outer * -(-rows // chunk) * -(-columns // chunk),
+        kernel.address,
         workers,
     )
 

@@ -19,6 +19,12 @@ def matrix_item(element: str, lanes: int, transposed: bool) -> Kernel:
     return Kernel("cpu.kernels.matrix_item", (element, lanes, transposed), ITEM)
 
 
+@lru_cache(maxsize=16)
+def narrow_item(element: str, lanes: int, count: int, apart: bool) -> Kernel:
+    """The kernel that takes pixels of `count` numbers apart, or puts them together."""
+    return Kernel("cpu.kernels.narrow_item", (element, lanes, count, apart), ITEM)
+
+
 @lru_cache(maxsize=1)
 def digest_item() -> Kernel:
     """The kernel that hashes memory."""

@@ -54,6 +54,15 @@ class View(NamedTuple):
         size = (*self.size[:3], self.size[3] // pixels, self.channels * pixels)
         return View(self.address, (n, d, h, w * pixels), size)
 
+    def widened(self, most: int) -> "View":
+        """The view with rows of up to so many pixels, where one row follows the other: h and w are shared out anew."""
+        n, d, h, w = self.strides
+        height, width = self.size[2:4]
+        if h != w * width:
+            return self
+        row = max(wide for wide in range(width, max(width, most) + 1) if height * width % wide == 0)
+        return View(self.address, (n, d, w * row, w), (*self.size[:2], height * width // row, row, self.channels))
+
     def merged(self) -> tuple[Sequence[int], Sequence[int]]:
         """Sizes and strides of n, d, h, w with as many pixels as possible in w, the others moved out of the way."""
         sizes, strides = [*self.size[:4]], [*self.strides]

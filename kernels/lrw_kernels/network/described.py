@@ -3,7 +3,7 @@
 from typing import Any
 
 from lrw_kernels.network.graph import Node
-from lrw_kernels.network.operators import Binary, Direct, Followed, Linear, Transposed, Winograd
+from lrw_kernels.network.operators import Binary, Direct, Followed, Linear, Normalise, Transposed, Winograd
 
 
 def described(node: Node) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def described(node: Node) -> dict[str, Any]:
         entry |= {"kernel": [*operator.weight.shape[:3]], **geometry, "groups": operator.groups}
     if isinstance(operator, Winograd):
         entry |= {"tile": str(operator.tile), "padding": [*operator.padding]}
-    if isinstance(operator, Winograd | Direct | Transposed | Linear):
+    if isinstance(operator, Winograd | Direct | Transposed | Linear | Normalise):
         entry["residual"] = node.inputs[1] if len(node.inputs) > 1 else None
     if isinstance(operator, Binary):
         entry["kind"] = operator.kind

@@ -155,8 +155,8 @@ class Affine:
 
 @dataclass(frozen=True, eq=False)
 class Normalise:
-    """Each sample's `groups` of channels to mean 0 and variance 1 (plus `epsilon`), then scale and shift [C], then a
-    function if there is one.
+    """Each sample's `groups` of channels to mean 0 and variance 1 (plus `epsilon`), then scale and shift [C], then the
+    second input and a function if there are such, or where it is `late` the function and then the second input.
 
     Group norm; instance norm is one group a channel.
     """
@@ -166,6 +166,7 @@ class Normalise:
     scale: Array
     shift: Array
     after: Pointwise | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True)

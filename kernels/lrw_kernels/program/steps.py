@@ -42,8 +42,7 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Transposed():
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():
-            weights = operator.scale, operator.shift
-            return norm.normalise(x, y, operator.groups, operator.epsilon, *weights, machine, operator.after)
+            return norm.normalise(x, inputs[1] if len(inputs) > 1 else None, y, operator, machine)
         case Concat():
             return _side_by_side(inputs, y, machine)
         case Channels():

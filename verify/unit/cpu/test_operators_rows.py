@@ -13,7 +13,7 @@ from lrw_kernels.cpu.operators.norm import normalise
 from lrw_kernels.cpu.operators.order import channels_first
 from lrw_kernels.cpu.operators.rows import affine, binary, copy, pointwise, softmax
 from lrw_kernels.cpu.step import View
-from lrw_kernels.network.operators import Pointwise
+from lrw_kernels.network.operators import Normalise, Pointwise
 from verify.strategies import Array
 from verify.tolerances import assert_close
 from verify.unit.cpu.operators import (
@@ -150,23 +150,30 @@ def test_softmax_of_what_is_not_finite() -> None:
 
 @every_machine
 @SETTINGS
-@given(inputs, st.data(), st.sampled_from([0.0, 1.0, 1e4]), st.booleans())
-def test_normalise(machine: Machine, case: Input, data: st.DataObject, mean: float, in_place: bool) -> None:
+@given(inputs, st.data(), st.sampled_from([0.0, 1.0, 1e4]), st.sampled_from(["x", "z", "y"]))
+def test_normalise(machine: Machine, case: Input, data: st.DataObject, mean: float, to: str) -> None:
+    """With a second input or without, added before the function or after it; the result may lie in either's place."""
     channels = case.size[4]
     groups = data.draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0]))
+    added, late = data.draw(st.tuples(st.booleans(), st.booleans()))
     gain, offset = np.random.default_rng(1).standard_normal((2, channels)).astype(np.float32)
     source, target = buffers(case)
+    other = Buffer(case.size, *case.wider, case.x[::-1, ::-1])
     source.numbers[...] = source.numbers + mean
     wide = [torch.from_numpy(vector).double() for vector in (gain, offset)]
     expected = torch.group_norm(to_torch(source.numbers), groups, *wide, 1e-3)
-    to = source if in_place else target
+    z = to_torch(other.numbers) if added else torch.zeros_like(expected)
+    result = {"x": source, "z": other if added else target, "y": target}[to]
     after, slopes = followed("prelu" if case.seed % 2 else "", channels)
-    run(normalise(source.view, to.view, groups, 1e-3, gain, offset, machine, after), case.threads)
-    expected = torch.where(expected > 0, expected, expected * by_channel(slopes))
-    y = expected.permute(0, 2, 3, 4, 1).numpy()
+    of = Normalise(groups, 1e-3, gain, offset, after, late)
+    run(normalise(source.view, other.view if added else None, result.view, of, machine), case.threads)
+    size = expected.abs() + z.abs()
+    expected = expected if late else expected + z
+    expected = torch.where(expected > 0, expected, expected * by_channel(slopes)) + (z if late else 0)
+    y, size = (t.permute(0, 2, 3, 4, 1).numpy() for t in (expected, size))
     # Numbers, their mean and 1 / deviation are each rounded a few times, not: multiplied by mean / deviation.
     steepest = max(1, float(np.abs(slopes).max()))
-    assert_close(to.check(), y, 16 * EPS * steepest * (1 + np.abs(y) + np.abs(offset)), f"{case} {groups}")
+    assert_close(result.check(), y, 16 * EPS * steepest * (1 + size + np.abs(offset)), f"{case} {groups}")
 
 
 @every_machine
@@ -202,7 +209,8 @@ def test_kernels_lower_to_another_machine() -> None:
         affine(x, x, vector, vector, NEON, RELU),
         pointwise(x, x, NEON, SLOPES),
         softmax(x, x, NEON),
-        normalise(x, x, 1, 1e-5, vector, vector, NEON, SLOPES),
+        normalise(x, None, x, Normalise(1, 1e-5, vector, vector, SLOPES), NEON),
+        normalise(x, x, x, Normalise(1, 1e-5, vector, vector, SLOPES, late=True), NEON),
         channels_first(x, x, NEON),
     ]
     assert_lowers(made)

@@ -110,7 +110,8 @@ def test_an_addition_goes_to_the_convolution_computed_last() -> None:
     after = assert_fused(fuse.fold_addition, nodes, ["a", "b"])
     assert after[1].inputs == (INPUT, "a")
     followed = (*nodes[:2], Node("c", Binary("add", RELU), ("b", "a"), SIZE))
-    assert_fused(fuse.fold_addition, followed, ["a", "b", "c"])
+    after = assert_fused(fuse.fold_addition, followed, ["a", "b"])
+    assert (after[1].inputs, after[1].operator.after) == ((INPUT, "a"), RELU)
 
 
 def test_an_addition_goes_to_the_convolution_there_is() -> None:
@@ -169,6 +170,17 @@ def test_a_function_folds_into_the_norm_it_alone_reads_and_only_one_does() -> No
     assert node.operator.after == prelu
     shared = chain(("a", norm, (INPUT,)), ("b", leaky, ("a",)), ("c", Binary("add"), ("a", "b")))
     assert_fused(fuse.fold_functions, shared, ["a", "b", "c"])
+
+
+def test_a_norm_adds_its_second_input_before_the_function_or_at_last() -> None:
+    norm, leaky = Normalise(1, 1e-5, normal(4), normal(4)), Pointwise("leaky_relu", (0.1,))
+    own = ("a", norm, (INPUT,))
+    (node,) = assert_fused(fuse.fused, chain(own, ("b", Binary("add"), ("a", INPUT)), ("c", leaky, ("b",))), ["a"])
+    assert (node.inputs, node.operator.after, node.operator.late) == ((INPUT, INPUT), leaky, False)
+    (node,) = assert_fused(fuse.fused, chain(own, ("b", leaky, ("a",)), ("c", Binary("add"), (INPUT, "b"))), ["a"])
+    assert (node.inputs, node.operator.after, node.operator.late) == ((INPUT, INPUT), leaky, True)
+    twice = chain(own, ("b", leaky, ("a",)), ("c", Binary("add"), (INPUT, "b")), ("d", leaky, ("c",)))
+    assert_fused(fuse.fused, twice, ["a", "c"])
 
 
 def test_what_follows_a_linear_layer_becomes_part_of_it() -> None:

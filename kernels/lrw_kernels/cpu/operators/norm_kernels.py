@@ -56,19 +56,19 @@ def statistics_item() -> Function:
         pitch = k.channels // k.times * FLOAT
         n, first = item // k.groups, item % k.groups * k.group_channels * FLOAT
         last = first + k.group_channels * FLOAT
-        mean, variance = 0.0, 0.0
+        mean, variance, share = 0.0, 0.0, 1 / numbers
         for part in range(k.count):
             centre, of = k.parts + (n * k.count + part) * 3 * k.line, part_numbers(k, part)
             for time in range(k.times):
                 for c in range(first + time * pitch, last + time * pitch, FLOAT):
-                    mean += (of * load_float(centre + c) + load_float(centre + k.line + c)) / numbers
+                    mean += (of * load_float(centre + c) + load_float(centre + k.line + c)) * share
         for part in range(k.count):
             centre, of = k.parts + (n * k.count + part) * 3 * k.line, part_numbers(k, part)
             for time in range(k.times):
                 for c in range(first + time * pitch, last + time * pitch, FLOAT):
                     apart = load_float(centre + c) - mean
                     total, squares = load_float(centre + k.line + c), load_float(centre + 2 * k.line + c)
-                    variance += (squares + apart * (2 * total + of * apart)) / numbers  # of x - mean, all of it
+                    variance += (squares + apart * (2 * total + of * apart)) * share  # of x - mean, all of it
         inverse = 1 / square_root(variance + load_float(k.epsilon))
         result = k.results + n * 3 * k.line
         for c in range(first, last, FLOAT):
