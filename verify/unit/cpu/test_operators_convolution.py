@@ -112,6 +112,12 @@ def long(size: Triple, stride: Triple) -> Layer:
     return Layer(2, size, (21, 53), 1, three, stride, ones, ones, wider, True, True, "leaky_relu", 2, 0)
 
 
+def wide() -> Layer:
+    """A small volume of many channels, of which whole stretches of the sum lie on the padding for most pixels."""
+    three, ones = (3, 3, 3), (1, 1, 1)
+    return Layer(2, (2, 3, 4), (300, 37), 1, three, ones, ones, ones, (2, 5, 3), True, True, "prelu", 2, 0)
+
+
 def few(channels: int, width: int, step: int = 1) -> Layer:
     """Groups of a few channels, in rows with and without a rest beside several pixels at a time, in wider buffers."""
     size, three, ones = (3, 4, width), (3, 3, 3), (1, 1, 1)
@@ -167,6 +173,7 @@ def reference(x: Array, weight: Array, bias: Array, layer: Layer, transpose: boo
 @SETTINGS
 @given(layers())
 @example(linear(700, 333))
+@example(wide())
 @example(long((3, 2, 15), (1, 1, 1)))
 @example(long((19, 3, 2), (2, 1, 1)))
 @example(long((2, 27, 1), (1, 2, 1)))

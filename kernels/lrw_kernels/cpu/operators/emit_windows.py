@@ -32,6 +32,20 @@ def emit_gather(v: Vectors, arguments: Sequence[Any]) -> None:
             loop(b, vectors, [], lambda i, _: vector(i, masked=True))
 
 
+def emit_add(v: Vectors, arguments: Sequence[Any]) -> None:
+    """`count` vectors at target += those at source, `pitch` apart in both. arguments (i64): target, source, pitch,
+    count."""
+    target, source, pitch, count = arguments
+    b = v.builder
+
+    def vector(i: Any, _: list[Any]) -> list[Any]:
+        to, at = (b.add(address, b.mul(i, pitch)) for address in (target, source))
+        v.store(v.add(v.load(to), v.load(at)), to)
+        return []
+
+    loop(b, count, [], vector)
+
+
 def emit_finish(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
     """`count` channels of a pixel: source, whose vectors lie `pitch` apart, plus bias, plus residual if its address is
     not 0, then `function` where `after` is not 0.

@@ -42,6 +42,12 @@ def finish_pixel(_, function, lanes, source, pitch, bias, residual, target, afte
 
 
 @intrinsic(prefer_literal=True)
+def add_vectors(_, lanes, target, source, pitch, count):
+    """See `emit_windows.emit_add`."""
+    return types.void(lanes, *(LONG,) * 4), does(lambda b, a: emit_windows.emit_add(_vectors(b, lanes), a[1:]))
+
+
+@intrinsic(prefer_literal=True)
 def block_products(_, lanes, rows, vectors, entries, runs, singles, x, x_row, weights, c, height, add, ahead):
     """See `emit_boxes.emit_products`."""
     block = emit_boxes.Block(rows.literal_value, vectors.literal_value)

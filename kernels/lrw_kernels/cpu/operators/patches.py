@@ -1,5 +1,6 @@
 """Builder of convolutions by patches: what each output pixel meets is gathered, and each weight meets all patches."""
 
+from itertools import accumulate
 from math import ceil
 from typing import Any
 
@@ -50,24 +51,25 @@ def patches_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue
 
 def _shared_out(made: Job, machine: Machine) -> tuple[Job, int, int]:
     """(`made` with the pixels and panels a work item takes, how many work items there are, their scratch in bytes).
-    Where there are few pixels, weights are shared out as well."""
+    As many pixels as possible meet the same weights, which are shared out as well where there are few pixels."""
     record: Any = made.record
     rows, line = machine.rows, machine.vector_bytes
-    panels = machine.panels(record.vectors)
-    heights = max(1, min(PIXELS // rows, ceil(ceil(record.pixels / rows) / ITEMS)))
-    shares = ceil(record.pixels / (heights * rows))
+    blocks, panels = ceil(record.pixels / rows), machine.panels(record.vectors)
+    shares = max(ceil(blocks / ceil(PIXELS / rows)), min(blocks, ceil(ITEMS / panels)))
+    heights = ceil(blocks / shares)
+    shares = ceil(blocks / heights)
     most = max(1, machine.l2 // 2 // (heights * rows * machine.vectors * line))
     split = min(most, ceil(panels / ceil(ITEMS / shares)))
     vectors = min(record.vectors, split * machine.vectors)
-    places = whole_lines(min(heights * rows, record.pixels) * records.PLACE_FIELDS * ADDRESS)
-    patches = heights * rows * patch_row(machine)
     m_panel = vectors * rows * line
-    made = made.but(
-        panels=panels,
-        split=split,
-        share=heights * rows,
-        a_at=places,
-        m_at=places + patches,
-        m_panel=m_panel,
-    )
-    return made, shares * ceil(panels / split), whole_lines(places + patches + heights * m_panel)
+    sizes = {
+        "places": min(heights * rows, record.pixels) * records.PLACE_FIELDS * ADDRESS,
+        "listed_at": heights * rows * ADDRESS,
+        "a_at": heights * rows * patch_row(machine),
+        "m_at": heights * m_panel,
+        "beside_at": heights * m_panel,
+    }
+    ends = [*accumulate(map(whole_lines, sizes.values()))]
+    starts = dict(zip([*sizes][1:], ends, strict=False))
+    made = made.but(panels=panels, split=split, share=heights * rows, m_panel=m_panel, **starts)
+    return made, shares * ceil(panels / split), ends[-1]

@@ -4,14 +4,15 @@ from lrw_kernels.codegen.intrinsics import get, put
 from lrw_kernels.codegen.kernel import Function
 from lrw_kernels.codegen.machine import ADDRESS, FLOAT
 from lrw_kernels.codegen.settings import helper
-from lrw_kernels.cpu.kernels import first_vector, panel_products
+from lrw_kernels.cpu.kernels import clear, first_vector, panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
-from lrw_kernels.cpu.operators.intrinsics import finish_pixel, gather_run, patches_at
+from lrw_kernels.cpu.operators.intrinsics import add_vectors, finish_pixel, gather_run, patches_at
 from lrw_kernels.cpu.operators.records import PIECE_FIELDS, PLACE_FIELDS
 from lrw_kernels.network.operators import BY_CHANNEL
 
 PIECE = PIECE_FIELDS * ADDRESS
 PLACE = PLACE_FIELDS * ADDRESS
+FEW_PIECES = 2  # of a chunk, which may lie outside of x
 
 
 @helper
@@ -45,28 +46,51 @@ def put_places(k, first, pixels, places):
         done += count
 
 
+@helper
+def reaches(k, piece, place):
+    """Whether a piece of the patch at `place` has numbers inside of x."""
+    at = get(place + 3 * ADDRESS) + get(piece + 2 * ADDRESS)
+    d, h = get(place + ADDRESS) + get(piece), get(place + 2 * ADDRESS) + get(piece + ADDRESS)
+    return 0 <= d < k.size_d and 0 <= h < k.size_h and at < k.row_floats and at + get(piece + 3 * ADDRESS) > 0
+
+
+@helper
+def list_pixels(k, first, last, pixels, places, listed):
+    """List the pixels whose patches have numbers inside of x among pieces first..last; returns how many. All, where
+    there are more pieces than are worth looking at."""
+    count = 0
+    for i in range(pixels):
+        met = last - first > FEW_PIECES
+        for piece in range(first, min(last, first + FEW_PIECES)):
+            met = met or reaches(k, k.pieces + piece * PIECE, places + i * PLACE)
+        if met:
+            put(listed + count * ADDRESS, i)
+            count += 1
+    return count
+
+
 def _gather(lanes: int, a_row: int) -> Function:
-    """(record, piece, pixels, places, a): one piece of all patches, which may run over into where the next one comes to
-    lie. Pixels follow one another at even distances, which hardware fetches ahead."""
+    """(record, piece, count, listed, places, a): one piece of the patches that are listed, which may run over into
+    where the next one comes to lie. Pixels lie at even distances, which hardware fetches ahead."""
 
     @helper
-    def gather(k, piece, pixels, places, a):
+    def gather(k, piece, count, listed, places, a):
         d, h, first = get(piece), get(piece + ADDRESS), get(piece + 2 * ADDRESS)
-        count, to = get(piece + 3 * ADDRESS), a + get(piece + 4 * ADDRESS) * FLOAT
+        numbers, to = get(piece + 3 * ADDRESS), a + get(piece + 4 * ADDRESS) * FLOAT
         shift = d * k.x_d + h * k.x_h + first * FLOAT
-        for i in range(pixels):
-            place = places + i * PLACE
+        for i in range(count):
+            place = places + get(listed + i * ADDRESS) * PLACE
             at = get(place + 3 * ADDRESS) + first
             inside = 0 <= get(place + ADDRESS) + d < k.size_d and 0 <= get(place + 2 * ADDRESS) + h < k.size_h
             low, high = (-at, k.row_floats - at) if inside else (0, 0)
-            gather_run(lanes, get(place) + shift, to + i * a_row, low, high, count)
+            gather_run(lanes, get(place) + shift, to + i * a_row, low, high, numbers)
 
     return gather
 
 
 def _multiply(wide_text: str, narrow_text: str) -> Function:
-    """(record, chunk, pixels, first, last, a, m): the chunk's products with panels first..last of weights, added to
-    what earlier chunks left; m is [panels of pixels][vectors][rows][lanes]."""
+    """(record, chunk, pixels, first, last, a, m, add): the chunk's products with panels first..last of weights, added
+    to what m holds or not; m is [panels of pixels][vectors][rows][lanes]."""
     wide, narrow = Micro.parse(wide_text), Micro.parse(narrow_text)
     vectors, rows, line = wide.vectors, wide.rows[0], wide.c_row
     wide_step, narrow_step, a_panel = wide.b_step, narrow.b_step, rows * wide.a_row
@@ -80,17 +104,17 @@ def _multiply(wide_text: str, narrow_text: str) -> Function:
         return k.weights + whole * k.weights_panel + (panel - whole) * (k.weights_panel // vectors) + term * narrow_step
 
     @helper
-    def products(k, chunk, pixels, first, last, a, m):
+    def products(k, chunk, pixels, first, last, a, m, add):
         start, whole, m_panel = chunk * CHUNK, k.vectors // vectors, k.m_panel
         terms = min(CHUNK, k.terms - start)
         for panel in range(first, last):
             b = weights_at(k, panel, start)
             following = weights_at(k, panel + 1, start) if panel + 1 < last else weights_at(k, first, start + terms)
             if panel < whole:
-                multiply_wide(a, b, m, pixels, terms, start, a_panel, m_panel, following)
+                multiply_wide(a, b, m, pixels, terms, add, a_panel, m_panel, following)
                 m += vectors * rows * line
             else:
-                multiply_narrow(a, b, m, pixels, terms, start, a_panel, m_panel, following)
+                multiply_narrow(a, b, m, pixels, terms, add, a_panel, m_panel, following)
                 m += rows * line
 
     return products
@@ -99,32 +123,53 @@ def _multiply(wide_text: str, narrow_text: str) -> Function:
 def patches_item(wide_text: str, narrow_text: str, function: str) -> Function:
     """Items are shares of output pixels x groups of panels of weights, groups fastest: `records.Patches`.
 
-    Chunk by chunk of the sum the patches are gathered, then every panel of weights, once from memory, meets all pixels.
+    Chunk by chunk of the sum the patches are gathered that have numbers there, then every panel of weights, once from
+    memory, meets all of them. Products of some pixels are made beside `m`, which has all, and added to it.
     """
     wide = Micro.parse(wide_text)
     lanes, rows, line, a_row = wide.lanes, wide.rows[0], wide.c_row, wide.a_row
     by_channel = function == BY_CHANNEL
     gather, products = _gather(lanes, a_row), _multiply(wide_text, narrow_text)
 
+    @helper
+    def pixel_at(k, m, i):
+        return m + (i // rows) * k.m_panel + (i % rows) * line
+
     def patches(job, item, scratch):
         k = patches_at(job)
         groups = (k.panels + k.split - 1) // k.split
-        places, a, m = scratch, scratch + k.a_at, scratch + k.m_at
+        places, listed, a, m, beside = (
+            scratch,
+            scratch + k.listed_at,
+            scratch + k.a_at,
+            scratch + k.m_at,
+            scratch + k.beside_at,
+        )
         pixel, first = item // groups * k.share, item % groups * k.split
         pixels, last = min(k.share, k.pixels - pixel), min(k.panels, first + k.split)
+        vectors = first_vector(k, last) - first_vector(k, first)
         put_places(k, pixel, pixels, places)
+        clear(m, k.beside_at - k.m_at)
         for chunk in range(k.chunks):
-            entry = k.chunk_table + chunk * ADDRESS
-            for piece in range(get(entry), get(entry + ADDRESS)):
-                gather(k, k.pieces + piece * PIECE, pixels, places, a)
-            products(k, chunk, pixels, first, last, a, m)
+            begin, end = get(k.chunk_table + chunk * ADDRESS), get(k.chunk_table + chunk * ADDRESS + ADDRESS)
+            count = list_pixels(k, begin, end, pixels, places, listed)
+            for piece in range(begin, end):
+                gather(k, k.pieces + piece * PIECE, count, listed, places, a)
+            if count == pixels:
+                products(k, chunk, pixels, first, last, a, m, 1)
+            elif count > 0:
+                products(k, chunk, count, first, last, a, beside, 0)
+                for i in range(count):
+                    add_vectors(
+                        lanes, pixel_at(k, m, get(listed + i * ADDRESS)), pixel_at(k, beside, i), rows * line, vectors
+                    )
         shift = first_vector(k, first) * line
-        count = min(k.channels, first_vector(k, last) * lanes) - shift // FLOAT
+        channels = min(k.channels, first_vector(k, last) * lanes) - shift // FLOAT
         for i in range(pixels):
-            source, place = m + (i // rows) * k.m_panel + (i % rows) * line, places + i * PLACE
+            place = places + i * PLACE
             target, residual = get(place + 4 * ADDRESS) + shift, get(place + 5 * ADDRESS)
             residual += shift if residual != 0 else 0
-            finish_pixel(function, lanes, source, rows * line, k.bias + shift, residual, target, k.after,
-                         k.parameters + shift * by_channel, count)  # fmt: skip
+            finish_pixel(function, lanes, pixel_at(k, m, i), rows * line, k.bias + shift, residual, target, k.after,
+                         k.parameters + shift * by_channel, channels)  # fmt: skip
 
     return patches

@@ -46,16 +46,17 @@ class Patches(Record):
     The patch of output pixel (d, h, w) starts at start + step * (d, h, w) of x, whose rows have `row_floats` numbers,
     `pixel_floats` from pixel to pixel. It is made of pieces, `taps.Pieces`: those of chunk i of the sum, which has
     `terms`, are pieces[chunk_table[i]] up to pieces[chunk_table[i + 1]]. A work item takes `share` of the output's
-    `pixels` and `split` of the weights' `panels`; panel_vectors and vectors of channels as in Products. In scratch come
-    the pixels' places, from `a_at` on the patches, from `m_at` on the products, `m_panel` from panel to panel of
-    pixels. Then bias, residual (if not 0) and, where `after` is not 0, a function of `parameters`.
+    `pixels` and `split` of the weights' `panels`; panel_vectors and vectors of channels as in Products. In scratch
+    come the pixels' places, from `listed_at` on the numbers of some of them, from `a_at` on the patches, from `m_at`
+    on the products, `m_panel` from panel to panel of pixels, from `beside_at` on those of a chunk alone. Then bias,
+    residual (if not 0) and, where `after` is not 0, a function of `parameters`.
     """
 
     _fields_ = fields(
         "x x_n x_d x_h x_w size_d size_h size_w start_d start_h start_w step_d step_h step_w row_floats pixel_floats "
         "y y_n y_d y_h y_w out_d out_h out_w residual residual_n residual_d residual_h residual_w bias after "
         "parameters chunk_table pieces chunks terms weights weights_panel panels split vectors panel_vectors channels "
-        "pixels share a_at m_at m_panel"
+        "pixels share listed_at a_at m_at m_panel beside_at"
     )
     addresses = ("x", "y", "residual", "bias", "parameters", "chunk_table", "pieces", "weights")
 
