@@ -33,7 +33,7 @@ Merge = Callable[[Node, Node], Operator | None]
 def fused(network: Network) -> Network:
     """The network after all passes, in the order in which one makes way for the next."""
     placed = fold_padding(fold_places(network))
-    return fold_addition(fold_functions(fold_addition(fold_affine(placed))))
+    return fold_addition(fold_functions(fold_affine(placed)))
 
 
 def needed(nodes: Iterable[Node], outputs: Collection[str]) -> tuple[Node, ...]:
