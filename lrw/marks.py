@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import compress
 from math import ceil
 from operator import attrgetter, call, is_
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import ref
 
 import torch
@@ -17,12 +17,34 @@ Form = tuple[list[Any], ...]
 """Where and how tensors lie: lists of addresses, sizes, strides, types, and of bytes of their memory."""
 
 
-class _Look(NamedTuple):
-    """What is read at every `rate`-th use, as pieces of memory, and what it held; None: nobody knows."""
+class _Look:
+    """What is read at every `rate`-th use, as pieces of memory, and what it `held`; None: nobody knows. Of what the
+    system notes writes to, `watched`, only what is left is read, the `rest`, where nothing was written."""
 
-    rate: int
-    pieces: Any
-    held: bytes | None
+    def __init__(self, at: int, places: Sequence[range], held: bytes | None) -> None:
+        from lrw_kernels.codegen.written import watched
+        from lrw_kernels.cpu.digest import pieces  # loads a kernel
+
+        self.rate, self.held, self.pieces = at, held, pieces(places)
+        self.watched = watched(places)
+        self.rest = pieces(_without(places, self.watched.ranges))
+        self._seen: tuple[int, bytes] | None = (
+            None  # when all was read: the protection's number, the digest of the rest
+        )
+
+    def same(self) -> bool:
+        """Whether memory holds what it held."""
+        from lrw_kernels.cpu.digest import digest  # loads a kernel
+
+        seen, threads = self._seen, torch.get_num_threads()
+        if seen is not None and not self.watched.written(seen[0]):
+            return digest(self.rest, threads) == seen[1]
+        since = self.watched.protect()  # before all is read: what is written from here on is read again
+        rest = digest(self.rest, threads)
+        if self.held is None or digest(self.pieces, threads) != self.held:
+            return False
+        self._seen = since, rest
+        return True
 
 
 class Marks:
@@ -82,26 +104,31 @@ class Marks:
         return self._looks
 
     def _look(self, at: int, rates: Sequence[int]) -> _Look:
-        from lrw_kernels.cpu.digest import pieces  # loads a kernel
-
         taken = [each == at for each in rates]
         held = [*compress(self._held, taken)]
         known = [each for each in held if each is not None]
         places = [extent(t) for t in compress(self.tensors, taken)]
-        return _Look(at, pieces(places), b"".join(known) if len(known) == len(held) else None)
+        return _Look(at, places, b"".join(known) if len(known) == len(held) else None)
 
     def _seen(self, look: _Look) -> bool:
         """Whether what is due now holds what it held."""
-        from lrw_kernels.cpu.digest import digest  # loads a kernel
-
         uses = self._uses.get(look.rate, 0) + 1
         if uses < look.rate and look.held is not None:
             self._uses[look.rate] = uses
             return True
-        if look.held is None or look.held != digest(look.pieces, torch.get_num_threads()):
+        if not look.same():
             return False  # and so it stays: the next use looks too
         self._uses[look.rate] = 0
         return True
+
+
+def _without(places: Sequence[range], ranges: Sequence[tuple[int, int]]) -> list[range]:
+    """What is left of `places` without those of their parts that are among `ranges`."""
+    left = []
+    for place in places:
+        inner = next((at for at in ranges if place.start <= at[0] and at[1] <= place.stop), (place.stop, place.stop))
+        left += [range(place.start, inner[0]), range(inner[1], place.stop)]
+    return [place for place in left if place]
 
 
 def _form(tensors: Sequence[Tensor], storages: Sequence[UntypedStorage]) -> Form:

@@ -66,7 +66,7 @@ def findings() -> list[Finding]:
     """Everything, what all else depends on first."""
     looks: dict[str, Callable[[], Finding | list[Finding]]]
     looks = {"versions": _versions, "processor": _processor, "kernels": _kernels, "cache": _cache, "a layer": _layer,
-             "GPU": _gpu, "export": _export, "extras": _extras, "to compare with": _peers}  # fmt: skip
+             "writes to weights": _writes, "GPU": _gpu, "export": _export, "extras": _extras, "to compare with": _peers}  # fmt: skip
     found: list[Finding] = []
     for what, look in looks.items():
         try:
@@ -149,6 +149,16 @@ def _layer() -> Finding:
     if not error <= LIMIT:
         return Finding("a layer", WRONG, said, f"accepted is an error up to {LIMIT:g}: please report this")
     return Finding("a layer", OK, said)
+
+
+def _writes() -> Finding:
+    """How accelerated networks find that weights were written."""
+    from lrw_kernels.codegen import written
+
+    if written.supported():
+        return Finding("writes to weights", OK, "noted by the system: passes do not read weights again")
+    said = "not noted by the system: each pass reads all weights"
+    return Finding("writes to weights", MISSING, said, "Linux from 6.7 on does, where userfaultfd is allowed")
 
 
 def _gpu() -> Finding:
