@@ -66,7 +66,8 @@ def findings() -> list[Finding]:
     """Everything, what all else depends on first."""
     looks: dict[str, Callable[[], Finding | list[Finding]]]
     looks = {"versions": _versions, "processor": _processor, "kernels": _kernels, "cache": _cache, "a layer": _layer,
-             "writes to weights": _writes, "GPU": _gpu, "export": _export, "extras": _extras, "to compare with": _peers}  # fmt: skip
+             "writes to weights": _writes, "GPU": _gpu, "export": _export, "extras": _extras,
+             "to compare with": _peers}  # fmt: skip
     found: list[Finding] = []
     for what, look in looks.items():
         try:
