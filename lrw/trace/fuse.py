@@ -67,7 +67,7 @@ def fold_affine(network: Network) -> Network:
 
 def fold_addition(network: Network) -> Network:
     """Make an addition the second input of the later of two convolutions, linear layers or norms, or of the one there
-    is: of two inputs of the same size."""
+    is, with the function behind the sum: of two inputs of the same size."""
     nodes, size = network.nodes, network.size
     whole = {node.name for node in nodes if all(size(name) == node.size for name in node.inputs)}
     return _merged(network, lambda read, node: _with_residual(read, node) if node.name in whole else None)

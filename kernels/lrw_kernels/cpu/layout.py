@@ -10,10 +10,8 @@ from lrw_kernels.cpu import library, records
 from lrw_kernels.cpu.step import Table
 
 CHUNK = 256  # rows and columns a work item transposes
-NARROW, LONG = (
-    8,
-    4096,
-)  # rows or columns at most that a vector's lanes are picked from, and of the others a work item takes
+NARROW = 8  # rows or columns at most that are picked lane by lane
+STRETCH = 4096  # of the others, a work item's where they are NARROW
 
 
 def pack(
@@ -102,7 +100,7 @@ def transpose(
         if narrow
         else library.matrix_item(element, lanes, True)
     )
-    chunk = LONG if narrow else CHUNK
+    chunk = STRETCH if narrow else CHUNK
     _move(
         {
             "source": source,

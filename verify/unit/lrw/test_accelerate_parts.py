@@ -2,8 +2,10 @@
 
 import gc
 import json
+import platform
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,3 +246,16 @@ def test_programs_of_all_forms_and_copies_read_the_same_weights_as_long_as_one_d
     del fast, again, programs, held
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_outputs_that_meet_the_padding_alone(layers: int, tmp_path: Path) -> None:
+    """Where no tap lies inside, of the input and of activations between, in this process and in a library."""
+    torch.manual_seed(0)
+    inner = [nn.Conv3d(2, 4, 1)] if layers == 2 else []
+    net = nn.Sequential(*inner, nn.Conv3d(4 if inner else 2, 9, 1, padding=1)).eval()
+    x = torch.randn(1, 2, 2, 2, 2)
+    with torch.inference_mode():
+        torch.testing.assert_close(lrw.accelerate(net, x, measure=False)(x), net(x))
+    if platform.machine() == "x86_64":
+        lrw.export(net, x, tmp_path, target="x86_64-linux-gnu", check=True)

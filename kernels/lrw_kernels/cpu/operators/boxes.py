@@ -105,10 +105,15 @@ def _boxes(x: View, y: View, grid: Grid, residual: View | None) -> Iterator[Box]
     axes = zip(y.size[1:4], x.size[1:4], grid.start, grid.step, grid.taps, strict=True)
     outputs = (y, residual) if residual else (y, View(0, (0, 0, 0, 0), y.size))
     for parts in product(*(_intervals(*axis) for axis in axes)):
-        inputs = [part.first * by + start for part, by, start in zip(parts, grid.step, grid.start, strict=True)]
-        inputs = [at + (part.taps[0][1] if part.taps else 0) for at, part in zip(inputs, parts, strict=True)]
+        inputs = [
+            part.first * by + start + part.taps[0][1] if part.taps else 0
+            for part, by, start in zip(parts, grid.step, grid.start, strict=True)
+        ]
         firsts = [part.first for part in parts]
-        first = _pixel(x, inputs), _pixel(outputs[0], firsts), _pixel(outputs[1], firsts)
+        met = (
+            _pixel(x, inputs) if all(part.taps for part in parts) else x.address
+        )  # nothing is: an address all the same
+        first = met, _pixel(outputs[0], firsts), _pixel(outputs[1], firsts)
         along = [Axis(y.size[0], x.strides[0], *(of.strides[0] for of in outputs))]
         for i, part in enumerate(parts, 1):
             along.append(Axis(part.length, grid.step[i - 1] * x.strides[i], *(of.strides[i] for of in outputs)))

@@ -42,8 +42,7 @@ def in_phases(
     """The steps of a convolution whose outputs along w come in runs of pixels with the taps `phases`, of
     neighbours together where that costs least."""
     whole = neighbours.Part(y, weight, grid, epilogue)
-    gathers = not _kept(weight, groups, machine)
-    count = neighbours.best(whole, phases, machine.lanes("float32"), gathers=gathers) if groups == 1 else 0
+    count = neighbours.best(whole, phases, machine.lanes("float32"), _most_kept(machine)) if groups == 1 else 0
     parts = neighbours.together(whole, phases, count) if count else neighbours.alone(whole, phases)
     steps: list[Step] = []
     for part in parts:
@@ -65,15 +64,15 @@ def on_grid(x: View, whole: Part, groups: int, machine: Machine) -> tuple[Step, 
     for group in range(groups):
         here, part = slice(group * size, (group + 1) * size), epilogue.some(group * size, size)
         source, target = x.some(group * cin, cin), y.some(group * size, size)
-        make = boxes_step if _kept(weight, groups, machine) else patches_step
+        make = boxes_step if weight.nbytes <= groups * _most_kept(machine) else patches_step
         steps.append(make(source, target, weight[..., here], grid, part, machine))
     return tuple(steps)
 
 
-def _kept(weight: Array, groups: int, machine: Machine) -> bool:
-    """Whether a core keeps the weight of a group while it computes pixel after pixel. Where products take a vector of
-    each pixel's numbers, those have to lie side by side."""
-    return not machine.by_element and weight.nbytes <= groups * machine.l2
+def _most_kept(machine: Machine) -> int:
+    """Bytes of weights that a core's cache keeps from pixel to pixel. None where products take a vector of each pixel's
+    numbers at once (`by_element`): their order in patches suits that, in activations it need not."""
+    return 0 if machine.by_element else machine.l2
 
 
 def _joined(weight: Array, groups: int, count: int) -> tuple[Array, int]:

@@ -10,8 +10,9 @@ from lrw_kernels.codegen.vector import I64, Vectors
 
 ENTRY = 2 * ADDRESS
 UNROLLED = 4  # terms of a run at a time; the tallest blocks have all of them in straight code
-HALF = 7  # pixels whose addresses are a register, and one, three or five steps in another, times one, two or four
-SMALL, BETWEEN = 8, 10  # rows up to which there is code for every height, and one more height
+HALF = 7  # rows whose addresses are one register plus one, three or five steps, times one, two or four
+SMALL = 8  # rows up to which there is code for every height
+BETWEEN = 10  # rows of one more height, below the tallest
 
 
 def heights(most: int) -> tuple[int, ...]:
@@ -62,6 +63,7 @@ class _Rows:
 
     def __call__(self, height: int, at: Any) -> Iterator[Any]:
         """Those of so many rows from the one at `at` on."""
+        assert height <= 2 * HALF
         for i in range(height):
             half = self._builder.add(at, self.steps[HALF]) if i >= HALF else at
             odd, scale = i % HALF, 0

@@ -1,5 +1,5 @@
-"""Output pixels side by side as one pixel of more channels: a few channels fill no vector, and the patches of
-neighbours overlap. What they all read is gathered once, and meets weights with zeros where a pixel does not reach.
+"""Output pixels side by side as one pixel of more channels: a few channels fill no vector, and what neighbours read
+overlaps. It is read once for all of them, and meets weights with zeros where a pixel does not reach.
 """
 
 from collections.abc import Iterator, Sequence
@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lrw_kernels.codegen.machine import FLOAT
 from lrw_kernels.cpu.operators.grid import Grid, every
 from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.step import Epilogue, View
 
 MOST = 16  # runs that are tried as one pixel
-# What costs time beside products of vectors, counted in these: a vector of a pixel's patch moved, its results placed, a
+# What costs time beside products of vectors, counted in these: a vector of a patch moved, a pixel's results placed, a
 # step more to wait for.
 MOVED, PLACED, STEP = 8, 16, 1 << 14
 
@@ -49,9 +50,9 @@ def together(whole: Part, phases: Sequence[Taps], count: int) -> Iterator[Part]:
             yield _as_one(_from(whole, first, first * len(phases)), phases, some)
 
 
-def best(whole: Part, phases: Sequence[Taps], lanes: int, *, gathers: bool) -> int:
+def best(whole: Part, phases: Sequence[Taps], lanes: int, most_kept: int) -> int:
     """How many runs cost least as one pixel; 0 where that is every pixel by itself, or they lie apart. Patches are
-    moved where it `gathers`."""
+    gathered where weights, with their zeros, have more bytes than `most_kept`."""
     y, weight, grid, (_, residual, _) = whole
     runs, beyond = divmod(y.size[3], len(phases))
     if beyond or not y.side_by_side or not (residual is None or residual.side_by_side):
@@ -59,9 +60,8 @@ def best(whole: Part, phases: Sequence[Taps], lanes: int, *, gathers: bool) -> i
     rows, (cin, cout), phase_count = len(grid.taps[0]) * len(grid.taps[1]), weight.shape[3:], len(phases)
 
     def cost(taps: int, pixels: int) -> float:
-        products = rows * taps * cin * ceil(pixels * cout / lanes)
-        moved = MOVED * rows * ceil(taps * cin / lanes) if gathers else 0
-        return products + moved + PLACED
+        products, kept = rows * taps * cin * ceil(pixels * cout / lanes), FLOAT * rows * taps * cin * pixels * cout
+        return products + (MOVED * rows * ceil(taps * cin / lanes) if kept > most_kept else 0) + PLACED
 
     all_runs = y.pixels // phase_count
     costs = {0: all_runs * sum(cost(len(taps), 1) for taps in phases) + phase_count * STEP}

@@ -24,7 +24,8 @@ def normalise(x: View, z: View | None, y: View, of: Normalise, machine: Machine)
     adds = z is not None
     x, z, y = _widened([view.together(times) for view in (x, z or x, y)])
     rows = max(1, min(PIXELS // x.size[3], ceil(samples * prod(x.size[1:3]) / ITEMS)))
-    words = chained("normal add" if adds and not of.late else "normal", of.after) + " add" * (adds and of.late)
+    words = chained("normal add" if adds and not of.late else "normal", of.after)
+    words = f"{words} add" if adds and of.late else words
     line, lanes = whole_lines(x.channels * FLOAT), machine.lanes("float32")
     count = ceil(prod(x.size[1:3]) / rows)  # parts of a sample; the last one may have fewer rows
     parts = symbolic(Section.SHARED)

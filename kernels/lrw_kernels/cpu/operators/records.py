@@ -10,8 +10,8 @@ BLOCK_FIELDS = 4  # of a block of output pixels: input, output and residual of t
 class Box(Record):
     """Output pixels that meet the same taps, none of which lies outside of x: lines of `pixels`, in blocks of `height`,
     the last of which begins where it ends with the line; inner, middle and outer axes of lines. x, y and residual are
-    those of the first pixel, x at the first number of its sum; `blocks` in all. `end` is the last share (not included)
-    of `share` blocks, those of earlier boxes included.
+    those of the first pixel, x at the first number of its sum; `blocks` in all. `end` counts the
+    work items' shares of blocks up to this box's last one.
 
     Entries of the sum are pairs: bytes from a pixel's x on, and the row of weights; first `runs`, of as many numbers
     and rows as a vector has, one after the other, then `singles`, of one.
