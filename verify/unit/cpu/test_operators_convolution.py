@@ -226,7 +226,7 @@ def linear_steps(cin: int, cout: int) -> Steps:
 
 
 def test_blocks_that_overlap_add_a_residual_once() -> None:
-    """A line of 15 pixels: the second block begins before the first one ends, and results lie where the residual was."""
+    """A line of 15 pixels: the second block begins before the first one ends; results lie where the residual was."""
     x, weight = np.ones((1, 1, 1, 15, 3), np.float32), np.ones((1, 1, 1, 3, 4), np.float32)
     source, target = Buffer(x.shape, 0, 0, x), Buffer((1, 1, 1, 15, 4), 1, 2, np.full((1, 1, 1, 15, 4), 0.5))
     made = convolution(source.view, target.view, weight, AVX512, epilogue=Epilogue(residual=target.view))
