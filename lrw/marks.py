@@ -28,9 +28,8 @@ class _Look:
         self.rate, self.held, self.pieces = at, held, pieces(places)
         self.watched = watched(places)
         self.rest = pieces(_without(places, self.watched.ranges))
-        self._seen: tuple[int, bytes] | None = (
-            None  # when all was read: the protection's number, the digest of the rest
-        )
+        # When all was read: the protection's number, and the digest of the rest.
+        self._seen: tuple[int, bytes] | None = None
 
     def same(self) -> bool:
         """Whether memory holds what it held."""

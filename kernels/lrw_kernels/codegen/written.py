@@ -10,6 +10,7 @@ and compared after they are read.
 """
 
 import ctypes
+import mmap
 import os
 import platform
 import struct
@@ -24,8 +25,8 @@ from weakref import WeakValueDictionary
 
 from lrw_kernels.codegen.machine import KIB
 
-PAGE = 4 * KIB
-LEAST = 32 * PAGE  # bytes that are worth asking for
+PAGE = mmap.PAGESIZE
+LEAST = max(128 * KIB, 2 * PAGE)  # bytes that are worth asking for
 MOST_RANGES = 4096  # of all networks: each is asked for by itself
 _CALLS = {"x86_64": 323, "aarch64": 282}  # numbers of the system call userfaultfd
 _API, _REGISTER, _SCAN = 0xC018AA3F, 0xC020AA00, 0xC0606610  # requests to ioctl

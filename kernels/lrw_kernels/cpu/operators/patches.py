@@ -13,7 +13,8 @@ from lrw_kernels.cpu.operators.grid import Grid, finish_fields, grid_fields
 from lrw_kernels.cpu.operators.taps import Array
 from lrw_kernels.cpu.step import ITEMS, Epilogue, Job, Step, View, job, strides
 
-PIXELS = 64  # of a work item: its patches (a chunk of 256 numbers) and products stay in the second-level cache
+# Of a work item, rounded up to whole panels: its patches (a chunk of 256 numbers) and products stay in a core's cache.
+PIXELS = 64
 
 
 def patches_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
