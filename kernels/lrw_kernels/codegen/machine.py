@@ -1,8 +1,10 @@
 """What the kernels know about a machine: frozen configurations, chosen by the features of the host."""
 
 import platform
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -70,13 +72,21 @@ def host() -> Machine:
     from llvmlite import binding
 
     features: Any = binding.get_host_cpu_features()
+    adders = binding.get_host_cpu_name().startswith("znver")
     if features.get("avx512f") and features.get("avx512vl"):
-        return replace(AVX512, spare_adders=binding.get_host_cpu_name().startswith("znver"))
+        return replace(AVX512, spare_adders=adders, l2=_second_level() or AVX512.l2)
     if features.get("avx2") and features.get("fma"):
-        return replace(AVX2, spare_adders=binding.get_host_cpu_name().startswith("znver"))
+        return replace(AVX2, spare_adders=adders, l2=_second_level() or AVX2.l2)
     if platform.machine().lower() in ("aarch64", "arm64"):
         return NEON
     raise RuntimeError("no kernels for this processor: it has neither AVX2 with FMA nor NEON")
+
+
+def _second_level() -> int | None:
+    """Bytes of a core's second-level cache as Linux has them; None where it does not say."""
+    with suppress(OSError, ValueError):
+        return int(Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().removesuffix("K\n")) * KIB
+    return None
 
 
 def supported() -> bool:

@@ -1,6 +1,6 @@
 """Plans: what formulas say covers the work and fits its scratch; any other plan computes the same numbers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -29,15 +29,35 @@ def test_plans_fit_their_scratch_and_cover_their_work(tiles: int, threads: int, 
     chosen = plan(counts(tiles, threads, channels), AVX512)
     assert chosen.tiles % chosen.rows == 0
     assert 1 <= chosen.rows <= AVX512.rows
-    each = 216 * chosen.tiles * 2 * channels * 64
+    in_place = chosen.path == "tiles" and chosen.panels >= AVX512.panels(channels)
+    each = 216 * chosen.tiles * channels * 64 * (1 if in_place else 2)
     assert each * (threads if chosen.path == "tiles" else 1) <= MOST_SCRATCH or chosen.tiles == chosen.rows
     if chosen.path == "tiles":
         assert tiles >= 2 * threads * chosen.rows - chosen.rows
 
 
 def test_turns_are_cut_so_that_threads_end_together() -> None:
-    assert plan(counts(98, 2), AVX512).rows == 12, "8 turns of 12 and a rest, not 7 of 14"
-    assert plan(counts(784, 2), AVX512).rows == 14
+    assert plan(counts(98, 2), AVX512).tiles == 24, "4 turns of 24 and a rest, not 3 of 28 and one of 14"
+    assert plan(counts(784, 2), AVX512).tiles == 56, "14 turns"
+
+
+def test_turns_are_as_long_as_caches_hold() -> None:
+    few, many = (plan(counts(4096, 2, channels), AVX512) for channels in (2, 8))
+    assert few.tiles > many.tiles / 4, "where channels are few, V and M of more tiles fit"
+    wide = replace(AVX512, l2=4 * AVX512.l2)
+    assert plan(counts(4096, 2, 4), wide).tiles > plan(counts(4096, 2, 4), AVX512).tiles
+
+
+def test_products_take_the_place_of_the_position_before() -> None:
+    """Of 19 to 40 channels, all products of a position at once, and in two groups: then V and M lie side by side."""
+    p = Case(FORWARD, Plan("tiles", 8, 8, 3), None, None, 1).problem(NEON)
+    one, two = (steps(p, dense(p, FORWARD)._replace(plan=Plan("tiles", 8, 8, panels))).steps[0] for panels in (5, 3))
+    positions, vectors = 64, 10
+    plane = 8 * vectors * 16
+    assert one.job.record.m_at == 0
+    assert plane <= one.job.record.v_at <= plane + 64
+    assert two.job.record.m_at > positions * 5 * 8 * 16
+    assert one.job.record.scratch_at < 65 * (plane + 64) + 64
 
 
 @dataclass(frozen=True)

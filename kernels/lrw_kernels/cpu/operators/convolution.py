@@ -70,9 +70,9 @@ def on_grid(x: View, whole: Part, groups: int, machine: Machine) -> tuple[Step, 
 
 
 def _most_kept(machine: Machine) -> int:
-    """Bytes of weights that a core's cache keeps from pixel to pixel. None where products take a vector of each pixel's
-    numbers at once (`by_element`): their order in patches suits that, in activations it need not."""
-    return 0 if machine.by_element else machine.l2
+    """Bytes of weights that a core's cache keeps, beside pixels that pass. None where products take a vector of each
+    pixel's numbers at once (`by_element`): their order in patches suits that, in activations it need not."""
+    return 0 if machine.by_element else machine.l2 // 2
 
 
 def _joined(weight: Array, groups: int, count: int) -> tuple[Array, int]:

@@ -17,7 +17,7 @@ from lrw_kernels.cpu.library import clear_item
 from lrw_kernels.cpu.records import Clear
 from lrw_kernels.cpu.step import PLAIN, Epilogue, Job, Reference, Step, Steps, View, job
 from lrw_kernels.cpu.winograd import library, records
-from lrw_kernels.cpu.winograd.plan import Counts, Plan, gradient_panels, planned
+from lrw_kernels.cpu.winograd.plan import Counts, Plan, gradient_panels, plane_bytes, planned
 from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Problem
 from lrw_kernels.cpu.winograd.side import Side
 from lrw_kernels.winograd import Tile
@@ -46,8 +46,9 @@ class _Pass:
     """A forward pass or a gradient on its way to steps.
 
     Between two transforms of tiles the products of all positions: gather, products, scatter, the latter two for each
-    block of output channels; for the weights' gradient two gathers, then products. By tiles V and M lie in each
-    thread's scratch; by positions all threads share them.
+    block of output channels; for the weights' gradient two gathers, then products. By positions all threads share V and
+    M. By tiles they lie in each thread's scratch, and where V is read once, `in_place`: the products of a position take
+    the place of the position before, whose V nobody needs any more.
     """
 
     def __init__(
@@ -60,12 +61,15 @@ class _Pass:
         if self.by_tiles and way != FORWARD:
             raise ValueError(f'plan: by "tiles"; accepted by {way} is "positions"')
         self.parts = p.parts if way == FORWARD else (p,)
+        once = len(self.parts) == 1 and self.plan.panels >= p.machine.panels(self.counts.vectors_out)
+        self.in_place = self.by_tiles and once
         self.source, self.targets = _sides(self, epilogue.function)
-        self.v_bytes, self.m_bytes = (whole_lines(max(side.bytes for side in s)) for s in ([self.source], self.targets))
+        v_bytes, m_bytes = (whole_lines(max(side.bytes for side in s)) for s in ([self.source], self.targets))
+        self.v_at, self.m_at = (self.source.plane, 0) if self.in_place else (0, v_bytes)
+        self.domain = max(self.v_at + v_bytes, self.m_at + m_bytes)
         each = whole_lines(max(side.scratch for side in (self.source, *self.targets)))
-        domain = self.v_bytes + self.m_bytes
-        self.each, self.shared = (each + domain, 0) if self.by_tiles else (each, domain)
-        v, m = (0, 0) if self.by_tiles else (symbolic(Section.SHARED), symbolic(Section.SHARED, self.v_bytes))
+        self.each, self.shared = (each + self.domain, 0) if self.by_tiles else (each, self.domain)
+        v, m = (0, 0) if self.by_tiles else (symbolic(Section.SHARED, at) for at in (self.v_at, self.m_at))
         self.gather = self.source.job.but(**_data(first), domain=v)
         self.seconds = [
             side.job.but(**self._target(side, part, epilogue), domain=m)
@@ -91,9 +95,9 @@ class _Pass:
             all_tiles=self.counts.tiles,
             tiles=self.plan.tiles,
             panels=self.plan.panels,
-            m_at=self.v_bytes,
-            scratch_at=self.v_bytes + self.m_bytes,
-            zero_at=self.v_bytes,
+            v_at=self.v_at,
+            m_at=self.m_at,
+            scratch_at=self.domain,
             zero_bytes=self.targets[0].spare,
         )
         return (self._step("tiles", turns, ceil(self.counts.tiles / self.plan.tiles)),)
@@ -101,7 +105,7 @@ class _Pass:
     def _by_positions(self) -> tuple[Step, ...]:
         spare, steps = self.targets[0].spare, list[Step]()
         if spare > 0 and self.way != WEIGHT_GRAD:
-            cleared = job(Clear, data=symbolic(Section.SHARED, self.v_bytes), size=spare)
+            cleared = job(Clear, data=symbolic(Section.SHARED, self.m_at), size=spare)
             steps.append(Step(clear_item(), cleared, 1))
         for base in range(0, self.counts.tiles, self.plan.tiles):
             steps += self._some_tiles(base, min(self.plan.tiles, self.counts.tiles - base))
@@ -154,16 +158,21 @@ def _sides(of: _Pass, function: str) -> tuple[Side, list[Side]]:
         of.first.strides[3],
         of.second.strides[3],
     )
-    first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors, pixel=pixel)
-    if of.way == WEIGHT_GRAD:
-        return first, [Side(p, "gather", tables[1], plan, vectors_out, plan.scatter_vectors, pixel=second)]
-    backward, lanes = of.way == INPUT_GRAD, p.machine.lanes(p.element)
-    whole = p.aligned and not backward and all(part.cout % lanes == 0 for part in of.parts)
     if len(of.parts) > 1:  # planes of one size, so that all blocks find their zeros at one place
         vectors_out = max(p.machine.vectors_of(part.cout, p.element) for part in of.parts)
     if of.by_tiles:
         vectors_out = min(vectors_out, plan.panels * p.machine.vectors)
-    options: dict[str, Any] = {"pixel": second, "accumulate": backward, "function": function}
+    line = p.machine.vector_bytes
+    v_plane, m_plane = (plane_bytes(plan.tiles, plan.rows, vectors, line) for vectors in (vectors_in, vectors_out))
+    if of.in_place:
+        v_plane = m_plane = max(v_plane, m_plane)
+    first = Side(p, "gather", tables[0], plan, vectors_in, plan.gather_vectors, pixel=pixel, plane=v_plane)
+    if of.way == WEIGHT_GRAD:
+        split = plan.scatter_vectors
+        return first, [Side(p, "gather", tables[1], plan, vectors_out, split, pixel=second, plane=m_plane)]
+    backward, lanes = of.way == INPUT_GRAD, p.machine.lanes(p.element)
+    whole = p.aligned and not backward and all(part.cout % lanes == 0 for part in of.parts)
+    options: dict[str, Any] = {"pixel": second, "plane": m_plane, "accumulate": backward, "function": function}
     options |= {"streamed": plan.streamed and whole}
     split = vectors_out if of.by_tiles else plan.scatter_vectors
     return first, [Side(q, "scatter", tables[1], plan, vectors_out, split, **options) for q in of.parts]

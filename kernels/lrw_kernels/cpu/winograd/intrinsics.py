@@ -25,10 +25,10 @@ def gather_columns(_, text, rows, pitch, at, first, last, start, stop, scratch, 
 
 
 @intrinsic(prefer_literal=True)
-def gather_lines(_, text, start, domain, table, scratch, constants):
+def gather_lines(_, text, start, domain, table, scratch, constants, rows, pitch, ahead):
     """See `patch.emit_lines`; `text` is a Recipe's."""
     p = Recipe.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 5), does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 8), does(lambda b, arguments: emit_lines(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)

@@ -59,13 +59,11 @@ def tiles_item() -> Function:
     def turns(job, item, scratch):
         k = tiles_at(job)
         gather = transform_at(k.gather)
-        v, m, rest = scratch, scratch + k.m_at, scratch + k.scratch_at
-        clear(scratch + k.zero_at, k.zero_bytes)
+        v, m, rest = scratch + k.v_at, scratch + k.m_at, scratch + k.scratch_at
+        clear(m, k.zero_bytes)
         base = item * k.tiles
         tiles = min(k.tiles, k.all_tiles - base)
-        for first in range(0, gather.vectors, gather.split):
-            last = min(gather.vectors, first + gather.split)
-            transform_tiles(gather, k.gather, base, 0, tiles, first, last, v, rest)
+        transform_tiles(gather, k.gather, base, 0, tiles, 0, gather.vectors, v, rest)
         for part in range(k.parts):
             to_products, to_scatter = k.products + part * products_bytes, k.scatter + part * side_bytes
             products, scatter = products_at(to_products), transform_at(to_scatter)

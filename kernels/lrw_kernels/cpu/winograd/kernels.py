@@ -88,19 +88,14 @@ def _exchange(recipe: Recipe) -> Any:
 def gather_kernel(text: str) -> Function:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
-    Neighbouring patches overlap, and columns already transformed stay in scratch for the next tile. `text` is a
-    Recipe's.
+    Vector after vector, so that what lies between the stages stays in the first cache. Neighbouring patches overlap,
+    and columns already transformed stay in scratch for the next tile. `text` is a Recipe's.
     """
     recipe = Recipe.parse(text)
     size, step_w, overlap = BYTES[recipe.kind], recipe.step, recipe.overlap
     n_d, n_h, n_w = recipe.patch
     lanes, width, line = recipe.lanes, recipe.kind_bytes, recipe.vector_bytes
-    rows_at, pad_rows_at, lines_at, lines_bytes = (
-        recipe.rows_at,
-        recipe.pad_rows_at,
-        recipe.lines_at,
-        recipe.lines_bytes,
-    )
+    rows_at, pad_rows_at, lines_at = recipe.rows_at, recipe.pad_rows_at, recipe.lines_at
     exchange = _exchange(recipe)
 
     def gather(side, tile, slot, count, first, last, domain, scratch):
@@ -108,18 +103,17 @@ def gather_kernel(text: str) -> Function:
         n, d, h, w = corner(s, tile)
         begin, end, whole = -w, s.size_w - w, s.channels // lanes
         pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
-        edge, constants = reaches_out(s, d, h, n_d, n_h), s.constants
+        edge, lines, constants = reaches_out(s, d, h, n_d, n_h), scratch + lines_at, s.constants
         for i in range(n_d * n_h):
             put(pad_rows + i * ADDRESS, pad + i * n_w * width)
-        for i in range(count):
-            column = i * step_w
-            if i == 0 or edge:  # rows outside are as short as one patch: back to their start
-                put_rows(s, s.data, s.zeros - column * s.stride_w, n, d, h, w, n_d, n_h, rows)
-            to = slot_at(s, domain, slot + i, line)
-            for vector in range(first, last):
+        for vector in range(first, last):
+            for i in range(count):
+                column = i * step_w
+                if i == 0 or edge:  # rows outside are as short as one patch: back to their start
+                    put_rows(s, s.data, s.zeros - column * s.stride_w, n, d, h, w, n_d, n_h, rows)
+                to = slot_at(s, domain, slot + i, line)
                 zero, start = 0, column if i == 0 else column + overlap
                 source, pitch, at = rows, s.stride_w, vector * width
-                lines = scratch + lines_at + (vector - first) * lines_bytes
                 if vector == whole:  # the last few channels, through a patch padded with zeros
                     left, right, few = max(begin, column), min(end, column + n_w), (s.channels - whole * lanes) * size
                     clear(pad, n_d * n_h * n_w * width)
@@ -127,7 +121,10 @@ def gather_kernel(text: str) -> Function:
                     zero, start, source, pitch, at = column, column, pad_rows, width, 0
                 stop = column + n_w - zero
                 gather_columns(text, source, pitch, at, begin - zero, end - zero, start - zero, stop, lines, constants)
-                gather_lines(text, column - zero, to + vector * s.rows * line, s.table, lines, constants)
+                ahead = at + (column - zero + n_w) * pitch  # the first column of the next tile that is not known yet
+                gather_lines(
+                    text, column - zero, to + vector * s.rows * line, s.table, lines, constants, source, pitch, ahead
+                )  # fmt: skip
 
     return gather
 
@@ -143,7 +140,7 @@ def scatter_kernel(text: str) -> Function:
     n_d, n_h, n_w = recipe.patch
     lanes, width, line = recipe.lanes, recipe.kind_bytes, recipe.vector_bytes
     rows_at, pad_rows_at, residual_at = recipe.rows_at, recipe.pad_rows_at, recipe.residual_at
-    lines_at, outside_at = recipe.lines_at, recipe.scratch_bytes(1)
+    lines_at, outside_at = recipe.lines_at, recipe.scratch_bytes
     bias_line = lanes * BYTES[recipe.result]
     slopes_line = lanes * FLOAT if recipe.function == BY_CHANNEL else 0
     exchange = _exchange(recipe)
@@ -157,18 +154,18 @@ def scatter_kernel(text: str) -> Function:
         edge = reaches_out(s, d, h, n_d, n_h)
         for i in range(n_d * n_h):
             put(pad_rows + i * ADDRESS, pad + i * n_w * width)
-        for i in range(count):
-            column = i * step_w
-            begin, end = max(left, column) - column, min(right - column, n_w)
-            if i == 0 or edge:  # rows outside are as short as one patch: back to their start
-                outside = scratch + outside_at - column * s.stride_w
-                put_rows(s, s.data, outside, n, d, h, w, n_d, n_h, rows)
-                if residual != 0:
-                    put_rows(s, s.residual, outside, n, d, h, w, n_d, n_h, residual)
-            source, lines = slot_at(s, domain, slot + i, line), scratch + lines_at
-            for vector in range(first, last):
-                from_slot, bias = source + (vector - first) * s.rows * line, s.bias + vector * bias_line
-                few, here = (s.channels - whole * lanes) * size, vector * width
+        for vector in range(first, last):
+            bias, here = s.bias + vector * bias_line, vector * width
+            few, parameters = (s.channels - whole * lanes) * size, s.parameters + vector * slopes_line
+            for i in range(count):
+                column = i * step_w
+                begin, end = max(left, column) - column, min(right - column, n_w)
+                if i == 0 or edge:  # rows outside are as short as one patch: back to their start
+                    outside = scratch + outside_at - column * s.stride_w
+                    put_rows(s, s.data, outside, n, d, h, w, n_d, n_h, rows)
+                    if residual != 0:
+                        put_rows(s, s.residual, outside, n, d, h, w, n_d, n_h, residual)
+                source = slot_at(s, domain, slot + i, line) + (vector - first) * s.rows * line
                 to, pitch, at, added = rows, s.stride_w, here + column * s.stride_w, residual
                 if vector == whole:  # the last few channels, through a patch of their own
                     to, pitch, at = pad_rows, width, 0
@@ -178,10 +175,9 @@ def scatter_kernel(text: str) -> Function:
                         exchange(pad, residual, s.stride_w, here, few, column, begin + column, end + column, False)
                         added = pad_rows
                 if begin < end:
-                    parameters = s.parameters + vector * slopes_line
                     scatter_tile(
-                        text, from_slot, s.table, to, pitch, at, begin, end, bias, added, s.after, parameters, lines,
-                        s.constants
+                        text, source, s.table, to, pitch, at, begin, end, bias, added, s.after, parameters,
+                        scratch + lines_at, s.constants
                     )  # fmt: skip
                 if vector == whole:
                     exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)

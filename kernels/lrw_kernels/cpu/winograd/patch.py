@@ -43,16 +43,12 @@ def emit_columns(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
 
 
 def _emit_column(v: Vectors, p: Recipe, rows: Any, at: Any, pitch: Any, to: Any) -> None:
-    """Depth, then height of one column; and a prefetch of the column one tile further on."""
+    """Depth, then height of one column."""
     b, (n_d, n_h, _) = v.builder, p.inputs
     m_d, m_h, _ = p.matrices
     needed = [any(line) for line in p.needed()]
     h_positions = len(m_h)
 
-    if p.prefetch:
-        ahead = b.add(at, b.mul(pitch, I64(p.step)))
-        for row in range(n_d * n_h):
-            v.prefetch(b.add(v.load_integer(rows, row * ADDRESS), ahead))
     columns = []
     wanted_d = [any(needed[i * h_positions : (i + 1) * h_positions]) for i in range(len(m_d))]
     for h in range(n_h):
@@ -68,10 +64,14 @@ def _emit_column(v: Vectors, p: Recipe, rows: Any, at: Any, pitch: Any, to: Any)
 def emit_lines(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     """Second stage of a gather: positions at domain + table[place] of the patch that begins at column `start`.
 
-    arguments (i64): start; domain; table, address of the positions' offsets; scratch; constants.
+    Meanwhile the columns that the next tile of a row adds are asked for, some with each line: what stores wait for is
+    not what loads wait for.
+
+    arguments (i64): start; domain; table, address of the positions' offsets; scratch; constants; rows and pitch as for
+    `emit_columns`; ahead, bytes from a row's start to the first of those columns.
     """
-    start, domain, table, scratch, constants = arguments
-    b, positions = v.builder, p.outputs[2]
+    start, domain, table, scratch, constants, rows, pitch, ahead = arguments
+    b, positions, patch_rows = v.builder, p.outputs[2], p.patch[0] * p.patch[1]
     v.read_constants(p.constants, constants)
     column, place = p.lines * v.bytes, _place(v, p, domain, table)
     places = [b.mul(b.and_(b.add(start, I64(w)), I64(p.slots - 1)), I64(column)) for w in range(p.inputs[2])]
@@ -85,7 +85,15 @@ def emit_lines(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
         for i, to in zip(there, targets, strict=True):
             v.store(_or_zero(v, values[i]), *to)
 
+    def ask(line: Any) -> None:
+        row = b.udiv(b.mul(line, I64(patch_rows)), I64(p.lines))
+        there = b.add(v.load_integer(b.add(rows, b.mul(row, I64(ADDRESS)))), ahead)
+        for i in range(p.step):
+            v.prefetch(b.add(there, b.mul(pitch, I64(i))))
+
     def any_line(i: Any, _: list[Any]) -> list[Any]:
+        if p.prefetch:
+            ask(i)
         offsets = b.add(table, b.mul(i, I64(positions * ADDRESS)))
         line(b.add(scratch, b.mul(i, I64(v.bytes))), 0, offsets, [True] * positions, range(positions))
         return []
@@ -95,6 +103,8 @@ def emit_lines(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
         return
     index = p.places
     for i, wanted in enumerate(p.needed()):
+        if p.prefetch:
+            ask(I64(i))
         if any(wanted):
             line(scratch, i * v.bytes, table, wanted, [index.get(i * positions + j, -1) for j in range(positions)])
 

@@ -1,30 +1,36 @@
 """How a pass is cut up on a machine: a plan, and the one that formulas give.
 
 Two paths. `tiles`: a thread takes some tiles at a turn from input to output, V and M in its own cache; weights are read
-once a turn. `positions`: all threads transform, then share out the positions' products, then transform back; V and M
-pass through the shared cache, weights are read once. Measured on both (bench/notes/cpu.md): tiles win where reading the
-weights again costs less than moving V and M.
+once a turn; where all products of a position are formed at once, M takes the place of V. `positions`: all threads
+transform, then share out the positions' products, then transform back; V and M pass through the shared cache, weights
+are read once. Measured on both (bench/notes/cpu.md): tiles win where reading the weights again costs less than moving V
+and M.
 """
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, replace
 from math import ceil, prod
 
-from lrw_kernels.codegen.machine import BYTES, LINE, Machine
+from lrw_kernels.codegen.machine import BYTES, FLOAT, LINE, Machine
 from lrw_kernels.cpu.micro import weight_grad_micro
 from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, MOST_SCRATCH, WEIGHT_GRAD, Problem
 from lrw_kernels.winograd import Tile
 
 # What formulas do not know and was measured, on two cores of Zen 4 and of an Intel Xeon (bench/notes/cpu.md).
-TRANSFORM_VECTORS = 4  # channels of a pixel that are transformed together: what a 256-byte piece of a pixel holds
+TRANSFORM_VECTORS = 4  # of channels that a work item transforms: what a 256-byte piece of a pixel holds
 TURN_PANELS = 8  # panels of weights between two output transforms of a turn
+MOST_ROWS = 8  # panels of tiles in a turn
 THREAD_ITEMS = 8  # work items of a thread at least: enough for threads that come late or leave early
-THREAD_TURNS = 4  # turns of a thread at least, before they grow
 LEAST_TURNS = 2  # of a thread: with fewer, threads wait
+# What a turn costs, in multiply-adds of one core: a byte of V and M through the transforms; a byte of weights out of
+# the last cache, or out of the second-level one where it holds V and M too; a byte of V and M that does not fit into
+# the share of the second-level cache that weights on their way leave them.
+TRANSFORMED, FAR, NEAR, SPILLED = 4.0, 1.5, 1.0, 9.0
+DOMAIN_SHARE = 1 / 2
+ALIKE = 1.03  # times the least cost: as good, and the smallest of these leaves most of the caches to others
 READ_AGAIN = 2.5  # bytes of weights from a cache that cost what a byte of V or M does
 WEIGHTS_SHARE = 1 / 2  # of the last cache: as much of it holds weights from turn to turn
 STREAMED_SHARE = 3 / 4  # of the last cache: outputs that take more are not there any more for whoever reads them
-LOWER = 0.95  # of the busiest thread's tiles: a lower micro-kernel has to save more than that leaves
 
 
 @dataclass(frozen=True)
@@ -32,17 +38,17 @@ class Plan:
     """How the work of a pass is cut up; numbers from 1.
 
     By `path` "tiles" or "positions", V and M hold so many `tiles`, a panel of them `rows`; products go through
-    `panels` of weights between two output transforms of a turn, or as a work item; `gather_vectors` of channels are
-    transformed together, and by positions `scatter_vectors` on the other side. `streamed`: outputs go past the caches
-    where they can. Gradients go by positions. Raises ValueError for other values.
+    `panels` of weights between two output transforms of a turn, or as a work item; by positions a work item transforms
+    `gather_vectors` of channels, and `scatter_vectors` on the other side. `streamed`: outputs go past the caches where
+    they can. Gradients go by positions. Raises ValueError for other values.
     """
 
     path: str
     tiles: int
     rows: int
     panels: int
-    gather_vectors: int
-    scatter_vectors: int
+    gather_vectors: int = 1
+    scatter_vectors: int = 1
     streamed: bool = False
 
     def __post_init__(self) -> None:
@@ -57,7 +63,8 @@ Planner = Callable[[Problem, str], Plan]
 @dataclass(frozen=True)
 class Counts:
     """What a plan depends on: counts of positions, of tiles (in all, of a sample, of a row), of vectors of channels in
-    and out, of numbers along the sum (`terms`) and of threads; bytes of a vector (`line`)."""
+    and out, of numbers along the sum (`terms`) and of threads; bytes of a vector (`line`); in how many `parts` output
+    channels come."""
 
     positions: int
     tiles: int
@@ -68,6 +75,7 @@ class Counts:
     terms: int
     line: int
     threads: int
+    parts: int = 1
 
     @staticmethod
     def of(p: Problem, way: str) -> "Counts":
@@ -76,7 +84,8 @@ class Counts:
         grid = Tile.parse(p.tile).grid(p.output_size)
         vectors, results = (p.machine.vectors_of(channels, p.element) for channels in (sums, outputs))
         tiles, line = prod(grid), p.machine.vector_bytes
-        return Counts(p.columns, p.batch * tiles, tiles, grid[2], vectors, results, sums, line, p.threads)
+        sizes = p.columns, p.batch * tiles, tiles, grid[2], vectors, results, sums, line, p.threads
+        return Counts(*sizes, len(p.parts) if way == FORWARD else 1)
 
 
 def planned(p: Problem, way: str) -> Plan:
@@ -98,11 +107,9 @@ def plan(counts: Counts, machine: Machine, *, most: int = MOST_SCRATCH) -> Plan:
     panels = machine.panels(counts.vectors_out)
     if not _tiles_win(counts, _rows(counts.tiles, machine), machine, most):
         return by_positions(counts, machine, panels, most)
-    rows = _balanced_rows(counts, machine)
     together = ceil(panels / ceil(panels / TURN_PANELS))
-    group = min(counts.vectors_out, together * machine.vectors)
-    tiles = _turn_tiles(counts, rows, group, machine)
-    return Plan("tiles", tiles, rows, together, min(counts.vectors_in, TRANSFORM_VECTORS), group)
+    rows, tiles = _turn(counts, min(counts.vectors_out, together * machine.vectors), machine, most)
+    return Plan("tiles", tiles, rows, together)
 
 
 def by_positions(counts: Counts, machine: Machine, panels: int, most: int) -> Plan:
@@ -135,12 +142,28 @@ def _rows(tiles: int, machine: Machine) -> int:
     return machine.rows if panels > 2 else min(machine.rows, 2 * ceil(tiles / panels / 2))
 
 
-def _balanced_rows(counts: Counts, machine: Machine) -> int:
-    """An even height of the upper half that lets threads end together; the full one unless that saves enough."""
+def _turn(counts: Counts, group: int, machine: Machine, most: int) -> tuple[int, int]:
+    """Rows of a panel and tiles of a turn that cost the busiest thread least; of those that cost about that, the fewest
+    tiles. V and M of `group` vectors, of all threads, take `most` bytes, if they can."""
+    once = group == counts.vectors_out and counts.parts == 1  # then M takes the place of V
+    held = max(counts.vectors_in, group) if once else counts.vectors_in + group
+    tile_bytes = counts.positions * counts.line * held
+    tiles = min(counts.tiles // LEAST_TURNS, most // tile_bytes) // counts.threads
     heights = range(machine.rows, machine.rows // 2, -2)
-    best = min(heights, key=lambda rows: _longest(counts.tiles, rows, counts.threads))
-    saved = _longest(counts.tiles, best, counts.threads) < LOWER * _longest(counts.tiles, machine.rows, counts.threads)
-    return best if saved else machine.rows
+    turns = [(rows, rows * n) for rows in heights for n in range(1, max(1, min(MOST_ROWS, tiles // rows)) + 1)]
+    costs = [_cost(counts, turn, turn * tile_bytes, machine) for _, turn in turns]
+    good = [turn for turn, cost in zip(turns, costs, strict=True) if cost <= ALIKE * min(costs)]
+    return min(good, key=lambda turn: (turn[1], -turn[0]))
+
+
+def _cost(counts: Counts, tiles: int, held: int, machine: Machine) -> float:
+    """What the busiest thread does with so many tiles a turn, whose V and M take `held` bytes, in multiply-adds."""
+    longest, line = _longest(counts.tiles, tiles, counts.threads), counts.positions * counts.line
+    weights, transformed = line * counts.terms * counts.vectors_out, line * (counts.vectors_in + counts.vectors_out)
+    spilled = max(0.0, held - DOMAIN_SHARE * machine.l2) / tiles
+    read = NEAR if weights + held <= machine.l2 else FAR
+    tile = weights / FLOAT + TRANSFORMED * transformed + SPILLED * spilled
+    return longest * tile + ceil(longest / tiles) * read * weights
 
 
 def _longest(tiles: int, rows: int, threads: int) -> int:
@@ -156,14 +179,6 @@ def _tiles_win(counts: Counts, rows: int, machine: Machine, most: int) -> bool:
     if turns < LEAST_TURNS * counts.threads or scratch > most:
         return False
     return weights <= WEIGHTS_SHARE * machine.l3 and turns * weights <= READ_AGAIN * (moved + weights)
-
-
-def _turn_tiles(counts: Counts, rows: int, group: int, machine: Machine) -> int:
-    """Tiles of a turn: whole panels whose V and M fill the second-level cache, or fewer, so that all threads have
-    turns."""
-    panel = counts.positions * rows * (counts.vectors_in + group) * counts.line
-    most = ceil(ceil(counts.tiles / rows) / (THREAD_TURNS * counts.threads))
-    return rows * max(1, min(most, machine.l2 // panel))
 
 
 def _shared_tiles(counts: Counts, rows: int, most_bytes: int) -> int:

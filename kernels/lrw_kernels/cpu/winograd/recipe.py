@@ -144,7 +144,7 @@ class Recipe:
         return self.lanes * BYTES[self.kind]
 
     # Scratch of a call: a padded patch for the last few channels, the addresses of the patch's rows, of the padded
-    # patch's and of the residual's; then, one for each vector of a run of tiles, the [slots, lines] between the stages.
+    # patch's and of the residual's; then the [slots, lines] between the stages.
 
     @property
     def rows_at(self) -> int:
@@ -168,13 +168,9 @@ class Recipe:
         return 3 * self.pad_rows_at - 2 * self.rows_at
 
     @property
-    def lines_bytes(self) -> int:
-        """Bytes of the lines of one vector."""
-        return self.lines * self.slots * self.vector_bytes
-
-    def scratch_bytes(self, vectors: int) -> int:
-        """Bytes of scratch of a call for `vectors` at a time; a multiple of a cache line."""
-        return self.lines_at + vectors * self.lines_bytes
+    def scratch_bytes(self) -> int:
+        """Bytes of scratch of a call; a multiple of a cache line."""
+        return self.lines_at + self.lines * self.slots * self.vector_bytes
 
     def needed(self) -> list[list[bool]]:
         """A table [lines][positions along w] of which positions are computed or read."""

@@ -41,8 +41,8 @@ class Products(Record):
 class Tiles(Record):
     """A whole convolution, `tiles` at a turn, each turn by one thread: input transform, then for each of `parts` of
     output channels (whose records lie one after the other) products and output transform, `panels` of weights at a
-    time. V lies at the start of the thread's scratch, M from `m_at` on, the transforms' own scratch from `scratch_at`;
-    `zero_bytes` from `zero_at` are zeroed first."""
+    time. In the thread's scratch V lies from `v_at` on, M from `m_at`, the transforms' own scratch from `scratch_at`;
+    M's first `zero_bytes` are zeroed first."""
 
-    _fields_ = fields("gather parts products scatter all_tiles tiles panels m_at scratch_at zero_at zero_bytes")
+    _fields_ = fields("gather parts products scatter all_tiles tiles panels v_at m_at scratch_at zero_bytes")
     addresses = ("gather", "products", "scatter")

@@ -7,7 +7,7 @@ import numpy as np
 from lrw_kernels.codegen.machine import BYTES, LINE
 from lrw_kernels.cpu.step import Zeros, axes, job
 from lrw_kernels.cpu.winograd import library, records
-from lrw_kernels.cpu.winograd.plan import Plan, plane_bytes
+from lrw_kernels.cpu.winograd.plan import Plan
 from lrw_kernels.cpu.winograd.problem import Problem
 from lrw_kernels.cpu.winograd.recipe import REACH, Recipe
 from lrw_kernels.winograd import Tile
@@ -19,20 +19,21 @@ class Side:
     """A transform between activations and the domain.
 
     `way` and `table` are the recipe's; `vectors` of channels lie in a panel of the domain, `split` of them a work item
-    takes; `pixel` is the bytes from one activation to the next. `job` lacks only where activations and the domain lie,
-    and which tiles.
+    takes; `pixel` is the bytes from one activation to the next, `plane` those from one position to the next. `job`
+    lacks only where activations and the domain lie, and which tiles.
     """
 
     def __init__(
-        self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, *, pixel: int, **options: Any
-    ) -> None:
+        self, p: Problem, way: str, table: str, plan: Plan, vectors: int, split: int, *, pixel: int, plane: int,
+        **options: Any,
+    ) -> None:  # fmt: skip
         tile, of_input = Tile.parse(p.tile), table == "B"
         channels, size = (p.cin, p.input_size) if of_input else (p.cout, p.output_size)
         start = tile.starts(p.padding) if of_input else tile.starts()
         kept = p.kept if p.fixed else None
         lanes = p.machine.lanes(p.element)
         options |= {name: getattr(p.machine, name) for name in MACHINE_OPTIONS}
-        self.plane = plane_bytes(plan.tiles, plan.rows, vectors, p.machine.vector_bytes)
+        self.plane = plane
         # Positions that are not kept share a plane before the others: where gathers drop theirs, of zeros for scatters.
         self.spare = self.plane if p.kept is not None and not p.fixed else 0
         if p.sized and p.machine.by_element and not self.spare:
@@ -43,7 +44,7 @@ class Side:
         constants = np.pad(constants, (0, max(-constants.size % lanes, lanes - constants.size)))  # one vector at least
         # A row of zeros for rows outside, and one of scratch for what falls there: pixels lie apart as in others.
         row = max(LINE, self.recipe.patch[2] * (max(pixel, channels * BYTES[p.kind]) + self.recipe.kind_bytes))
-        self.scratch = self.recipe.scratch_bytes(split) + row
+        self.scratch = self.recipe.scratch_bytes + row
         self.panel = vectors * plan.rows * p.machine.vector_bytes
         self.job = job(
             records.Transform,
