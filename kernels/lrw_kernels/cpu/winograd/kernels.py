@@ -53,12 +53,6 @@ def put_rows(s, data, outside, n, d, h, w, n_d, n_h, rows):
 
 
 @helper
-def reaches_out(s, d, h, n_d, n_h):
-    """Whether some of the n_d x n_h rows of a patch that begins at (d, h) lie outside the activations."""
-    return d < 0 or h < 0 or d + n_d > s.size_d or h + n_h > s.size_h
-
-
-@helper
 def slot_at(s, domain, slot, line):
     """The address in `domain` of the first vector of the tile in `slot`; vectors take `line` bytes."""
     return domain + (slot // s.rows) * s.panel + (slot % s.rows) * line
@@ -103,14 +97,13 @@ def gather_kernel(text: str) -> Function:
         n, d, h, w = corner(s, tile)
         begin, end, whole = -w, s.size_w - w, s.channels // lanes
         pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
-        edge, lines, constants = reaches_out(s, d, h, n_d, n_h), scratch + lines_at, s.constants
+        lines, constants = scratch + lines_at, s.constants
         for i in range(n_d * n_h):
             put(pad_rows + i * ADDRESS, pad + i * n_w * width)
+        put_rows(s, s.data, s.zeros, n, d, h, w, n_d, n_h, rows)
         for vector in range(first, last):
             for i in range(count):
                 column = i * step_w
-                if i == 0 or edge:  # rows outside are as short as one patch: back to their start
-                    put_rows(s, s.data, s.zeros - column * s.stride_w, n, d, h, w, n_d, n_h, rows)
                 to = slot_at(s, domain, slot + i, line)
                 zero, start = 0, column if i == 0 else column + overlap
                 source, pitch, at = rows, s.stride_w, vector * width
@@ -151,20 +144,17 @@ def scatter_kernel(text: str) -> Function:
         left, right, whole = -w, s.size_w - w, s.channels // lanes
         pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
         residual = scratch + residual_at if s.residual != 0 else 0
-        edge = reaches_out(s, d, h, n_d, n_h)
         for i in range(n_d * n_h):
             put(pad_rows + i * ADDRESS, pad + i * n_w * width)
+        put_rows(s, s.data, scratch + outside_at, n, d, h, w, n_d, n_h, rows)
+        if residual != 0:
+            put_rows(s, s.residual, scratch + outside_at, n, d, h, w, n_d, n_h, residual)
         for vector in range(first, last):
             bias, here = s.bias + vector * bias_line, vector * width
             few, parameters = (s.channels - whole * lanes) * size, s.parameters + vector * slopes_line
             for i in range(count):
                 column = i * step_w
                 begin, end = max(left, column) - column, min(right - column, n_w)
-                if i == 0 or edge:  # rows outside are as short as one patch: back to their start
-                    outside = scratch + outside_at - column * s.stride_w
-                    put_rows(s, s.data, outside, n, d, h, w, n_d, n_h, rows)
-                    if residual != 0:
-                        put_rows(s, s.residual, outside, n, d, h, w, n_d, n_h, residual)
                 source = slot_at(s, domain, slot + i, line) + (vector - first) * s.rows * line
                 to, pitch, at, added = rows, s.stride_w, here + column * s.stride_w, residual
                 if vector == whole:  # the last few channels, through a patch of their own

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lrw_kernels.codegen.machine import BYTES, LINE
+from lrw_kernels.codegen.machine import BYTES, whole_lines
 from lrw_kernels.cpu.step import Zeros, axes, job
 from lrw_kernels.cpu.winograd import library, records
 from lrw_kernels.cpu.winograd.plan import Plan
@@ -42,8 +42,9 @@ class Side:
         self._place(p, tile)
         constants = np.array([float(c) for c in self.recipe.constants], p.element)
         constants = np.pad(constants, (0, max(-constants.size % lanes, lanes - constants.size)))  # one vector at least
-        # A row of zeros for rows outside, and one of scratch for what falls there: pixels lie apart as in others.
-        row = max(LINE, self.recipe.patch[2] * (max(pixel, channels * BYTES[p.kind]) + self.recipe.kind_bytes))
+        # A row of zeros for rows outside, and one of scratch for what falls there: as long as others, for all tiles.
+        columns = (tile.grid(p.output_size)[2] - 1) * self.recipe.step + self.recipe.patch[2]
+        row = whole_lines(columns * max(pixel, channels * BYTES[p.kind]) + self.recipe.kind_bytes)
         self.scratch = self.recipe.scratch_bytes + row
         self.panel = vectors * plan.rows * p.machine.vector_bytes
         self.job = job(
