@@ -16,6 +16,7 @@ from lrw_kernels.aot.weighed import DIGEST_AT
 from verify.programs.exported import (
     ARM,
     GUARD_BYTES,
+    HERE,
     NATIVE,
     START,
     THREADS,
@@ -107,7 +108,7 @@ def test_threads_without_a_function_to_start_them_are_refused(native: Native, co
     assert_refused(native, list(native.addresses), Status.BAD_THREADS, Threads(count, START(), None))
 
 
-@pytest.mark.parametrize("name", ["every", "several", "c3d", "pruned"])
+@pytest.mark.parametrize("name", HERE)
 def test_a_run_writes_outputs_and_workspace_and_no_further(built: Builder, name: str) -> None:
     need(target=NATIVE)
     native = Native(built(name, NATIVE), *case(name).inputs)
@@ -120,7 +121,7 @@ def test_a_run_writes_outputs_and_workspace_and_no_further(built: Builder, name:
         assert (buffer[size:] == 0xFF).all()
 
 
-@pytest.mark.parametrize("name", ["every", "several", "c3d", "r3d18", "unet", "monai", "pruned"])
+@pytest.mark.parametrize("name", HERE)
 def test_buffers_may_end_where_memory_does(built: Builder, name: str) -> None:
     need(target=NATIVE)
     native = Native(built(name, NATIVE), *case(name).inputs)
@@ -179,7 +180,7 @@ def side_by_side(pool: ThreadPoolExecutor) -> Callable[..., None]:
     return START(start)
 
 
-@pytest.mark.parametrize("name", ["every", "several", "c3d", "pruned"])
+@pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize("count", [1, 2, THREADS])
 def test_threads_of_the_caller_give_the_bits_of_one(built: Builder, name: str, count: int) -> None:
     need(target=NATIVE)

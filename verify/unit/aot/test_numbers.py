@@ -6,7 +6,7 @@ import pytest
 from lrw_kernels.aot import find_target, run_network
 from lrw_kernels.codegen.machine import host
 from lrw_kernels.network.operators import Operator
-from verify.programs.exported import ARM, NAMES, NATIVE, WIDE, Builder, case, need
+from verify.programs.exported import ARM, HERE, NAMES, NATIVE, WIDE, Builder, case, need
 from verify.tolerances import USELESS, assert_close
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,7 @@ def test_every_operator_is_there() -> None:
     assert kinds == set(Operator.__args__)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", HERE)
 def test_the_native_library_computes_the_network(built: Builder, name: str) -> None:
     need(target=NATIVE)
     assert_exact(name, run_network(built(name, NATIVE), *case(name).inputs))

@@ -36,7 +36,7 @@ TINY = replace(
 
 
 @pytest.fixture
-def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> chain.Job:
+def tiny(by_tensor_operations: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> chain.Job:
     monkeypatch.setitem(SETTINGS, "tiny", TINY)
     return chain.Job("tiny", "digits", chain.DENSE, 0, DATA, tmp_path)
 

@@ -225,6 +225,7 @@ def work(job: Job) -> None:
         raise RuntimeError("no room")
 
 
+@pytest.mark.slow
 def test_jobs_that_take_too_long_are_late_and_those_that_fail_are_not() -> None:
     jobs = [Job(GPU[0], "half", outputs) for outputs in (1, 2, 3, 4)]
     assert compiled.late(jobs, 1, 20.0, work) == {*jobs[2:]}

@@ -28,7 +28,7 @@ from verify.unit.cpu.operators import (
     triples,
 )
 
-SETTINGS = settings(max_examples=30)
+SETTINGS = settings(max_examples=20)
 NO_CACHE = replace(host(), l2=0)  # which keeps no weights, so that patches are gathered
 every_way = pytest.mark.parametrize("machine", [NEON, AVX2, host(), NO_CACHE], ids=["neon", "avx2", "host", "patches"])
 

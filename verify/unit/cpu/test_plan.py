@@ -108,7 +108,7 @@ def computed(p: Problem, way: str, chosen: Plan, seed: int) -> Array:
 
 
 @every_machine
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_any_plan_computes_the_same(machine: Machine, case: Case, seed: int) -> None:
     p = case.problem(machine)

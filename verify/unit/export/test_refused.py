@@ -174,6 +174,7 @@ def test_stopped_while_it_starts_is_said_in_a_line(
     assert capsys.readouterr().err == "\nlrw: stopped; nothing was begun\n"
 
 
+@pytest.mark.slow
 def test_stopped_while_compiling_nothing_is_left(files: Path, tmp_path: Path) -> None:
     call = [sys.executable, "-m", "lrw.cli", "export", *C3D, "--out", str(tmp_path / "out")]
     (tmp_path / "scratch").mkdir()

@@ -515,6 +515,7 @@ print(fast.report.last)
 """
 
 
+@pytest.mark.slow
 def test_processes(tmp_path: Path) -> None:
     """Several processes at once with one empty cache: each compiles, or reads what is whole there."""
     (tmp_path / "cache").mkdir(mode=0o700)

@@ -89,7 +89,7 @@ def assert_right(layer: GroupedConv3d, y: Tensor, x: Tensor) -> None:
         at += channels
 
 
-@settings(max_examples=8)  # each compiles an input transform
+@settings(max_examples=5)  # each compiles an input transform
 @given(layers(), st.booleans(), st.integers(1, 2))
 def test_one_pass_gives_what_the_blocks_give(
     drawn: tuple[GroupedConv3d, Tensor], channels_last: bool, threads: int

@@ -51,6 +51,7 @@ def loop(path: Path, steps: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_loop_ends_where_an_undisturbed_one_does(tmp_path: Path) -> None:
     with loop(tmp_path / "whole.pt", 14) as whole:

@@ -151,18 +151,20 @@ def _turn(counts: Counts, group: int, machine: Machine, most: int) -> tuple[int,
     tiles = min(counts.tiles // LEAST_TURNS, most // tile_bytes) // counts.threads
     heights = range(machine.rows, machine.rows // 2, -2)
     turns = [(rows, rows * n) for rows in heights for n in range(1, max(1, min(MOST_ROWS, tiles // rows)) + 1)]
-    costs = [_cost(counts, turn, turn * tile_bytes, machine) for _, turn in turns]
+    costs = [_cost(counts, rows, turn, turn * tile_bytes, machine) for rows, turn in turns]
     good = [turn for turn, cost in zip(turns, costs, strict=True) if cost <= ALIKE * min(costs)]
     return min(good, key=lambda turn: (turn[1], -turn[0]))
 
 
-def _cost(counts: Counts, tiles: int, held: int, machine: Machine) -> float:
-    """What the busiest thread does with so many tiles a turn, whose V and M take `held` bytes, in multiply-adds."""
+def _cost(counts: Counts, rows: int, tiles: int, held: int, machine: Machine) -> float:
+    """What the busiest thread does with so many tiles a turn, whose V and M take `held` bytes, in multiply-adds. A term
+    of a panel loads weights as often as it multiplies a row by them, which narrow cores (`by_element`) do not hide."""
     longest, line = _longest(counts.tiles, tiles, counts.threads), counts.positions * counts.line
     weights, transformed = line * counts.terms * counts.vectors_out, line * (counts.vectors_in + counts.vectors_out)
     spilled = max(0.0, held - DOMAIN_SHARE * machine.l2) / tiles
     read = NEAR if weights + held <= machine.l2 else FAR
-    tile = weights / FLOAT + TRANSFORMED * transformed + SPILLED * spilled
+    products = weights / FLOAT * (1 + 1 / rows if machine.by_element else 1)
+    tile = products + TRANSFORMED * transformed + SPILLED * spilled
     return longest * tile + ceil(longest / tiles) * read * weights
 
 
