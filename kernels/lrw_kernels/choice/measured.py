@@ -26,12 +26,13 @@ from lrw_kernels.cpu.winograd.problem import FORWARD, Problem
 from lrw_kernels.program.layer import Form, Runner, steps
 from lrw_kernels.winograd import Tile, spatial_error
 
-WORTH = 3e-4  # seconds a layer takes by formulas, from which on it is worth timings
-TILES = 3  # that are tried
+WORTH = 3e-4  # seconds a layer takes by formulas, from which on several tiles are worth the kernels they need
+TILES = 3  # that are tried then
 ROUNDS = 7
 SLOW = 1.3  # times the fastest: a way that takes so long at first is not tried again
 TIE = 1.04  # times the fastest: of ways that take no longer than that, which may be noise, the most exact is taken
 MOST_COPIES = 32  # of weights: more would all be small ones, which caches keep
+DIRECT_COPIES = 8  # of direct convolution's, whose tables each take a while to make
 DIRECT = "direct"
 CHOICES, COLUMNS = "choices", "columns"  # kinds of what is kept: ways of dense layers, columns of Winograd layers
 Kept = tuple[int, ...] | None  # positions of a tile; None: all
@@ -49,7 +50,7 @@ class Measured:
 
     def __call__(self, of: Convolution) -> Tile | None:
         """The tile, or None for the direct way."""
-        if not of.winograd or _estimate(of, self._rtol) < WORTH:
+        if not of.winograd or not likely(of, self._rtol, 1):
             return self._prior(of)
         return _taken(self._row(of), of)
 
@@ -61,8 +62,10 @@ class Measured:
         """Milliseconds of each way that was tried, by its name."""
 
         def ways() -> dict[str, Way]:
-            tiles = [self._prior(of), *likely(of, self._rtol, TILES), None]
-            return {_name(tile): (tile, None) for tile in tiles}
+            tiles = likely(of, self._rtol, TILES)
+            if tiles and _estimate(of, tiles[0]) < WORTH:
+                tiles = tiles[:1]
+            return {_name(tile): (tile, None) for tile in (self._prior(of), *tiles, None)}
 
         key = f"{of.text} rtol {self._rtol:g} threads {self._threads}"
         return _known_or_timed(CHOICES, key, of, ways, self._threads, SLOW)
@@ -124,9 +127,8 @@ def _way(name: str, of: Convolution) -> Tile | None:
     return None if name == DIRECT else Tile.of([int(m) for m in name.split("x")], of.taps)
 
 
-def _estimate(of: Convolution, rtol: float) -> float:
-    best = likely(of, rtol, 1)
-    return estimated_time(best[0], of.cin, of.cout, of.output, batch=of.batch) if best else 0.0
+def _estimate(of: Convolution, tile: Tile) -> float:
+    return estimated_time(tile, of.cin, of.cout, of.output, batch=of.batch)
 
 
 def _known_or_timed(
@@ -166,21 +168,33 @@ def _run(
             View(symbolic(Section.OUTSIDE + i), spread_strides(size), size) for i, size in enumerate(_sizes(of))
         )
         weight = np.ones((*of.taps, of.cin, of.cout), np.float32)
-        runner = Runner(convolution(source, target, weight, machine, padding=of.padding), threads)
-        return lambda: runner.run(x.address, y.address, 0, 0)
+        count = min(DIRECT_COPIES, _copies(machine, weight.nbytes))
+        runners = [Runner(convolution(source, target, weight, machine, padding=of.padding), threads)
+                   for _ in range(count)]  # fmt: skip
+
+        def directly() -> None:
+            runners.append(runners.pop(0))
+            runners[0].run(x.address, y.address, 0, 0)
+
+        return directly
     p = Problem(
         str(tile), of.padding, kept, kept is not None, of.batch, of.size, of.cin, of.cout, "float32", "float32",
         machine, threads, sized=True,
     )  # fmt: skip
     first, second = map(spread_strides, _sizes(of))
     runner = Runner(steps(p, Form(FORWARD, first, second, bias=True)), threads)
-    copies = [_filled(p.weight_bytes) for _ in range(min(MOST_COPIES, 1 + machine.l3 // p.weight_bytes))]
+    copies = [_filled(p.weight_bytes) for _ in range(_copies(machine, p.weight_bytes))]
 
     def run() -> None:
         copies.append(copies.pop(0))
         runner.run(x.address, y.address, bias.address, 0, copies[0].address)
 
     return run
+
+
+def _copies(machine: Machine, size: int) -> int:
+    """How many weights of `size` bytes the last cache does not hold, or as many as are worth having."""
+    return min(MOST_COPIES, 1 + machine.l3 // size)
 
 
 def _sizes(of: Convolution) -> tuple[Size, Size]:

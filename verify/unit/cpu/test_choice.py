@@ -95,10 +95,19 @@ def test_of_equally_fast_ways_the_most_exact_is_taken() -> None:
     assert measured._taken({"4x4x4": 1.0, "2x4x4": 1.1, DIRECT: 1.5}, LARGE) == Tile.of(4)
 
 
-def test_small_layers_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_layers_are_held_against_direct_convolution_alone(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measured, "WORTH", 1.0)
+    Measured(2)(SMALL)
+    (row,) = measured._rows(CHOICES).values()
+    (likeliest,) = likely(SMALL, 1e-4, 1)
+    tiles = dict.fromkeys("x".join(map(str, tile.outputs)) for tile in (prior()(SMALL), likeliest) if tile)
+    assert list(row) == [*tiles, DIRECT]
+
+
+def test_what_has_one_way_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lrw_kernels.choice.measured._race", lambda *_: pytest.fail("timed"))
-    assert Measured(2)(SMALL) == prior()(SMALL)
     assert Measured(2)(Convolution((1, 1, 1), 512, 512, 8, (64, 64, 64), (0, 0, 0))) is None
+    assert Measured(2, rtol=1e-9)(LARGE) is None
 
 
 def test_accelerate_measures_where_it_may_and_keeps_within_rtol(cache: Path) -> None:
