@@ -82,14 +82,15 @@ def _exchange(recipe: Recipe) -> Any:
 def gather_kernel(text: str) -> Function:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
-    Vector after vector, so that what lies between the stages stays in the first cache. Neighbouring patches overlap,
-    and columns already transformed stay in scratch for the next tile. `text` is a Recipe's.
+    Some vectors after others, so that what lies between the stages stays in the first-level cache. Neighbouring patches
+    overlap, and columns already transformed stay in scratch for the next tile. `text` is a Recipe's.
     """
     recipe = Recipe.parse(text)
     size, step_w, overlap = BYTES[recipe.kind], recipe.step, recipe.overlap
     n_d, n_h, n_w = recipe.patch
     lanes, width, line = recipe.lanes, recipe.kind_bytes, recipe.vector_bytes
     rows_at, pad_rows_at, lines_at = recipe.rows_at, recipe.pad_rows_at, recipe.lines_at
+    together, lines_bytes = recipe.together, recipe.lines_bytes
     exchange = _exchange(recipe)
 
     def gather(side, tile, slot, count, first, last, domain, scratch):
@@ -97,27 +98,29 @@ def gather_kernel(text: str) -> Function:
         n, d, h, w = corner(s, tile)
         begin, end, whole = -w, s.size_w - w, s.channels // lanes
         pad, rows, pad_rows = scratch, scratch + rows_at, scratch + pad_rows_at
-        lines, constants = scratch + lines_at, s.constants
+        constants = s.constants
         for i in range(n_d * n_h):
             put(pad_rows + i * ADDRESS, pad + i * n_w * width)
         put_rows(s, s.data, s.zeros, n, d, h, w, n_d, n_h, rows)
-        for vector in range(first, last):
+        for begin_vector in range(first, last, together):
             for i in range(count):
-                column = i * step_w
-                to = slot_at(s, domain, slot + i, line)
-                zero, start = 0, column if i == 0 else column + overlap
-                source, pitch, at = rows, s.stride_w, vector * width
-                if vector == whole:  # the last few channels, through a patch padded with zeros
-                    left, right, few = max(begin, column), min(end, column + n_w), (s.channels - whole * lanes) * size
-                    clear(pad, n_d * n_h * n_w * width)
-                    exchange(pad, rows, s.stride_w, at, few, column, left, right, False)
-                    zero, start, source, pitch, at = column, column, pad_rows, width, 0
-                stop = column + n_w - zero
-                gather_columns(text, source, pitch, at, begin - zero, end - zero, start - zero, stop, lines, constants)
-                ahead = at + (column - zero + n_w) * pitch  # the first column of the next tile that is not known yet
-                gather_lines(
-                    text, column - zero, to + vector * s.rows * line, s.table, lines, constants, source, pitch, ahead
-                )  # fmt: skip
+                column, to = i * step_w, slot_at(s, domain, slot + i, line)
+                for vector in range(begin_vector, min(begin_vector + together, last)):
+                    zero, start = 0, column if i == 0 else column + overlap
+                    source, pitch, at = rows, s.stride_w, vector * width
+                    lines = scratch + lines_at + (vector - begin_vector) * lines_bytes
+                    if vector == whole:  # the last few channels, through a patch padded with zeros
+                        left, right = max(begin, column), min(end, column + n_w)
+                        clear(pad, n_d * n_h * n_w * width)
+                        exchange(pad, rows, pitch, at, (s.channels - whole * lanes) * size, column, left, right, False)
+                        zero, start, source, pitch, at = column, column, pad_rows, width, 0
+                    stop, from_column, to_column = column + n_w - zero, begin - zero, end - zero
+                    gather_columns(
+                        text, source, pitch, at, from_column, to_column, start - zero, stop, lines, constants
+                    )  # fmt: skip
+                    ahead = at + stop * pitch  # the first column of the next tile that is not known yet
+                    target = to + vector * s.rows * line
+                    gather_lines(text, column - zero, target, s.table, lines, constants, source, pitch, ahead)
 
     return gather
 
@@ -133,7 +136,7 @@ def scatter_kernel(text: str) -> Function:
     n_d, n_h, n_w = recipe.patch
     lanes, width, line = recipe.lanes, recipe.kind_bytes, recipe.vector_bytes
     rows_at, pad_rows_at, residual_at = recipe.rows_at, recipe.pad_rows_at, recipe.residual_at
-    lines_at, outside_at = recipe.lines_at, recipe.scratch_bytes
+    lines_at, outside_at, together = recipe.lines_at, recipe.scratch_bytes, recipe.together
     bias_line = lanes * BYTES[recipe.result]
     slopes_line = lanes * FLOAT if recipe.function == BY_CHANNEL else 0
     exchange = _exchange(recipe)
@@ -149,28 +152,28 @@ def scatter_kernel(text: str) -> Function:
         put_rows(s, s.data, scratch + outside_at, n, d, h, w, n_d, n_h, rows)
         if residual != 0:
             put_rows(s, s.residual, scratch + outside_at, n, d, h, w, n_d, n_h, residual)
-        for vector in range(first, last):
-            bias, here = s.bias + vector * bias_line, vector * width
-            few, parameters = (s.channels - whole * lanes) * size, s.parameters + vector * slopes_line
+        for begin_vector in range(first, last, together):
             for i in range(count):
-                column = i * step_w
+                column, source = i * step_w, slot_at(s, domain, slot + i, line)
                 begin, end = max(left, column) - column, min(right - column, n_w)
-                source = slot_at(s, domain, slot + i, line) + (vector - first) * s.rows * line
-                to, pitch, at, added = rows, s.stride_w, here + column * s.stride_w, residual
-                if vector == whole:  # the last few channels, through a patch of their own
-                    to, pitch, at = pad_rows, width, 0
-                    if accumulate:
-                        exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, False)
-                    elif residual != 0:
-                        exchange(pad, residual, s.stride_w, here, few, column, begin + column, end + column, False)
-                        added = pad_rows
-                if begin < end:
-                    scatter_tile(
-                        text, source, s.table, to, pitch, at, begin, end, bias, added, s.after, parameters,
-                        scratch + lines_at, s.constants
-                    )  # fmt: skip
-                if vector == whole:
-                    exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
+                for vector in range(begin_vector, min(begin_vector + together, last)):
+                    here, few = vector * width, (s.channels - whole * lanes) * size
+                    to, pitch, at, added = rows, s.stride_w, here + column * s.stride_w, residual
+                    if vector == whole:  # the last few channels, through a patch of their own
+                        to, pitch, at = pad_rows, width, 0
+                        if accumulate:
+                            exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, False)
+                        elif residual != 0:
+                            exchange(pad, residual, s.stride_w, here, few, column, begin + column, end + column, False)
+                            added = pad_rows
+                    if begin < end:
+                        scatter_tile(
+                            text, source + (vector - first) * s.rows * line, s.table, to, pitch, at, begin, end,
+                            s.bias + vector * bias_line, added, s.after, s.parameters + vector * slopes_line,
+                            scratch + lines_at, s.constants
+                        )  # fmt: skip
+                    if vector == whole:
+                        exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
 
     return scatter
 

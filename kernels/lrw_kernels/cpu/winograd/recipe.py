@@ -13,6 +13,7 @@ from lrw_kernels.winograd.transform import Matrix
 
 REACH = 1 << 16  # bytes an address with an offset reaches in a load or store of a NEON register
 MOST_CONSTANTS = 16  # of a table: four registers of NEON's
+BETWEEN = 16 << 10  # bytes between the stages that a first-level cache holds beside what passes
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ class Recipe:
         return self.lanes * BYTES[self.kind]
 
     # Scratch of a call: a padded patch for the last few channels, the addresses of the patch's rows, of the padded
-    # patch's and of the residual's; then the [slots, lines] between the stages.
+    # patch's and of the residual's; then the [slots, lines] between the stages, for each of some vectors.
 
     @property
     def rows_at(self) -> int:
@@ -168,9 +169,19 @@ class Recipe:
         return 3 * self.pad_rows_at - 2 * self.rows_at
 
     @property
+    def lines_bytes(self) -> int:
+        """Bytes of the lines of one vector."""
+        return self.lines * self.slots * self.vector_bytes
+
+    @property
+    def together(self) -> int:
+        """How many vectors of a tile are transformed before the next tile: whose lines the first-level cache holds."""
+        return max(1, BETWEEN // self.lines_bytes)
+
+    @property
     def scratch_bytes(self) -> int:
         """Bytes of scratch of a call; a multiple of a cache line."""
-        return self.lines_at + self.lines * self.slots * self.vector_bytes
+        return self.lines_at + self.together * self.lines_bytes
 
     def needed(self) -> list[list[bool]]:
         """A table [lines][positions along w] of which positions are computed or read."""
