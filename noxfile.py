@@ -120,7 +120,12 @@ def compress(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Time the layers of real networks against torch, correctness first; arguments after -- go to `bench.cpu`, or where
-    the first is `networks`, whole networks beside others' runtimes; the rest go to `bench.networks`."""
+    the first is `networks`, whole networks beside others' runtimes; the rest go to `bench.networks`. Where it is
+    `overview`, what was measured is put on one page, and the rest go to `bench.overview`."""
+    if session.posargs[:1] == ["overview"]:
+        install(session, "evidence", extras="plot,data")
+        session.run("python", "-m", "bench.overview", *session.posargs[1:])
+        return
     if session.posargs[:1] == ["networks"]:
         install(session, "bench")
         if session.virtualenv.venv_backend != "none":

@@ -23,6 +23,11 @@ SHOWN = 0.08  # of the metric below the dense network's; the rest lies outside
 
 
 def draw(results: Results, path: Path) -> Path:
+    """`against_time` in a file."""
+    return _saved(against_time(results), path)
+
+
+def against_time(results: Results) -> Any:
     """The metric against milliseconds at the papers' width, a panel for each task that was timed."""
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
@@ -49,7 +54,7 @@ def draw(results: Results, path: Path) -> Path:
         ax.set_title(task, fontsize=10)
     named = {label: handle for ax in panels for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=5, fontsize=7)
-    return _saved(figure, path)
+    return figure
 
 
 def draw_curves(curves: list[Epoch], path: Path) -> Path:

@@ -1,0 +1,68 @@
+"""Two results of one machine against each other: what changed by more than what did not change did.
+
+Minutes differ, and virtual machines do: the peers in both results are the same programs, so how far their times are
+apart says what the minutes did, by their median, and how far times are apart for no reason, by their spread.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median, pstdev
+
+FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "the same", "cannot be told"
+SURE = 2.0  # times the spread
+FEWEST = 3  # peers' times that a spread can be told from
+LEAST = 0.02  # of a time: never are two runs nearer than that
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Milliseconds of one thing that was timed: ours, and those of its peers by name; `versions` of the peers."""
+
+    name: str
+    ours: float
+    peers: dict[str, float]
+    versions: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing then and now, in ms; `ratio` is now to then, less what the minutes did."""
+
+    name: str
+    then: float
+    now: float
+    ratio: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All changes; `minutes` is how much slower all peers were now, `noise` how far one is from that, as shares."""
+
+    changes: tuple[Change, ...]
+    minutes: float | None
+    noise: float | None
+
+
+def compare(then: Sequence[Timed], now: Sequence[Timed]) -> Comparison:
+    """What is in both, in the order of `now`."""
+    before = {each.name: each for each in then}
+    pairs = [(before[each.name], each) for each in now if each.name in before]
+    ratios = [
+        math.log(new.peers[peer] / old.peers[peer])
+        for old, new in pairs if old.versions == new.versions
+        for peer in old.peers.keys() & new.peers.keys()
+    ]  # fmt: skip
+    known = len(ratios) >= FEWEST
+    drift, noise = (median(ratios), max(pstdev(ratios), LEAST)) if known else (0.0, math.inf)
+    changes = tuple(_change(old, new, drift, noise) for old, new in pairs)
+    return Comparison(changes, math.expm1(drift) if known else None, math.expm1(noise) if known else None)
+
+
+def _change(old: Timed, new: Timed, drift: float, noise: float) -> Change:
+    change = math.log(new.ours / old.ours) - drift
+    verdict = (
+        UNKNOWN if noise == math.inf else ALIKE if abs(change) <= SURE * noise else FASTER if change < 0 else SLOWER
+    )
+    return Change(new.name, old.ours, new.ours, math.exp(change), verdict)
