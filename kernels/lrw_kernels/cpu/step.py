@@ -1,8 +1,8 @@
 """What a builder takes and gives: views of activations, and steps to run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import ceil, prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ Size = tuple[int, int, int, int, int]
 Strides = tuple[int, int, int, int]
 Table = npt.NDArray[Any]
 SPREAD = 4 * KIB  # bytes of a plane, from which on several lie in one place of a first-level cache
+SUMS = 4  # vectors of a part of Sums
 ITEMS = 16  # work items at least, where there is enough to share out
 
 
@@ -117,6 +118,8 @@ class Held(NamedTuple):
     array: Table
 
 
+Keep = Callable[[int], int]
+"""The address of so many bytes that stay until the norm that reads an operator's outputs has read them."""
 Reference = int | Table | Held | Kernel | Zeros | Sequence["Job"]
 """What a record's address refers to: itself, an array, which is copied or held, a kernel, zeros, or jobs that lie one
 after the other."""
@@ -190,6 +193,22 @@ class Epilogue(NamedTuple):
 PLAIN = Epilogue()
 
 
+class Sums(NamedTuple):
+    """What a convolution leaves of its outputs for the norm that reads them: for each turn of `tiles` tiles, and each
+    sample in it, by channel: how many numbers there are, one of them, the sum of the differences from that and the sum
+    of their squares, vectors of `line` bytes from `address` on. A sample has `sample_tiles` tiles; turn i's part of
+    sample n is number i + n."""
+
+    address: int
+    line: int
+    tiles: int
+    sample_tiles: int
+
+    def size(self, samples: int) -> int:
+        """The bytes of so many samples' parts."""
+        return (ceil(samples * self.sample_tiles / self.tiles) + samples - 1) * SUMS * self.line
+
+
 def parameters_of(after: Pointwise | None, count: int = 1) -> Table:
     """A function's parameters as a table of `count` at least, so that it has an address even where there are none."""
     table = np.array(after.parameters if after else (), np.float32)
@@ -199,11 +218,12 @@ def parameters_of(after: Pointwise | None, count: int = 1) -> Table:
 @dataclass(frozen=True)
 class Steps:
     """The steps of one operator, which follow one another; `shared` bytes that all of them may use lie at
-    `Section.SHARED`. `details` are for people to read."""
+    `Section.SHARED`. `details` are for people to read. `sums`: what they leave for a norm, where they do."""
 
     steps: tuple[Step, ...]
     shared: int = 0
     details: dict[str, Any] = field(default_factory=dict)
+    sums: Sums | None = None
 
     @staticmethod
     def of(*steps: Step) -> "Steps":

@@ -1,11 +1,14 @@
 """A network becomes a program: views of its activations, the steps of each node, one collector for all of them."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from lrw_kernels.codegen.machine import Machine
+from lrw_kernels.cpu.step import Sums
 from lrw_kernels.cpu.winograd.plan import Planner, planned
 from lrw_kernels.cpu.winograd.problem import MOST_SCRATCH
 from lrw_kernels.network.graph import Network
+from lrw_kernels.network.operators import Normalise
 from lrw_kernels.program import steps
 from lrw_kernels.program.collect import Collector
 from lrw_kernels.program.means import Means
@@ -36,10 +39,14 @@ def assemble(
         raise ValueError(f"threads: {threads}; accepted are integers from 1")
     storage = Storage(network)
     roots = [root.buffer for root in storage.roots]
-    to, layers = Collector(threads, roots, in_place=in_place), list[Outcome]()
+    to, layers, sums = Collector(threads, roots, in_place=in_place), list[Outcome](), dict[str, Sums | None]()
+    norms = {node.inputs[0]: i for i, node in enumerate(network.nodes) if isinstance(node.operator, Normalise)}
     for index, (node, spare) in enumerate(zip(network.nodes, _spare(roots, len(network.nodes)), strict=True)):
         inputs, output = [storage.view(name) for name in node.inputs], storage.view(node.name)
-        made = steps.of(node.operator, inputs, output, Means(machine, threads, element, spare, planner, in_place))
+        keep = partial(to.buffer, first=index, last=norms[node.name]) if node.name in norms else None
+        means = Means(machine, threads, element, spare, planner, in_place, keep)
+        made = steps.of(node.operator, inputs, output, means, sums.get(node.inputs[0]))
+        sums[node.name] = made.sums
         layers.append(Outcome(node, made.details | to.add(index, made)))
     outside = *network.inputs.values(), *map(network.size, network.outputs)
     return to.program(network.name, outside, tuple(layers))

@@ -29,15 +29,17 @@ class Collector:
         self._tables: dict[int, tuple[int, Table]] = {}  # by identity; kept, so that it stays theirs
         self._held: dict[int, tuple[int, Table]] = {}  # by identity
 
+    def buffer(self, size: int, first: int, last: int) -> int:
+        """The symbolic address of so many bytes, in use from node `first` to node `last`."""
+        self._buffers.append(Buffer(size, first, last))
+        return symbolic(Section.BUFFER + len(self._buffers) - 1)
+
     def add(self, index: int, made: Steps) -> dict[str, int]:
         """Add the steps of node `index`, which share scratch because one follows another; returns how many there are
         and the bytes of their weights."""
         before, weights = len(self._regions), len(self._weights)
         slices = max((step.scratch_bytes for step in made.steps), default=0) * self._threads
-        scratch = 0
-        if slices + made.shared:
-            self._buffers.append(Buffer(slices + made.shared, index, index))
-            scratch = symbolic(Section.BUFFER + len(self._buffers) - 1)
+        scratch = self.buffer(slices + made.shared, index, index) if slices + made.shared else 0
         for step in made.steps:
             kernel, job = self._code(step.kernel), self._records([step.job], scratch + slices)
             own = scratch if step.scratch_bytes else 0

@@ -5,7 +5,7 @@ from typing import Any
 
 from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import convolution, gather, linear, norm, order, pool, resample, rows, transposed
-from lrw_kernels.cpu.step import Epilogue, Step, Steps, View
+from lrw_kernels.cpu.step import Epilogue, Step, Steps, Sums, View
 from lrw_kernels.network.operators import (
     Affine,
     Binary,
@@ -29,8 +29,9 @@ from lrw_kernels.program import winograd
 from lrw_kernels.program.means import Means
 
 
-def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Steps:
-    """The steps that compute `y` of `inputs`; their details are what the manifest says of them."""
+def of(operator: Operator, inputs: Sequence[View], y: View, means: Means, sums: Sums | None = None) -> Steps:
+    """The steps that compute `y` of `inputs`; their details are what the manifest says of them. `sums`: those that the
+    first input's operator left."""
     x, machine = inputs[0], means.machine
     match operator:
         case Winograd():
@@ -42,7 +43,7 @@ def of(operator: Operator, inputs: Sequence[View], y: View, means: Means) -> Ste
         case Transposed():
             return transposed.transposed(x, y, operator.weight, machine, **_convolution(operator, inputs))
         case Normalise():
-            return norm.normalise(x, inputs[1] if len(inputs) > 1 else None, y, operator, machine)
+            return norm.normalise(x, inputs[1] if len(inputs) > 1 else None, y, operator, machine, sums)
         case Concat():
             return _side_by_side(inputs, y, machine)
         case Channels():

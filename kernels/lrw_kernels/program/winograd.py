@@ -30,10 +30,11 @@ def steps(operator: Winograd, inputs: Sequence[View], y: View, means: Means) -> 
     alike = len(inputs) > 1 and inputs[1].strides == y.strides
     late = inputs[1:] if not alike else ()
     epilogue = Epilogue(operator.bias, inputs[1] if alike else None, None if late else operator.after)
-    made = conv.forward(p, inputs[0], y, weights, epilogue, means.planner(p, FORWARD))
+    keep = None if late else means.keep
+    made = conv.forward(p, inputs[0], y, weights, epilogue, means.planner(p, FORWARD), keep)
     added = [step for z in late for step in rows.binary("add", y, z, y, means.machine, operator.after).steps]
     kept = [{"channels": channels, "kept": list(kept)} for channels, kept in operator.blocks]
-    return Steps((*made.steps, *added), made.shared, {"blocks": kept, **made.details})
+    return Steps((*made.steps, *added), made.shared, {"blocks": kept, **made.details}, made.sums)
 
 
 def _problem(operator: Winograd, source: View, output: View, means: Means) -> Problem:

@@ -125,6 +125,13 @@ def few(channels: int, width: int, step: int = 1) -> Layer:
     return Layer(2, size, of, 11, three, (1, 1, step), ones, ones, wider, True, True, "prelu", 2, 0)
 
 
+def doubling(channels: int, taps: int, wider: Triple, stride: Triple = (2, 2, 2)) -> Layer:
+    """Outputs as many times as many as the stride is, so that all phases are channels of one pixel."""
+    padding, ones = (taps // 2 - 1,) * 3, (1, 1, 1)
+    of = (21, channels)
+    return Layer(2, (5, 4, 9), of, 1, (taps,) * 3, stride, padding, ones, wider, True, True, "prelu", 2, 0)
+
+
 def assert_computes(layer: Layer, machine: Machine, transpose: bool) -> None:
     """Steps against torch in float64; sums of n terms err by sqrt(n) eps of their length in root mean square."""
     cin, cout = layer.channels[0] * layer.groups, layer.channels[1] * layer.groups
@@ -187,11 +194,38 @@ def test_convolution(machine: Machine, layer: Layer) -> None:
     assert_computes(layer, machine, transpose=False)
 
 
+DOUBLING = [
+    doubling(1, 2, (0, 0, 0)),  # 8 numbers of a vector
+    doubling(2, 4, (0, 0, 0)),  # places of 4
+    doubling(2, 4, (1, 3, 5)),  # of 2, since nothing lies side by side
+    doubling(4, 2, (0, 0, 4)),
+    doubling(32, 2, (0, 0, 0)),  # more than a vector in a place
+    doubling(80, 2, (0, 0, 16)),
+]
+
+
 @every_way
 @SETTINGS
 @given(layers())
+@example(DOUBLING[0])
+@example(DOUBLING[1])
+@example(DOUBLING[2])
+@example(DOUBLING[3])
+@example(DOUBLING[4])
+@example(DOUBLING[5])
+@example(doubling(3, 2, (0, 0, 0)))
 def test_transposed_convolution(machine: Machine, layer: Layer) -> None:
     assert_computes(layer, machine, transpose=True)
+
+
+@pytest.mark.parametrize("layer", DOUBLING, ids=str)
+def test_all_phases_are_one_step(layer: Layer) -> None:
+    cin, cout = layer.channels
+    size = (layer.batch, *(2 * n for n in layer.size), cout)
+    before, _, beside = layer.wider
+    source, target = Buffer((layer.batch, *layer.size, cin), 0, 0), Buffer(size, before, before + beside)
+    made = transposed(source.view, target.view, layer.weight, AVX512, **layer.options)
+    assert len(made.steps) == 1
 
 
 @pytest.mark.parametrize("shape", [(1, 19, 1), (1, 19, 12), (3, 1, 29), (2, 7, 48), (0, 5, 8)], ids=str)

@@ -14,11 +14,12 @@ from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine, whole_lines
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators import records
 from lrw_kernels.cpu.operators.emit_boxes import heights
-from lrw_kernels.cpu.operators.grid import Grid
-from lrw_kernels.cpu.operators.taps import Array, Taps
-from lrw_kernels.cpu.step import ITEMS, Epilogue, Job, Step, Strides, View, job
+from lrw_kernels.cpu.operators.grid import Grid, Part
+from lrw_kernels.cpu.operators.taps import Taps
+from lrw_kernels.cpu.step import ITEMS, Job, Step, Strides, View, job
 
-PIXELS = 64  # of a work item: its products and the numbers they are made of stay in the caches of a core
+PIXELS = 64  # of a share: its products and the numbers they are made of stay in the caches of a core
+MOST_ITEMS = 128  # that go out, each of shares side by side: what their pixels meet in common, a core reads once
 FEW_ROWS = 4  # are no faster than so many: the next product of a sum waits for the one before
 Entries = npt.NDArray[np.int64]
 
@@ -64,11 +65,12 @@ class Box(NamedTuple):
         return ceil(line.length / self.height(rows)) * prod(axis.length for axis in others)
 
 
-def boxes_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
+def boxes_step(x: View, part: Part, machine: Machine) -> Step:
     """The step that convolves one group by weight [kd, kh, kw, Cin, Cout]."""
-    lanes, rows, line = machine.lanes("float32"), machine.rows, machine.vector_bytes
-    vectors, used = machine.vectors_of(y.channels, "float32"), [[k for k, _ in axis] for axis in grid.taps]
-    terms = weight[np.ix_(*used)].reshape(-1, y.channels)
+    y, weight, grid, epilogue, places = part
+    lanes, rows, line, channels = machine.lanes("float32"), machine.rows, machine.vector_bytes, weight.shape[4]
+    vectors, used = machine.vectors_of(channels, "float32"), [[k for k, _ in axis] for axis in grid.taps]
+    terms = weight[np.ix_(*used)].reshape(-1, channels)
     found = sorted(_boxes(x, y, grid, epilogue.residual), key=lambda box: -box.pixels)
     panels, blocks = machine.panels(vectors), [box.blocks(rows) for box in found]
     share = max(1, min(PIXELS // rows, ceil(sum(blocks) / ITEMS)))
@@ -78,26 +80,32 @@ def boxes_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, 
         for box, end in zip(found, ends, strict=True)
     ]
     split = ceil(panels / min(panels, ceil(ITEMS / ends[-1])))
-    places = whole_lines((share + 1) * records.BLOCK_FIELDS * ADDRESS)
+    shares = ends[-1] * ceil(panels / split)
+    run = max(1, shares // MOST_ITEMS)
+    m_at = whole_lines((share + 1) * records.BLOCK_FIELDS * ADDRESS)
     m_block = min(vectors, split * machine.vectors) * rows * line
     made = job(
         records.Boxes,
         boxes=boxes,
         residual=epilogue.residual.address if epilogue.residual else 0,
         **epilogue.fields(vectors * lanes),
+        places=np.array(places, np.int64),
+        piece=y.channels,
         weights=layout.panels(np.ascontiguousarray(terms)[None], machine),
         weights_vector=len(terms) * line,
         panels=panels,
         split=split,
         vectors=vectors,
         panel_vectors=machine.vectors,
-        channels=y.channels,
+        channels=channels,
         share=share,
-        m_at=places,
+        shares=shares,
+        run=run,
+        m_at=m_at,
         m_block=m_block,
     )
     kernel = Kernel("cpu.operators.boxes_kernels.boxes_item", (lanes, rows, machine.vectors, epilogue.function), ITEM)
-    return Step(kernel, made, ends[-1] * ceil(panels / split), places + share * m_block)
+    return Step(kernel, made, ceil(shares / run), m_at + share * m_block)
 
 
 def _boxes(x: View, y: View, grid: Grid, residual: View | None) -> Iterator[Box]:

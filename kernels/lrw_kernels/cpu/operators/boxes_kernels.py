@@ -9,11 +9,11 @@ from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.kernels import first_vector
 from lrw_kernels.cpu.micro import CHUNK
 from lrw_kernels.cpu.operators.emit_boxes import ENTRY
-from lrw_kernels.cpu.operators.intrinsics import block_products, box_at, boxes_at, finish_pixel
+from lrw_kernels.cpu.operators.intrinsics import block_products, box_at, boxes_at, finish_pixel, finish_places
 from lrw_kernels.cpu.operators.records import BLOCK_FIELDS, Box
 from lrw_kernels.network.operators import BY_CHANNEL
 
-BOX, BLOCK = len(Box._fields_) * ADDRESS, BLOCK_FIELDS * ADDRESS
+BOX, BLOCK, PLACE = len(Box._fields_) * ADDRESS, BLOCK_FIELDS * ADDRESS, 2 * ADDRESS
 
 
 @helper
@@ -49,9 +49,9 @@ def _multiply(lanes: int, rows: int, vectors: int) -> Any:
 
 
 def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
-    """Items are shares of a box's blocks x groups of panels of weights, groups fastest: `records.Boxes`.
+    """Items are runs of shares of a box's blocks x groups of panels of weights, groups fastest: `records.Boxes`.
 
-    Stretch by stretch of the sum every panel of weights meets all blocks.
+    Stretch by stretch of the sum every panel of weights meets all blocks of a share.
     """
     line, by_channel = lanes * FLOAT, function == BY_CHANNEL
     wide, narrow = _multiply(lanes, rows, vectors), _multiply(lanes, rows, 1)
@@ -75,20 +75,31 @@ def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
 
     @helper
     def finish(k, box, places, blocks, first, last, m):
-        shift = first_vector(k, first) * line
-        count = min(k.channels, first_vector(k, last) * lanes) - shift // FLOAT
-        for i in range(blocks):
-            place = places + i * BLOCK
-            y, residual = get(place + ADDRESS) + shift, get(place + 2 * ADDRESS)
-            for row in range(get(place + 3 * ADDRESS), box.height):
-                added = residual + shift + row * box.residual_pixel if residual != 0 else 0
-                finish_pixel(function, lanes, m + i * k.m_block + row * line, rows * line, k.bias + shift, added,
-                             y + row * box.y_pixel, k.after, k.parameters + shift * by_channel, count)  # fmt: skip
+        channel, end = first_vector(k, first) * lanes, min(k.channels, first_vector(k, last) * lanes)
+        source = m
+        while channel < end:  # a place at a time, or a vector of several
+            few, within = k.piece < lanes, channel % k.piece
+            count = min(lanes, end - channel) if few else min(k.piece - within, end - channel)
+            to, shift = k.places + channel // k.piece * PLACE, channel * FLOAT
+            bias, parameters = k.bias + shift, k.parameters + shift * by_channel
+            y_shift, residual_shift = (0, 0) if few else (get(to) + within * FLOAT, get(to + ADDRESS) + within * FLOAT)
+            for i in range(blocks):
+                block, from_m = places + i * BLOCK, source + i * k.m_block
+                y, residual = get(block + ADDRESS) + y_shift, get(block + 2 * ADDRESS)
+                for row in range(get(block + 3 * ADDRESS), box.height):
+                    at, target = from_m + row * line, y + row * box.y_pixel
+                    added = residual + residual_shift + row * box.residual_pixel if residual != 0 else 0
+                    if few:
+                        finish_places(function, lanes, at, bias, added, target, to, k.piece, count // k.piece, k.after,
+                                      parameters)  # fmt: skip
+                    else:
+                        finish_pixel(function, lanes, at, rows * line, bias, added, target, k.after, parameters, count)
+            channel, source = channel + count, source + count // lanes * rows * line
 
-    def boxes(job, item, scratch):
-        k = boxes_at(job)
+    @helper
+    def multiply(k, number, scratch):
         groups = (k.panels + k.split - 1) // k.split
-        share, first = item // groups, item % groups * k.split
+        share, first = number // groups, number % groups * k.split
         at, begin = k.boxes, 0
         while share >= box_at(at).end:
             begin, at = box_at(at).end, at + BOX
@@ -97,5 +108,10 @@ def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
         put_blocks(box, k.residual, block, blocks + 1, scratch)  # one more: what is asked for ahead
         all_products(k, box, scratch, blocks, first, last, scratch + k.m_at)
         finish(k, box, scratch, blocks, first, last, scratch + k.m_at)
+
+    def boxes(job, item, scratch):
+        k = boxes_at(job)
+        for number in range(item * k.run, min(k.shares, (item + 1) * k.run)):
+            multiply(k, number, scratch)
 
     return boxes

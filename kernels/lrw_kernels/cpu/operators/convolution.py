@@ -9,8 +9,7 @@ from lrw_kernels.codegen.machine import Machine
 from lrw_kernels.cpu.operators import neighbours
 from lrw_kernels.cpu.operators.boxes import boxes_step
 from lrw_kernels.cpu.operators.depthwise import depthwise_step, fits
-from lrw_kernels.cpu.operators.grid import Grid, Triple
-from lrw_kernels.cpu.operators.neighbours import Part
+from lrw_kernels.cpu.operators.grid import Grid, Part, Triple
 from lrw_kernels.cpu.operators.patches import patches_step
 from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.step import PLAIN, Epilogue, Step, Steps, View
@@ -31,18 +30,14 @@ def convolution(
     """The steps of a convolution of x by weight [kd, kh, kw, Cin / groups, Cout] to y."""
     met = [tuple((k, k * by) for k in range(n)) for n, by in zip(weight.shape[:3], dilation, strict=True)]
     start = (-padding[0], -padding[1], -padding[2])
-    grid = Grid(start, stride, (met[0], met[1], ()))
-    return Steps(in_phases(x, y, weight, grid, [met[2]], groups, epilogue, machine))
+    whole = Part(y, weight, Grid(start, stride, (met[0], met[1], ())), epilogue)
+    return Steps(in_phases(x, whole, [met[2]], groups, machine))
 
 
-def in_phases(
-    x: View, y: View, weight: Array, grid: Grid, phases: Sequence[Taps], groups: int, epilogue: Epilogue,
-    machine: Machine,
-) -> tuple[Step, ...]:  # fmt: skip
+def in_phases(x: View, whole: Part, phases: Sequence[Taps], groups: int, machine: Machine) -> tuple[Step, ...]:
     """The steps of a convolution whose outputs along w come in runs of pixels with the taps `phases`, of
     neighbours together where that costs least."""
-    whole = neighbours.Part(y, weight, grid, epilogue)
-    count = neighbours.best(whole, phases, machine.lanes("float32"), _most_kept(machine)) if groups == 1 else 0
+    count = neighbours.best(whole, phases, machine.lanes("float32"), most_kept(machine)).runs if groups == 1 else 0
     parts = neighbours.together(whole, phases, count) if count else neighbours.alone(whole, phases)
     steps: list[Step] = []
     for part in parts:
@@ -54,7 +49,7 @@ def in_phases(
 def on_grid(x: View, whole: Part, groups: int, machine: Machine) -> tuple[Step, ...]:
     """The steps of a convolution on any grid: one if its groups have few channels, else one for as many groups as fill
     a vector."""
-    y, weight, grid, epilogue = whole
+    y, weight, grid, epilogue, _ = whole
     if groups > 1 and fits(weight, groups, machine):
         return (depthwise_step(x, y, weight, grid, epilogue, machine),)
     most = max(1, machine.lanes("float32") * groups // weight.shape[4])
@@ -62,14 +57,15 @@ def on_grid(x: View, whole: Part, groups: int, machine: Machine) -> tuple[Step, 
     cin, size = weight.shape[3], weight.shape[4] // groups
     steps = list[Step]()
     for group in range(groups):
-        here, part = slice(group * size, (group + 1) * size), epilogue.some(group * size, size)
+        here, some = slice(group * size, (group + 1) * size), epilogue.some(group * size, size)
         source, target = x.some(group * cin, cin), y.some(group * size, size)
-        make = boxes_step if weight.nbytes <= groups * _most_kept(machine) else patches_step
-        steps.append(make(source, target, weight[..., here], grid, part, machine))
+        part = Part(target, weight[..., here], grid, some)
+        make = boxes_step if weight.nbytes <= groups * most_kept(machine) else patches_step
+        steps.append(make(source, part, machine))
     return tuple(steps)
 
 
-def _most_kept(machine: Machine) -> int:
+def most_kept(machine: Machine) -> int:
     """Bytes of weights that a core's cache keeps, beside pixels that pass. None where products take a vector of each
     pixel's numbers at once (`by_element`): their order in patches suits that, in activations it need not."""
     return 0 if machine.by_element else machine.l2 // 2

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lrw_kernels.codegen.loops import each_vector, loop, merge
+from lrw_kernels.codegen.loops import counted_loop, each_vector, loop, merge
+from lrw_kernels.codegen.machine import ADDRESS, FLOAT
 from lrw_kernels.codegen.vector import FLOATS, I64, Vectors
 from lrw_kernels.cpu.functions import followed
 from lrw_kernels.network.operators import BY_CHANNEL
@@ -76,6 +77,35 @@ def finish(v: Vectors, function: str, total: Any, offset: Any, mask: Any, argume
     total = merge(b, [([total], before), ([added], adding)])[0]
     own = b.add(parameters, offset) if function == BY_CHANNEL else parameters
     v.store_lanes(followed(v, function, [total], after, own)[0], b.add(target, offset), mask)
+
+
+def emit_finish_places(v: Vectors, function: str, arguments: Sequence[Any]) -> None:
+    """The same for a vector of channels that lie in several places, `piece` channels in each of `count`.
+
+    arguments (i64): source, bias; residual, target; places, pairs of bytes from target and residual on, one after the
+    other; piece, count; after, parameters.
+    """
+    source, bias, residual, target, places, piece, count, after, parameters = arguments
+    b = v.builder
+
+    def place(i: Any, offset: int, base: Any) -> tuple[Any, Any]:
+        """Where the vector would begin whose channels of place i lie there, and which those are."""
+        first = b.mul(i, piece)
+        there = v.load_integer(b.add(places, b.mul(i, I64(2 * ADDRESS))), offset)
+        return b.sub(b.add(base, there), b.mul(first, I64(FLOAT))), v.between(first, b.add(first, piece))
+
+    def added(i: Any, carried: list[Any]) -> list[Any]:
+        return [v.add(carried[0], v.load_lanes(*place(i, ADDRESS, residual)))]
+
+    def stored(i: Any, _: list[Any]) -> list[Any]:
+        at, mask = place(i, 0, target)
+        v.store_lanes(value, at, mask)
+        return []
+
+    total = v.add(v.load(source), v.load(bias))
+    few = b.select(b.icmp_signed("!=", residual, I64(0)), count, I64(0))
+    value = followed(v, function, loop(b, few, [total], added), after, parameters)[0]
+    counted_loop(b, count, [], stored)
 
 
 Values = list[Any]

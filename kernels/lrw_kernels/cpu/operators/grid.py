@@ -3,10 +3,12 @@
 from math import ceil
 from typing import NamedTuple
 
-from lrw_kernels.cpu.operators.taps import Taps
+from lrw_kernels.cpu.operators.taps import Array, Taps
 from lrw_kernels.cpu.step import Epilogue, Reference, Size, View, axes, strides
 
 Triple = tuple[int, int, int]
+HERE: Triple = (0, 0, 0)
+EVERY: Triple = (1, 1, 1)
 
 
 class Grid(NamedTuple):
@@ -19,6 +21,28 @@ class Grid(NamedTuple):
     def along_w(self, taps: Taps) -> "Grid":
         """The grid with other taps along w."""
         return self._replace(taps=(*self.taps[:2], taps))
+
+
+class Place(NamedTuple):
+    """Where some channels of an output pixel lie: bytes from where y and the residual do."""
+
+    y: int = 0
+    residual: int = 0
+
+
+class Part(NamedTuple):
+    """Some pixels of a convolution, as a convolution of its own: y of x by a weight [kd, kh, kw, Cin, Cout].
+
+    A whole one whose outputs along w come in runs of a few pixels, its phases, says in `grid` where runs meet x; the
+    taps along w are each phase's own. Where there are several `places`, y and the residual are those of the channels
+    at the first one, and the weight has those of all, as many at each.
+    """
+
+    y: View
+    weight: Array
+    grid: Grid
+    epilogue: Epilogue
+    places: tuple[Place, ...] = (Place(),)
 
 
 def grid_fields(x: View, y: View, grid: Grid) -> dict[str, int]:

@@ -42,6 +42,14 @@ def finish_pixel(_, function, lanes, source, pitch, bias, residual, target, afte
 
 
 @intrinsic(prefer_literal=True)
+def finish_places(_, function, lanes, source, bias, residual, target, places, piece, count, after, parameters):
+    """See `emit_windows.emit_finish_places`."""
+    name = function.literal_value
+    emit = does(lambda b, a: emit_windows.emit_finish_places(_vectors(b, lanes), name, a[2:]))
+    return types.void(function, lanes, *(LONG,) * 9), emit
+
+
+@intrinsic(prefer_literal=True)
 def add_vectors(_, lanes, target, source, pitch, count):
     """See `emit_windows.emit_add`."""
     return types.void(lanes, *(LONG,) * 4), does(lambda b, a: emit_windows.emit_add(_vectors(b, lanes), a[1:]))

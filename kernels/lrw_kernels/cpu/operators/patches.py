@@ -9,16 +9,16 @@ from lrw_kernels.codegen.machine import ADDRESS, FLOAT, Machine, whole_lines
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.micro import patch_micro, patch_row
 from lrw_kernels.cpu.operators import records, taps
-from lrw_kernels.cpu.operators.grid import Grid, finish_fields, grid_fields
-from lrw_kernels.cpu.operators.taps import Array
-from lrw_kernels.cpu.step import ITEMS, Epilogue, Job, Step, View, job, strides
+from lrw_kernels.cpu.operators.grid import Part, finish_fields, grid_fields
+from lrw_kernels.cpu.step import ITEMS, Job, Step, View, job, strides
 
 # Of a work item, rounded up to whole panels: its patches (a chunk of 256 numbers) and products stay in a core's cache.
 PIXELS = 64
 
 
-def patches_step(x: View, y: View, weight: Array, grid: Grid, epilogue: Epilogue, machine: Machine) -> Step:
+def patches_step(x: View, part: Part, machine: Machine) -> Step:
     """The step that convolves one group: gather patches, multiply by packed weights [terms, Cout], finish."""
+    y, weight, grid, epilogue, _ = part
     cin, lanes = weight.shape[3], machine.lanes("float32")
     pixel_floats = x.strides[3] // FLOAT
     machine = machine.with_rows(1) if y.pixels == 1 else machine

@@ -4,6 +4,7 @@ from lrw_kernels.codegen.records import Record, fields
 
 PIECE_FIELDS = 5  # of a run of a patch: d, h and number in the row of x where it starts; how many; where in the chunk
 PLACE_FIELDS = 6  # of an output pixel: its patch's address, plane, row, number in the row; output, residual
+SCALES = 3  # vectors that normalise a sample: centre, scale, shift
 BLOCK_FIELDS = 4  # of a block of output pixels: input, output and residual of the first; how many are done already
 
 
@@ -27,17 +28,18 @@ class Box(Record):
 class Boxes(Record):
     """A convolution as products of weights with x where it lies, box by box.
 
-    A work item takes `share` of a box's blocks and `split` of the weights' `panels`; panel_vectors and vectors of
-    channels as in Products, `weights_vector` bytes a vector. In scratch come the blocks' places, from `m_at` on the
-    products, `m_block` from block to block. Then bias, residual (if not 0) and, where `after` is not 0, a function of
-    `parameters`.
+    A work item takes `run` of the `shares`, each of `share` of a box's blocks and `split` of the weights' `panels`;
+    panel_vectors and vectors of channels as in Products, `weights_vector` bytes a vector. In scratch come the blocks'
+    places, from `m_at` on the products, `m_block` from block to block. Then bias, residual (if not 0) and, where
+    `after` is not 0, a function of `parameters`. Every `piece` channels of a pixel lie in one of `places`: bytes from
+    where y and the residual do.
     """
 
     _fields_ = fields(
         "boxes residual bias after parameters weights weights_vector panels split vectors panel_vectors channels share "
-        "m_at m_block"
+        "shares run m_at m_block places piece"
     )
-    addresses = ("boxes", "residual", "bias", "parameters", "weights")
+    addresses = ("boxes", "residual", "bias", "parameters", "weights", "places")
 
 
 class Patches(Record):
@@ -138,14 +140,14 @@ class Rows(Record):
 
 
 class Statistics(Record):
-    """Mean and variance of groups of channels. First, by `rows` rows of a sample at a time, by channel: a number close
-    to the mean, the sum of the differences from it and of their squares, three vectors of `line` bytes in `parts`.
-    Then, from the `count` parts of each sample: the centre, scale and shift that normalise, three vectors of `line`
-    bytes a sample in `results`, for `groups` of `group_channels`; gain and offset [C] come on top, `epsilon` (float32)
-    to the variance. `channels` are those of so many pixels (`times`) side by side, and so are what normalises."""
+    """Mean and variance of groups of channels. First, by `rows` rows of a sample at a time, `step.Sums` in `parts`,
+    vectors of `line` bytes, of the `channels` of so many pixels side by side (`times`). Then,
+    from the parts of each sample, of `turn` of its `sample_tiles` each: the centre, scale and shift that normalise, for
+    so many pixels (`copies`), vectors of `result_line` bytes in `results`; of `groups` of `group_channels`, whose
+    numbers are `numbers`. gain and offset [C] come on top, `epsilon` (float32) to the variance."""
 
     _fields_ = fields(
-        "x x_n x_d x_h x_w out_d out_h out_w channels rows count line parts results groups group_channels times "
-        "gain offset epsilon"
+        "x x_n x_d x_h x_w out_d out_h out_w channels rows line times parts turn sample_tiles numbers groups "
+        "group_channels copies result_line results gain offset epsilon"
     )
     addresses = ("x", "parts", "results", "gain", "offset", "epsilon")

@@ -4,13 +4,12 @@ taps, o + padding = i * stride + k * dilation, at stride 1. A phase that no tap 
 from itertools import product
 
 from lrw_kernels.codegen.machine import Machine
-from lrw_kernels.cpu.operators.convolution import in_phases
-from lrw_kernels.cpu.operators.grid import Grid, Triple, every
+from lrw_kernels.cpu.operators import neighbours
+from lrw_kernels.cpu.operators.boxes import boxes_step
+from lrw_kernels.cpu.operators.convolution import in_phases, most_kept
+from lrw_kernels.cpu.operators.grid import EVERY, HERE, Grid, Part, Triple, every
 from lrw_kernels.cpu.operators.taps import Array, Taps
-from lrw_kernels.cpu.step import PLAIN, Epilogue, Step, Steps, View
-
-HERE: Triple = (0, 0, 0)
-EVERY: Triple = (1, 1, 1)
+from lrw_kernels.cpu.step import PLAIN, Epilogue, Steps, View
 
 
 def transposed(
@@ -25,17 +24,23 @@ def transposed(
     groups: int = 1,
     epilogue: Epilogue = PLAIN,
 ) -> Steps:
-    """torch's conv_transpose3d of x by weight [kd, kh, kw, Cin / groups, Cout]; a step a phase, or less."""
-    steps: list[Step] = []
-    along_w = [phase_taps(at, weight.shape[2], stride[2], padding[2], dilation[2]) for at in range(stride[2])]
-    for phase in product(*map(range, stride[:2])):
-        of = zip(phase, weight.shape[:2], stride[:2], padding[:2], dilation[:2], strict=True)
-        d, h = (phase_taps(*axis) for axis in of)
-        rows = (phase[0], phase[1], 0), (stride[0], stride[1], 1)
+    """torch's conv_transpose3d of x by weight [kd, kh, kw, Cin / groups, Cout]: all phases as channels of one pixel
+    where that costs least, else a step a phase, or less."""
+    sizes = zip(weight.shape[:3], stride, padding, dilation, strict=True)
+    d, h, w = ([phase_taps(at, size, *axis) for at in range(axis[0])] for size, *axis in sizes)
+    parts = []
+    for first, second in product(range(stride[0]), range(stride[1])):
+        rows = (first, second, 0), (stride[0], stride[1], 1)
         here = epilogue._replace(residual=epilogue.residual and every(epilogue.residual, *rows))
-        grid = Grid(HERE, EVERY, (d, h, ()))
-        steps += in_phases(x, every(y, *rows), weight, grid, along_w, groups, here, machine)
-    return Steps(tuple(steps))
+        parts.append(Part(every(y, *rows), weight, Grid(HERE, EVERY, (d[first], h[second], ())), here))
+    lanes, kept = machine.lanes("float32"), most_kept(machine)
+    if groups == 1:
+        whole = Part(y, weight, Grid(HERE, EVERY, ((), (), ())), epilogue)
+        one = neighbours.in_places(whole, (d, h, w), lanes, kept)
+        apart = sum(neighbours.best(part, w, lanes, kept).cost for part in parts)
+        if one and neighbours.cost(one, lanes) < apart:
+            return Steps.of(boxes_step(x, one, machine))
+    return Steps(tuple(step for part in parts for step in in_phases(x, part, w, groups, machine)))
 
 
 def phase_taps(phase: int, size: int, stride: int, padding: int, dilation: int) -> Taps:

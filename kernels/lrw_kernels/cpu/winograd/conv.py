@@ -15,7 +15,7 @@ from lrw_kernels.codegen.machine import BYTES, whole_lines
 from lrw_kernels.codegen.references import Section, symbolic
 from lrw_kernels.cpu.library import clear_item
 from lrw_kernels.cpu.records import Clear
-from lrw_kernels.cpu.step import PLAIN, Epilogue, Job, Reference, Step, Steps, View, job
+from lrw_kernels.cpu.step import PLAIN, Epilogue, Job, Keep, Reference, Step, Steps, Sums, View, job
 from lrw_kernels.cpu.winograd import library, records
 from lrw_kernels.cpu.winograd.plan import Counts, Plan, gradient_panels, plane_bytes, planned
 from lrw_kernels.cpu.winograd.problem import FORWARD, INPUT_GRAD, WEIGHT_GRAD, Problem
@@ -24,11 +24,13 @@ from lrw_kernels.winograd import Tile
 
 
 def forward(
-    p: Problem, x: View, y: View, weights: Sequence[Reference], epilogue: Epilogue = PLAIN, plan: Plan | None = None
-) -> Steps:
+    p: Problem, x: View, y: View, weights: Sequence[Reference], epilogue: Epilogue = PLAIN, plan: Plan | None = None,
+    keep: Keep | None = None,
+) -> Steps:  # fmt: skip
     """Y [N, D', H', W', Cout] of x and U in panels; of a problem in blocks those of each block. A residual lies as y
-    does. By `plan`, or the one of formulas."""
-    return _Pass(p, FORWARD, x, y, weights, epilogue, plan).steps()
+    does. By `plan`, or the one of formulas. By tiles, sums of Y by channel come along where there is memory to `keep`
+    them in."""
+    return _Pass(p, FORWARD, x, y, weights, epilogue, plan, keep).steps()
 
 
 def input_grad(p: Problem, dy: View, dx: View, weights: Reference, plan: Plan | None = None) -> Steps:
@@ -53,7 +55,7 @@ class _Pass:
 
     def __init__(
         self, p: Problem, way: str, first: View, second: View, weights: Sequence[Reference], epilogue: Epilogue,
-        plan: Plan | None,
+        plan: Plan | None, keep: Keep | None = None,
     ) -> None:  # fmt: skip
         self.problem, self.way, self.first, self.second = p, way, first, second
         self.counts, self.plan = Counts.of(p, way), plan or planned(p, way)
@@ -63,6 +65,7 @@ class _Pass:
         self.parts = p.parts if way == FORWARD else (p,)
         once = len(self.parts) == 1 and self.plan.panels >= p.machine.panels(self.counts.vectors_out)
         self.in_place = self.by_tiles and once
+        self.sums = self._sums(keep) if keep else None
         self.source, self.targets = _sides(self, epilogue.function)
         v_bytes, m_bytes = (whole_lines(max(side.bytes for side in s)) for s in ([self.source], self.targets))
         self.v_at, self.m_at = (self.source.plane, 0) if self.in_place else (0, v_bytes)
@@ -83,7 +86,17 @@ class _Pass:
 
     def steps(self) -> Steps:
         """The steps of this pass, in order."""
-        return Steps(self._by_tiles() if self.by_tiles else self._by_positions(), self.shared, {"path": self.plan.path})
+        made = self._by_tiles() if self.by_tiles else self._by_positions()
+        return Steps(made, self.shared, {"path": self.plan.path}, self.sums)
+
+    def _sums(self, keep: Keep) -> Sums | None:
+        """Where the sums of outputs come, in whole vectors, which blocks of channels must have."""
+        p, vectors = self.problem, self.counts.vectors_out
+        alone = len(self.parts) == 1 or all(part.cout % p.machine.lanes(p.element) == 0 for part in self.parts)
+        if not (self.by_tiles and alone and p.kind == p.element == "float32"):
+            return None
+        sums = Sums(0, whole_lines(vectors * p.machine.vector_bytes), self.plan.tiles, self.counts.sample_tiles)
+        return sums._replace(address=keep(sums.size(p.batch)))
 
     def _by_tiles(self) -> tuple[Step, ...]:
         turns = job(
@@ -143,6 +156,8 @@ class _Pass:
             **_data(self.second._replace(address=self.second.address + at)),
             **epilogue.some(part.first, part.cout, side.recipe.result).fields(count, side.recipe.result),
             "residual": epilogue.residual.address + at if epilogue.residual else 0,
+            "turn": self.plan.tiles,
+            **({"sums": self.sums.address + at, "sums_line": self.sums.line} if self.sums else {}),
         }
 
 
@@ -173,7 +188,7 @@ def _sides(of: _Pass, function: str) -> tuple[Side, list[Side]]:
     backward, lanes = of.way == INPUT_GRAD, p.machine.lanes(p.element)
     whole = p.aligned and not backward and all(part.cout % lanes == 0 for part in of.parts)
     options: dict[str, Any] = {"pixel": second, "plane": m_plane, "accumulate": backward, "function": function}
-    options |= {"streamed": plan.streamed and whole}
+    options |= {"streamed": plan.streamed and whole and not of.sums}
     split = vectors_out if of.by_tiles else plan.scatter_vectors
     return first, [Side(q, "scatter", tables[1], plan, vectors_out, split, **options) for q in of.parts]
 

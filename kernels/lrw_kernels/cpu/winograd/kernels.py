@@ -13,8 +13,10 @@ from lrw_kernels.codegen.machine import ADDRESS, BYTES, FLOAT
 from lrw_kernels.codegen.settings import helper
 from lrw_kernels.cpu.kernels import clear, panel_products
 from lrw_kernels.cpu.micro import CHUNK, Micro
+from lrw_kernels.cpu.step import SUMS
 from lrw_kernels.cpu.winograd.intrinsics import (
     accumulate,
+    add_sums,
     gather_columns,
     gather_lines,
     products_at,
@@ -138,6 +140,7 @@ def scatter_kernel(text: str) -> Function:
     rows_at, pad_rows_at, residual_at = recipe.rows_at, recipe.pad_rows_at, recipe.residual_at
     lines_at, outside_at, together = recipe.lines_at, recipe.scratch_bytes, recipe.together
     bias_line = lanes * BYTES[recipe.result]
+    counted = recipe.kind == recipe.element == "float32" and not accumulate  # as networks have it
     slopes_line = lanes * FLOAT if recipe.function == BY_CHANNEL else 0
     exchange = _exchange(recipe)
 
@@ -152,6 +155,11 @@ def scatter_kernel(text: str) -> Function:
         put_rows(s, s.data, scratch + outside_at, n, d, h, w, n_d, n_h, rows)
         if residual != 0:
             put_rows(s, s.residual, scratch + outside_at, n, d, h, w, n_d, n_h, residual)
+        turn = tile // s.turn
+        sums = s.sums + (turn + n) * SUMS * s.sums_line
+        first_tile = max(turn * s.turn, n * s.grid_d * s.grid_h * s.grid_w)  # of the part
+        above, ahead = max(-d, 0), max(-h, 0)  # rows outside before those inside
+        inside, first_row = (min(n_d, s.size_d - d) - above) * (min(n_h, s.size_h - h) - ahead), above * n_h + ahead
         for begin_vector in range(first, last, together):
             for i in range(count):
                 column, source = i * step_w, slot_at(s, domain, slot + i, line)
@@ -174,6 +182,11 @@ def scatter_kernel(text: str) -> Function:
                         )  # fmt: skip
                     if vector == whole:
                         exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
+                    if counted and s.sums != 0 and begin < end:
+                        add_sums(
+                            text, rows, to, to + first_row * ADDRESS, pitch, at, begin, end, scratch + outside_at,
+                            sums + here, s.sums_line, inside * (end - begin), tile + i == first_tile
+                        )  # fmt: skip
 
     return scatter
 
