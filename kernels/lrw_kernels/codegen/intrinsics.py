@@ -94,5 +94,11 @@ def call_item(_, function, job, item, scratch):
     return types.void(*(LONG,) * 4), does(call)
 
 
-region_at = reader(records.Region)
+@intrinsic
+def call_wait(_, function):
+    """Call a function without arguments by its address."""
+    return types.void(LONG), does(call)
+
+
+region_at, regions_at = reader(records.Region), reader(records.Regions)
 NEXT_OFFSET, ARRIVED_OFFSET = records.Region.next.offset, records.Region.arrived.offset

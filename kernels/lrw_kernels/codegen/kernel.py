@@ -11,7 +11,7 @@ from lrw_kernels.codegen import compiled
 Function = Callable[..., None]
 """What a kernel is made from: a Python function of int64s that Numba understands."""
 
-ITEM, WORK = 3, 1  # arguments: (job, item, scratch) and (region)
+ITEM, WORK = 3, 1  # arguments: (job, item, scratch) and (region), or (regions)
 
 
 @dataclass(frozen=True)
@@ -40,3 +40,4 @@ class Kernel:
 
 
 WORK_KERNEL = Kernel("codegen.region.work_kernel", (), WORK)
+REGIONS_KERNEL = Kernel("codegen.region.regions_kernel", (), WORK)

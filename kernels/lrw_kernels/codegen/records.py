@@ -43,6 +43,14 @@ class Region(Record):
     addresses = ("kernel", "job", "scratch")
 
 
+class Regions(Record):
+    """`count` regions one after the other from `first` on; a thread that is done with one calls the function at `wait`,
+    if that is not 0, which returns once all are."""
+
+    _fields_ = fields("first count wait")
+    addresses = ("first", "wait")
+
+
 def row(records: Sequence[Record]) -> tuple[Any, ...]:
     """Copies of records of one kind that lie one after the other."""
     array = (type(records[0]) * len(records))(*records)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lrw_kernels.codegen import compiled, records
-from lrw_kernels.codegen.kernel import WORK, WORK_KERNEL
+from lrw_kernels.codegen.kernel import REGIONS_KERNEL, WORK, WORK_KERNEL
 
 _RUNTIME = re.compile(r"lib(gomp|iomp5|omp)\b.*\.so")
 _forked = False
@@ -44,21 +44,47 @@ def start(region: records.Region, threads: int) -> None:
         parallel(_worker(), region.address, min(threads, region.items), 0)
 
 
+def start_all(first: int, count: int, threads: int) -> None:
+    """`start` for so many regions, one after the other in memory from address `first` on, of which none was begun: in
+    one call, so that threads are not woken for each, nor Python's lock taken."""
+    parallel = _parallel() if threads > 1 and not _forked else None
+    regions = records.Regions(first, count, 0 if parallel is None else _barrier())
+    if parallel is None:
+        compiled.callable_at(_all_worker(), WORK)(regions.address)
+    else:
+        parallel(_all_worker(), regions.address, threads, 0)
+
+
 @lru_cache(maxsize=1)
 def _worker() -> int:
     return WORK_KERNEL.address
 
 
 @lru_cache(maxsize=1)
+def _all_worker() -> int:
+    return REGIONS_KERNEL.address
+
+
 def _parallel() -> Any:
-    """GOMP_parallel(function, data, threads, flags) of the loaded runtime, which all of them offer on Linux."""
+    """GOMP_parallel(function, data, threads, flags) of the loaded runtime; None where there is none."""
+    return _runtime()[0]
+
+
+def _barrier() -> int:
+    """The address of its GOMP_barrier(), which returns once all threads of a parallel region have called it."""
+    return _runtime()[1]
+
+
+@lru_cache(maxsize=1)
+def _runtime() -> tuple[Any, int]:
+    """Both functions of the loaded runtime, which all of them offer on Linux."""
     for library in _loaded():
-        entry = getattr(library, "GOMP_parallel", None)
-        if entry is not None:
+        entry, barrier = getattr(library, "GOMP_parallel", None), getattr(library, "GOMP_barrier", None)
+        if entry is not None and barrier is not None:
             entry.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
             entry.restype = None
-            return entry
-    return None
+            return entry, ctypes.cast(barrier, ctypes.c_void_p).value or 0
+    return None, 0
 
 
 def _loaded() -> list[Any]:

@@ -4,6 +4,7 @@ What a library does at each start (`aot.kernels.begin_function`) is done once he
 """
 
 from collections.abc import Callable, Sequence
+from ctypes import sizeof
 from time import perf_counter
 
 import numpy as np
@@ -63,9 +64,11 @@ class Bound:
         self._at, self._offsets = at[later], offsets[later]
         self._which = np.maximum(sections[later] - Section.OUTSIDE + 1, 0)  # the buffers, then those of the caller
         self._bases: tuple[int, ...] = ()
-        first, size = start + program.regions_at, len(bytes(Region()))
-        self.regions = [Region.from_address(first + i * size) for i in range(program.step_count)]
-        self._threads = program.threads
+        self._first, size = start + program.regions_at, sizeof(Region)
+        self.regions = [Region.from_address(self._first + i * size) for i in range(program.step_count)]
+        counts = self._image[program.regions_at // 8 :][: program.step_count * size // 8].reshape(-1, size // 8)
+        self._counts = counts[:, [name for name, *_ in Region._fields_].index("arrived") :]  # and next
+        self._threads = min(program.threads, max((region.items for region in self.regions), default=1))
 
     def run(self, buffers: int, outside: Sequence[int], workers: int, times: list[float] | None = None) -> None:
         """Compute on up to `workers` threads; more than the program's are not used.
@@ -79,8 +82,11 @@ class Bound:
             self._image[self._at] = self._offsets + np.array(bases, np.int64)[self._which]
             self._bases = bases
         most = min(workers, self._threads)
+        if times is None:
+            self._counts[:] = 0
+            threads.start_all(self._first, len(self.regions), most)
+            return
         for region in self.regions:
-            began = perf_counter() if times is not None else 0.0
+            began = perf_counter()
             threads.start(region, most)
-            if times is not None:
-                times.append(perf_counter() - began)
+            times.append(perf_counter() - began)
