@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +44,12 @@ def read(kind: type[AnyRow], path: Path) -> list[AnyRow]:
         return [parse(kind, line) for line in csv.DictReader(file)]
 
 
+def stamped(row: AnyRow, stamp: Mapping[str, str]) -> AnyRow:
+    """The row with that certificate and with numbers to five digits, which is more than they are worth."""
+    numbers = {k: float(f"{v:.5g}") for k, v in asdict(row).items() if isinstance(v, float)}
+    return replace(row, **numbers, **stamp)
+
+
 class Writer:
     """A CSV of rows, on the disk after each call; with no path, nothing is written. A context manager.
 
@@ -66,7 +72,7 @@ class Writer:
             if not self._header:
                 self._file.truncate(0)
                 self._lines.writeheader()
-        self._lines.writerows(_cells(replace(row, **self._stamp)) for row in rows)
+        self._lines.writerows(asdict(stamped(row, self._stamp)) for row in rows)
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -105,8 +111,3 @@ def _value(kind: Any, text: str) -> Any:
     """`text` as a field of that type has it."""
     kinds = get_args(kind) or (kind,)
     return None if type(None) in kinds and not text else kinds[0](text)
-
-
-def _cells(row: Row) -> dict[str, Any]:
-    """Numbers to five digits, which is more than they are worth."""
-    return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in asdict(row).items()}

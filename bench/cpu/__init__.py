@@ -1,1 +1,2 @@
-"""What layers cost on a CPU, beside torch's own convolution: `nox -s bench`, or `python -m bench.cpu`."""
+"""What layers cost on a CPU, beside torch's own convolution: `nox -s bench -- layers`, or `python -m
+bench.cpu`."""

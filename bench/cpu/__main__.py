@@ -3,4 +3,4 @@
 from bench.command import guarded
 
 if __name__ == "__main__":
-    guarded("bench", "bench.cpu.command")
+    guarded("bench.cpu", "bench.cpu.command")

@@ -1,4 +1,4 @@
-"""Time Winograd layers against torch's own convolution, correctness first: `nox -s bench`.
+"""Time Winograd layers against torch's own convolution, correctness first: `nox -s bench -- layers`.
 
 For each layer a gate compares our dense layer with a float64 direct convolution, and our pruned ones with the same
 products in float64; only then are all candidates timed, taking turns in one process. One row per layer and share of
@@ -18,9 +18,8 @@ from bench import certificate
 from bench.command import Parser, checked, file, positive
 from bench.cpu import inference, training
 from bench.gate import Red
-from bench.layers import CPU, Layer, select
+from bench.layers import CPU, select
 from bench.rows import Writer
-from lrw_kernels.choice.estimate import cheapest_tile
 from lrw_kernels.winograd import Tile
 
 
@@ -34,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Writer(arguments.csv, stamp) as writer:
         for layer in arguments.layers:
             try:
-                rows = bench.measure(layer, _tile(arguments.tile, layer), arguments.backend, arguments.seconds)
+                tile = arguments.tile or inference.usual_tile(layer)
+                rows = bench.measure(layer, tile, arguments.backend, arguments.seconds)
             except Red as red:
                 print(red, file=sys.stderr)
                 return 1
@@ -47,11 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _tile(tile: Tile | None, layer: Layer) -> Tile:
-    """The given one, or what `tile="auto"` takes for the dense layer."""
-    return tile or cheapest_tile((3, 3, 3), layer.cin, layer.cout, layer.size)
-
-
 @checked
 def _outputs(text: str) -> Tile | None:
     if text == "auto":
@@ -61,7 +56,7 @@ def _outputs(text: str) -> Tile | None:
 
 
 def _arguments(argv: Sequence[str] | None) -> Namespace:
-    parser = Parser("bench", __doc__)
+    parser = Parser("bench.cpu", __doc__)
     names = ", ".join(layer.name for layer in CPU)
     layers = checked(partial(select, layers=CPU))
     parser.add_argument(

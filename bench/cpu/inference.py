@@ -19,6 +19,7 @@ from lrw import backends
 from lrw.geometry import Geometry
 from lrw.ops import domain_conv3d, transform_weight
 from lrw.timing import interleaved
+from lrw_kernels.choice.estimate import cheapest_tile
 from lrw_kernels.winograd import Tile, winograd_cost
 
 
@@ -91,6 +92,11 @@ def measure(layer: Layer, tile: Tile, backend: str, seconds: float) -> list[Row]
             **(stages.figures(layer, geometry, times, share) if name == "cpu" else {}))
         for share, geometry in shares.items()
     ]  # fmt: skip
+
+
+def usual_tile(layer: Layer) -> Tile:
+    """What `tile="auto"` takes for the dense layer."""
+    return cheapest_tile((3, 3, 3), layer.cin, layer.cout, layer.size)
 
 
 def table(found: Sequence[Row]) -> list[str]:
