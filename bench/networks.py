@@ -76,7 +76,7 @@ class Row(rows.Row):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the chosen networks and print a line each."""
     arguments = _arguments(argv)
-    stamp = certificate.stamp(versions=_peer_versions())
+    stamp = certificate.stamp(versions=peer_versions())
     print(certificate.line(stamp))
     with rows.Writer(arguments.csv, stamp) as writer:
         for network in (network for network in NETWORKS if network.name in arguments.networks):
@@ -205,7 +205,8 @@ def _short(row: Row | None) -> tuple[str, str, str]:
     return f"{fastest:.1f} ({row.peer})", f"{row.lrw_ms:.1f}", f"{row.speedup:.2f}x"
 
 
-def _peer_versions() -> str:
+def peer_versions() -> str:
+    """The packages of peers that are installed, for a stamp."""
     there = [name for name in _PACKAGES if find_spec(name) is not None]
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in there)
 

@@ -8,59 +8,37 @@ wrong arguments or a file that cannot be written, 130 stopped by Ctrl-C.
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import certificate, networks
+from bench import networks
 from bench.command import Parser, checked, file
-from bench.cpu import inference, training
-from bench.evidence.results import Results
-from bench.evidence.tables import Tables
-from bench.overview import history, page
-from bench.overview.compare import Timed, compare
-from bench.rows import read
-
-RESULTS = Path(__file__).parents[1] / "results"
-NETWORKS = {"Zen 4": "networks_zen4", "Xeon": "networks_xeon"}
-LAYERS = {"AMD EPYC, family 26": "cpu", "Zen 4": "cpu_zen4"}
-TRAINING = {"AMD EPYC, family 26": "cpu_training"}
-PEERS = ("contiguous", "channels_last", "compiled", "openvino", "onnxruntime")
+from bench.overview import history
+from bench.overview.compare import Comparison, compare
+from bench.overview.sheet import NETWORKS, RESULTS, Fresh, committed, sheet
+from bench.overview.timed import of_network
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page and say where it is."""
     arguments = _arguments(argv)
-    found = {of: read(networks.Row, RESULTS / f"{name}.csv") for of, name in NETWORKS.items()}
-    parts = [f'<p class="made">{certificate.commit()}</p>', *page.networks_part(found)]
-    if arguments.compare is not None:
-        parts += ["<h2>Changes</h2>", *_changes(arguments.compare, found)]
-    layers = {of: read(inference.Row, RESULTS / f"{name}.csv") for of, name in LAYERS.items()}
-    steps = {of: read(training.Row, RESULTS / f"{name}.csv") for of, name in TRAINING.items()}
-    parts += [*page.layers_part(layers), *page.training_part(steps), *page.pruning_part(Results(Tables(RESULTS)))]
-    past = [part for of, name in NETWORKS.items() for part in page.history_part(of, _history(name))]
-    parts += ["<h2>Over commits</h2>", *past] if past else []
-    arguments.out.write_text(page.page("lrw: what was measured", parts))
+    text = sheet(Fresh(), arguments.compare or "", _changes(arguments.compare))
+    try:
+        arguments.out.write_text(text)
+    except OSError as error:
+        print(f"overview: {error}", file=sys.stderr)
+        return 2
     print(arguments.out)
     return 0
 
 
-def timed(row: networks.Row) -> Timed:
-    """A network as something that is compared."""
-    peers = {name: ms for name in PEERS if (ms := getattr(row, f"{name}_ms")) is not None}
-    return Timed(row.network, row.lrw_ms, peers, row.versions)
-
-
-def _changes(ref: str, found: Mapping[str, Sequence[networks.Row]]) -> list[str]:
-    parts = []
-    for of, name in NETWORKS.items():
-        then = history.rows(networks.Row, RESULTS / f"{name}.csv", ref)
-        parts += page.comparison_part(of, ref, compare([*map(timed, then)], [*map(timed, found[of])]))
-    return parts
-
-
-def _history(name: str) -> list[tuple[str, list[networks.Row]]]:
-    path = RESULTS / f"{name}.csv"
-    return [(at.commit, history.rows(networks.Row, path, at.commit)) for at in history.versions(path)]
+def _changes(ref: str | None) -> list[tuple[str, Comparison]]:
+    """Of the committed networks on each machine since `ref`; none without one."""
+    if ref is None:
+        return []
+    now = committed(networks.Row, NETWORKS)
+    then = {of: history.rows(networks.Row, RESULTS / f"{name}.csv", ref) for of, name in NETWORKS.items()}
+    return [(of, compare([*map(of_network, then[of])], [*map(of_network, now[of])])) for of in NETWORKS]
 
 
 def _arguments(argv: Sequence[str] | None) -> Namespace:

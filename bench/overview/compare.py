@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import median, pstdev
 
 FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "the same", "cannot be told"
+HEAD = ("", "then, ms", "now, ms", "ratio", "")
 SURE = 2.0  # times the spread
 FEWEST = 3  # peers' times that a spread can be told from
 LEAST = 0.02  # of a time: never are two runs nearer than that
@@ -35,6 +36,11 @@ class Change:
     ratio: float
     verdict: str
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Its row of a table."""
+        return self.name, f"{self.then:.3g}", f"{self.now:.3g}", f"{self.ratio:.3f}", self.verdict
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -43,6 +49,13 @@ class Comparison:
     changes: tuple[Change, ...]
     minutes: float | None
     noise: float | None
+
+    @property
+    def told(self) -> str:
+        """What the changes are worth."""
+        if self.noise is None or self.minutes is None:
+            return "Peers of the same versions are too few to tell noise from change."
+        return f"Peers took {self.minutes:+.1%} of their times of then, {self.noise:.1%} apart; ratios are less that."
 
 
 def compare(then: Sequence[Timed], now: Sequence[Timed]) -> Comparison:

@@ -6,11 +6,11 @@ from html import escape
 from statistics import geometric_mean
 from typing import Any
 
-from bench import networks, rows
+from bench import networks, pruned, rows, startup
 from bench.cpu import inference, training
 from bench.evidence import figures
 from bench.evidence.results import Results
-from bench.overview.compare import Comparison
+from bench.overview.compare import HEAD, Comparison
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
@@ -72,6 +72,34 @@ def pruning_part(results: Results) -> list[str]:
     return ["<h2>Accuracy against time</h2>", _figure(figures.against_time(results), caption)]
 
 
+def pruned_part(found: Sequence[pruned.Row]) -> list[str]:
+    """Whole networks with few of their columns, beside all of them."""
+    if not found:
+        return []
+    bars = {
+        "all columns": {row.network: row.torch_ms / row.dense_ms for row in found},
+        f"{found[0].removed:.0%} removed": {row.network: row.torch_ms / row.pruned_ms for row in found},
+    }
+    caption = "Whole networks with columns removed at random: times as fast as torch (contiguous); speed alone."
+    head = ("network", "layers", "torch ms", "dense ms", "pruned ms", "times as fast as dense", "largest error")
+    lines = [
+        (r.network, f"{r.layers}", f"{r.torch_ms:.3g}", f"{r.dense_ms:.3g}", f"{r.pruned_ms:.3g}", f"{r.speedup:.2f}",
+         f"{r.error:.0e}")
+        for r in found
+    ]  # fmt: skip
+    figure = _figure(_bars(bars, "times as fast as torch", line=1.0), caption)
+    return ["<h2>Pruned networks</h2>", figure, _table(head, lines), _made(found)]
+
+
+def startup_part(found: Sequence[startup.Row]) -> list[str]:
+    """What a new process waits for."""
+    if not found:
+        return []
+    lines = [(r.case, f"{r.seconds:.2f}", f"{r.torch_s:.2f}", f"{r.processes}") for r in found]
+    table = _table(("a new process", "s", "import torch, s", "processes"), lines)
+    return ["<h2>Start-up</h2>", table, _made(found)]
+
+
 def history_part(of: str, versions: Sequence[tuple[str, Sequence[networks.Row]]]) -> list[str]:
     """The same networks at each commit whose results are known, oldest first."""
     known = [(commit, {row.network: row.speedup for row in rows}) for commit, rows in versions if rows]
@@ -93,12 +121,9 @@ def comparison_part(of: str, ref: str, found: Comparison) -> list[str]:
     """What changed since another commit."""
     if not found.changes:
         return [f"<p>{escape(of)}: {escape(ref)} has no results to compare with.</p>"]
-    head = ("", f"{ref} ms", "now ms", "ratio", "")
-    lines = [(c.name, f"{c.then:.3g}", f"{c.now:.3g}", f"{c.ratio:.3f}", c.verdict) for c in found.changes]
-    told = "Peers of the same versions are too few to tell noise from change."
-    if found.noise is not None and found.minutes is not None:
-        told = f"Peers took {found.minutes:+.1%} of their times of then, {found.noise:.1%} apart; ratios are less that."
-    return [f"<h3>{escape(of)} since {escape(ref)}</h3>", _table(head, lines), f'<p class="made">{escape(told)}</p>']
+    lines = [change.cells for change in found.changes]
+    foot = f'<p class="made">{escape(found.told)}</p>'
+    return [f"<h3>{escape(of)} since {escape(ref)}</h3>", _table(HEAD, lines), foot]
 
 
 def _networks(found: Sequence[networks.Row]) -> str:
