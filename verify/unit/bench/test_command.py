@@ -16,6 +16,7 @@ from bench.arm import measure
 from bench.arm.rows import Row, described
 from bench.cpu import command as cpu
 from bench.evidence import command as evidence
+from bench.quick import command as quick
 from verify.unit.bench.arm_programs import SMALL
 
 pytestmark = pytest.mark.usefixtures("bench_cache")
@@ -24,7 +25,7 @@ TUNED = ROOT / "kernels" / "lrw_kernels" / "triton" / "tuned.csv"  # no table of
 NAMES = ("lrw", "lrw half", "mnn")
 FILE = "accepted is a file in a folder that exists"
 TABLE = "accepted is such a table, or a file that is not there yet"
-COMMANDS = {name: f"{name}.command" for name in ("arm", "cpu", "evidence", "gpu")} | {"networks": "networks"}
+COMMANDS = {name: f"{name}.command" for name in ("arm", "cpu", "evidence", "gpu", "quick")} | {"networks": "networks"}
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,9 @@ COMMANDS = {name: f"{name}.command" for name in ("arm", "cpu", "evidence", "gpu"
             "--networks r3d_18,vgg",
             "--networks: 'r3d_18,vgg'; accepted are r3d_18, r2plus1d_18, .*",
         ),
+        ("quick.command", "--only layers,speed", "--only: 'layers,speed'; accepted are start-up, layers, .*"),
+        ("quick.command", "--out no/such/page.html", f"--out: .*; {FILE}"),
+        ("quick.command", "--compare nothing", "--compare: 'nothing' is no commit here"),
         ("evidence.command", "--workers 0", "--workers: '0'; accepted are whole numbers from 1"),
         ("evidence.command", "--device nosuch", "--device: 'nosuch': .*"),
         ("gpu.command", "--layers c4d", "--layers: 'c4d' begins no layer's name; there are c3d-2a, .*"),
@@ -66,14 +70,14 @@ def test_wrong_arguments_give_one_line(
     assert re.fullmatch(rf"[\w.]+: argument {message}\n", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("main", [arm.main, cpu.main, networks.main, evidence.main])
+@pytest.mark.parametrize("main", [arm.main, cpu.main, networks.main, evidence.main, quick.main])
 def test_arguments_have_their_whole_names(main: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--he"])
     assert capsys.readouterr().err.endswith("unrecognized arguments: --he\n")
 
 
-@pytest.mark.parametrize("command", ["arm", "cpu", "evidence", "gpu", "networks"])
+@pytest.mark.parametrize("command", ["arm", "cpu", "evidence", "gpu", "networks", "quick"])
 def test_control_c_while_torch_is_still_imported_ends_in_one_line(command: str, tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise KeyboardInterrupt\n")
     paths = os.pathsep.join([str(tmp_path), str(ROOT), str(ROOT / "kernels")])
