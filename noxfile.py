@@ -117,23 +117,19 @@ def compress(session: nox.Session) -> None:
     session.run("lrw", "compress", *session.posargs)
 
 
+BENCHES = {"layers": "bench.cpu", "networks": "bench.networks", "overview": "bench.overview"}
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Time the layers of real networks against torch, correctness first; arguments after -- go to `bench.cpu`, or where
-    the first is `networks`, whole networks beside others' runtimes; the rest go to `bench.networks`. Where it is
-    `overview`, what was measured is put on one page, and the rest go to `bench.overview`."""
-    if session.posargs[:1] == ["overview"]:
-        install(session, "evidence", extras="plot,data")
-        session.run("python", "-m", "bench.overview", *session.posargs[1:])
-        return
-    if session.posargs[:1] == ["networks"]:
-        install(session, "bench")
-        if session.virtualenv.venv_backend != "none":
-            session.install("--no-deps", "torchvision==0.28.0")  # built for CUDA; it works beside torch for CPUs
-        session.run("python", "-m", "bench.networks", *session.posargs[1:])
-        return
-    install(session)
-    session.run("python", "-m", "bench.cpu", *session.posargs)
+    """Layers, networks, pruned ones, training steps and start-up, in five minutes, onto one page for a browser;
+    arguments after -- go to `python -m bench`, those behind a word of BENCHES to that bench alone."""
+    install(session, "bench", "evidence", extras="plot,data")
+    if session.virtualenv.venv_backend != "none":
+        session.install("--no-deps", "torchvision==0.28.0")  # built for CUDA; it works beside torch for CPUs
+    first = session.posargs[0] if session.posargs else ""
+    rest = session.posargs[1:] if first in BENCHES else session.posargs
+    session.run("python", "-m", BENCHES.get(first, "bench"), *rest)
 
 
 @nox.session
