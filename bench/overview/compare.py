@@ -7,11 +7,11 @@ apart says what the minutes did, by their median, and how far times are apart fo
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median, pstdev
+from statistics import NormalDist, median, stdev
 
 FASTER, SLOWER, ALIKE, UNKNOWN = "faster", "slower", "the same", "cannot be told"
 HEAD = ("", "then, ms", "now, ms", "ratio", "")
-SURE = 2.0  # times the spread
+SURE = 0.95  # that not one of all is called changed by chance
 FEWEST = 3  # peers' times that a spread can be told from
 LEAST = 0.02  # of a time: never are two runs nearer than that
 
@@ -68,14 +68,18 @@ def compare(then: Sequence[Timed], now: Sequence[Timed]) -> Comparison:
         for peer in old.peers.keys() & new.peers.keys()
     ]  # fmt: skip
     known = len(ratios) >= FEWEST
-    drift, noise = (median(ratios), max(pstdev(ratios), LEAST)) if known else (0.0, math.inf)
-    changes = tuple(_change(old, new, drift, noise) for old, new in pairs)
+    drift, noise = (median(ratios), max(stdev(ratios), LEAST)) if known else (0.0, math.inf)
+    far = _spreads(len(pairs)) * noise
+    changes = tuple(_change(old, new, drift, far) for old, new in pairs)
     return Comparison(changes, math.expm1(drift) if known else None, math.expm1(noise) if known else None)
 
 
-def _change(old: Timed, new: Timed, drift: float, noise: float) -> Change:
+def _spreads(count: int) -> float:
+    """How many spreads one of so many is apart that is hardly so by chance: of many, some are far from the rest."""
+    return NormalDist().inv_cdf(1 - (1 - SURE) / 2 / max(count, 1))
+
+
+def _change(old: Timed, new: Timed, drift: float, far: float) -> Change:
     change = math.log(new.ours / old.ours) - drift
-    verdict = (
-        UNKNOWN if noise == math.inf else ALIKE if abs(change) <= SURE * noise else FASTER if change < 0 else SLOWER
-    )
+    verdict = UNKNOWN if far == math.inf else ALIKE if abs(change) <= far else FASTER if change < 0 else SLOWER
     return Change(new.name, old.ours, new.ours, math.exp(change), verdict)

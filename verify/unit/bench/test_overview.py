@@ -46,6 +46,15 @@ def test_noise_hides_what_is_within_it() -> None:
     assert compare(before, times({"a": 9.8})).changes[0].verdict == ALIKE
 
 
+def test_one_of_many_has_to_be_farther_apart() -> None:
+    names = [f"layer {i}" for i in range(30)]
+    for count, verdict in ((1, FASTER), (30, ALIKE)):
+        alike = dict.fromkeys(names[:count], 10.0)
+        before, now = times(alike), times(alike | {"layer 0": 9.5})
+        changes = compare(before, now).changes
+        assert [change.verdict for change in changes] == [verdict] + [ALIKE] * (count - 1)
+
+
 def test_other_peers_tell_nothing() -> None:
     found = compare(times({"a": 10.0}), times({"a": 1.0}, versions="2"))
     assert found.changes[0].verdict == UNKNOWN
