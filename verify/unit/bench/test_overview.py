@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from bench import networks
-from bench.overview import command, history, page
+from bench.cpu import inference, training
+from bench.layers import CPU
+from bench.overview import command, history, page, sheet
 from bench.overview.compare import ALIKE, FASTER, SLOWER, UNKNOWN, Timed, compare
 from bench.rows import read
 
 pytest.importorskip("matplotlib")
-XEON = Path(command.RESULTS, "networks_xeon.csv")
+XEON = Path(sheet.RESULTS, "networks_xeon.csv")
 needs_git = pytest.mark.skipif(
     shutil.which("git") is None or not (history.ROOT / ".git").exists(), reason="not in a checkout"
 )
@@ -142,3 +144,11 @@ def test_wrong_arguments_are_one_line(arguments: list[str], said: str, capsys: p
     assert out == ""
     assert said in err
     assert err.count("\n") == 1
+
+
+def test_committed_layers_have_the_names_that_a_run_gives_them() -> None:
+    known = {layer.name for layer in CPU}
+    layers = [row.case for found in sheet.committed(inference.Row, sheet.LAYERS).values() for row in found]
+    steps = [row.case for found in sheet.committed(training.Row, sheet.TRAINING).values() for row in found]
+    assert layers
+    assert {*layers, *steps} <= known
