@@ -7,6 +7,7 @@ from operator import attrgetter
 from time import perf_counter
 from types import MethodType, SimpleNamespace
 from typing import Any, NamedTuple
+from weakref import finalize
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,7 +22,7 @@ from lrw.trace.split import Part, Result, split
 from lrw.trace.taken import addresses
 from lrw.unchanged import extent, inside
 from lrw_kernels.choice.convolution import Choose
-from lrw_kernels.codegen.arena import Memory
+from lrw_kernels.codegen.arena import ARENA
 from lrw_kernels.codegen.machine import Machine, host
 from lrw_kernels.network.described import described
 from lrw_kernels.program.assemble import assemble
@@ -166,7 +167,7 @@ class PartProgram(nn.Module):
     """A part of a network as a program: tensors go in and come out. `follows`: what comes out lies as what goes in,
     contiguous or channels last.
 
-    Each run takes a workspace of its own.
+    Each run takes a workspace of its own, of those that all programs share.
     """
 
     def __init__(self, part: Part, machine: Machine, threads: int, *, follows: bool) -> None:
@@ -180,7 +181,8 @@ class PartProgram(nn.Module):
         self.program: Program = replace(made, weights=b"", layers=())  # weights are there once
         inputs = len(part.network.inputs)
         self._sizes = self.program.outside[inputs:]
-        self._idle = deque([self._ready()])
+        self._idle = deque([Bound(self.program, self._weights)])
+        finalize(self, ARENA.trim)  # its workspace may be larger than what is kept
 
     def forward(self, *given: Tensor) -> Any:
         """The tensors that come out, a single one without a tuple."""
@@ -192,11 +194,15 @@ class PartProgram(nn.Module):
         sources = [self._inner(x, threads) for x in given]  # by name: an address keeps no tensor alive
         outputs = [empty(size, torch.float32) for size in self._sizes]
         try:
-            bound, buffers = ready = self._idle.pop()
+            bound = self._idle.pop()
         except IndexError:  # all are at work
-            bound, buffers = ready = self._ready()
-        bound.run(buffers.address, [t.data_ptr() for t in (*sources, *outputs)], threads, times)
-        self._idle.append(ready)
+            bound = Bound(self.program, self._weights)
+        buffers = ARENA.take(self.program.buffer_bytes)
+        try:
+            bound.run(buffers.address, [t.data_ptr() for t in (*sources, *outputs)], threads, times)
+        finally:
+            ARENA.give_back(buffers)
+        self._idle.append(bound)
         first = all(x.is_contiguous() for x in given)
         come = tuple(self._outer(outputs[result.output], result, first, threads) for result in self._results)
         return come if len(come) > 1 else come[0]
@@ -213,10 +219,6 @@ class PartProgram(nn.Module):
             operator = f"{entry['operator']}{tile}"
             found.append(Took(entry["name"], operator, "", sum(next(best) for _ in range(steps))))
         return found
-
-    def _ready(self) -> tuple[Bound, Memory]:
-        """What a run needs for itself alone: a bound program and its buffers."""
-        return Bound(self.program, self._weights), Memory.of(max(1, self.program.buffer_bytes))
 
     def _inner(self, x: Tensor, threads: int) -> Tensor:
         inner = channels_last(x.permute(0, 2, 3, 4, 1), self._machine, threads) if x.dim() == 5 else x

@@ -73,14 +73,20 @@ class Arena:
         return Memory.of(need)
 
     def give_back(self, memory: Memory) -> None:
-        """Take back what `take` lent. Beyond the bound, free buffers go to the system, those of other sizes first."""
+        """Take back what `take` lent. Beyond the bound, free buffers go to the system, those of other sizes first; this
+        one stays, however large: whoever took it will again."""
         self._free.setdefault(memory.size, deque()).append(memory)
-        if self.held > MOST_FREE:
-            sizes = list(self._free)
-            for size in sorted(sizes, key=memory.size.__eq__):
+        self.trim(memory.size)
+
+    def trim(self, size: int = 0) -> None:
+        """Give free buffers to the system, the bound's worth and one of `size` bytes excepted."""
+        most = max(MOST_FREE, size)
+        if self.held > most:
+            sizes = list(self._free)  # at once: others may come and go meanwhile
+            for other in sorted(sizes, key=size.__eq__):
                 with suppress(KeyError, IndexError):
-                    while self.held > MOST_FREE:
-                        self._free[size].popleft()
+                    while self.held > most:
+                        self._free[other].popleft()
 
     @contextmanager
     def borrow(self, size: int) -> Iterator[Memory]:

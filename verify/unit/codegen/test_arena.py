@@ -53,3 +53,15 @@ def test_free_memory_is_bounded_and_what_is_in_use_stays() -> None:
     assert arena.take(HUGE) is used, "others go first"
     arena.clear()
     assert arena.held == 0
+
+
+def test_one_buffer_beyond_the_bound_is_kept_until_it_is_trimmed() -> None:
+    arena, size = Arena(), MOST_FREE + HUGE
+    arena.give_back(arena.take(HUGE))
+    large = arena.take(size)
+    arena.give_back(large)
+    assert arena.held == size
+    assert arena.take(size) is large
+    arena.give_back(large)
+    arena.trim()
+    assert arena.held == 0
