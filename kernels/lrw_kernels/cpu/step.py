@@ -195,9 +195,9 @@ PLAIN = Epilogue()
 
 class Sums(NamedTuple):
     """What a convolution leaves of its outputs for the norm that reads them: for each turn of `tiles` tiles, and each
-    sample in it, by channel: how many numbers there are, one of them, the sum of the differences from that and the sum
-    of their squares, vectors of `line` bytes from `address` on. A sample has `sample_tiles` tiles; turn i's part of
-    sample n is number i + n."""
+    sample in it, by channel: how many numbers there are, one of them or one like them, the sum of the differences from
+    that, and the sum of the squares of those from their mean, vectors of `line` bytes from `address` on. A sample has
+    `sample_tiles` tiles; turn i's part of sample n is number i + n."""
 
     address: int
     line: int

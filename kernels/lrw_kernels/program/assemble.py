@@ -40,6 +40,7 @@ def assemble(
     storage = Storage(network)
     roots = [root.buffer for root in storage.roots]
     to, layers, sums = Collector(threads, roots, in_place=in_place), list[Outcome](), dict[str, Sums | None]()
+    # Of those that read an output, the last one: sums stay until then.
     norms = {node.inputs[0]: i for i, node in enumerate(network.nodes) if isinstance(node.operator, Normalise)}
     for index, (node, spare) in enumerate(zip(network.nodes, _spare(roots, len(network.nodes)), strict=True)):
         inputs, output = [storage.view(name) for name in node.inputs], storage.view(node.name)

@@ -38,16 +38,19 @@ def problem(machine: Machine, tile: Tile, batch: int, size: tuple[int, int, int]
 @every_machine
 @given(
     st.sampled_from(TILES), st.integers(1, 3), triples(3, 9), st.sampled_from([(3,), (16,), (19,), (16, 32)]),
-    st.integers(1, 4), st.sampled_from([0.0, 1e3]), st.integers(0, 2**32 - 1),
+    st.integers(1, 4), st.sampled_from([0.0, 1e3]), st.sampled_from([1.0, 1e4]), st.booleans(),
+    st.integers(0, 2**32 - 1),
 )  # fmt: skip
 def test_norm_of_what_a_convolution_wrote(
     machine: Machine, tile: Tile, batch: int, size: tuple[int, int, int], blocks: tuple[int, ...], panels: int,
-    mean: float, seed: int,
+    mean: float, first: float, alone: bool, seed: int,
 ) -> None:  # fmt: skip
-    """Ragged tiles, turns that hold several samples, last channels that fill no vector, blocks, means far from 0."""
+    """Ragged tiles, turns that hold several samples, last channels that fill no vector, blocks, groups of all channels
+    and of each alone, means far from 0, first numbers far from all others."""
     random, p = np.random.default_rng(seed), problem(machine, tile, batch, size, blocks)
     channels, outputs = p.cout, (batch, *p.output_size, p.cout)
     x = Buffer((batch, *size, 5), 0, 0, random.standard_normal((batch, *size, 5)).astype(np.float32))
+    x.numbers[:, 0, 0, 0] *= first
     y, normal = Buffer(outputs, 0, 0), Buffer(outputs, 0, 0)
     gain, offset, bias = random.standard_normal((3, channels)).astype(np.float32)
     weights = [
@@ -59,7 +62,8 @@ def test_norm_of_what_a_convolution_wrote(
         p, x.view, y.view, weights, Epilogue(bias + np.float32(mean)), plan, lambda size: to.buffer(size, 0, 1)
     )
     assert made.sums is not None
-    of = Normalise(channels, 1e-3, gain, offset)
+    groups = channels if alone else 1
+    of = Normalise(groups, 1e-3, gain, offset)
     after = normalise(y.view, None, normal.view, of, machine, made.sums)
     assert len(after.steps) == 2
     to.add(0, made)
@@ -68,7 +72,7 @@ def test_norm_of_what_a_convolution_wrote(
     scratch = np.full(program.buffer_bytes // 4 + 16, np.nan, np.float32)
     Bound(program, placed(program)).run(-(-scratch.ctypes.data // 64) * 64, (), p.threads)
     wide = [torch.from_numpy(vector).double() for vector in (gain, offset)]
-    expected = torch.group_norm(to_torch(y.numbers), channels, *wide, 1e-3).permute(0, 2, 3, 4, 1).numpy()
+    expected = torch.group_norm(to_torch(y.numbers), groups, *wide, 1e-3).permute(0, 2, 3, 4, 1).numpy()
     assert_close(normal.check(), expected, 16 * EPS * (1 + np.abs(expected) + np.abs(offset)), str(p))
 
 

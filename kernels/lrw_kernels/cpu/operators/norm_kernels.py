@@ -23,7 +23,8 @@ def row_at(k, n, row):
 
 
 def sums_item(lanes: int) -> Function:
-    """Items are parts of samples: sums, the mean of the part, then differences from that and their squares."""
+    """Items are parts of samples: sums, the mean of the part, then differences from that and their squares, less what
+    the mean was rounded by."""
 
     def sums(job, item, scratch):
         k = statistics_at(job)
@@ -39,6 +40,9 @@ def sums_item(lanes: int) -> Function:
             store_float(centre + c, load_float(centre + c) / ((last - first) * k.out_w))
         for row in range(first, last):
             row_squares(lanes, row_at(k, n, row), k.x_w, k.out_w, centre, total, squares, k.channels)
+        for c in range(0, k.channels * FLOAT, FLOAT):
+            rest = load_float(total + c)
+            store_float(squares + c, load_float(squares + c) - rest * rest / load_float(count + c))
 
     return sums
 
@@ -60,9 +64,9 @@ def statistics_item() -> Function:
         for part in range(k.parts + begin * SUMS * line, k.parts + end * SUMS * line, SUMS * line):
             for time in range(k.times):
                 for at in range(part + first + time * pitch, part + last + time * pitch, FLOAT):
-                    count, apart = load_float(at), load_float(at + line) - mean
-                    total, squares = load_float(at + 2 * line), load_float(at + 3 * line)
-                    variance += (squares + apart * (2 * total + count * apart)) * share  # of x - mean, all of it
+                    count = load_float(at)
+                    apart = load_float(at + line) + load_float(at + 2 * line) / count - mean
+                    variance += (load_float(at + 3 * line) + count * apart * apart) * share
         inverse = 1 / square_root(variance + load_float(k.epsilon))
         result = k.results + n * SCALES * k.result_line
         for c in range(first, last, FLOAT):

@@ -11,7 +11,7 @@ from lrw_kernels.cpu.micro import Micro, emit_micro
 from lrw_kernels.cpu.winograd import records
 from lrw_kernels.cpu.winograd.patch import emit_columns, emit_lines, emit_scatter
 from lrw_kernels.cpu.winograd.recipe import Recipe
-from lrw_kernels.cpu.winograd.sums import emit_add
+from lrw_kernels.cpu.winograd.sums import emit_sums
 
 
 def _vectors(builder: Any, p: Recipe) -> Vectors:
@@ -41,10 +41,10 @@ def scatter_tile(_, text, domain, table, rows, pitch, at, first, last, bias, res
 
 
 @intrinsic(prefer_literal=True)
-def add_sums(_, text, rows, values, inner, pitch, at, first, last, outside, sums, line, pixels, fresh):
-    """See `sums.emit_add`; `text` is a Recipe's."""
+def add_sums(_, text, rows, values, inner, pitch, at, columns, outside, sums, line, inside, fresh):
+    """See `sums.emit_sums`; `text` is a Recipe's."""
     p = Recipe.parse(text.literal_value)
-    return types.void(text, *(LONG,) * 12), does(lambda b, arguments: emit_add(_vectors(b, p), p, arguments[1:]))
+    return types.void(text, *(LONG,) * 11), does(lambda b, arguments: emit_sums(_vectors(b, p), p, arguments[1:]))
 
 
 @intrinsic(prefer_literal=True)

@@ -130,7 +130,8 @@ def gather_kernel(text: str) -> Function:
 def scatter_kernel(text: str) -> Function:
     """(side, tile, slot, count, first, last, domain, scratch): vectors first..last of `count` tiles of a grid row.
 
-    `domain` begins with vector `first`. Rows outside are written behind the recipe's own scratch, and never read.
+    `domain` begins with vector `first`. Rows outside lie behind the recipe's own scratch; what is read there goes
+    nowhere else.
     `text` is a Recipe's.
     """
     recipe = Recipe.parse(text)
@@ -184,8 +185,8 @@ def scatter_kernel(text: str) -> Function:
                         exchange(pad, rows, s.stride_w, here, few, column, begin + column, end + column, True)
                     if counted and s.sums != 0 and begin < end:
                         add_sums(
-                            text, rows, to, to + first_row * ADDRESS, pitch, at, begin, end, scratch + outside_at,
-                            sums + here, s.sums_line, inside * (end - begin), tile + i == first_tile
+                            text, rows, to, to + first_row * ADDRESS, pitch, at + begin * pitch, end - begin,
+                            scratch + outside_at, sums + here, s.sums_line, inside, tile + i == first_tile
                         )  # fmt: skip
 
     return scatter

@@ -1,7 +1,7 @@
 """What an output transform leaves for a norm that reads the outputs: sums by channel, while they are in the first-level
 cache."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any
 
@@ -14,34 +14,51 @@ from lrw_kernels.cpu.winograd.recipe import Recipe
 CHAINS = 4  # sums that are formed side by side, since the next addition waits for the one before
 
 
-def emit_add(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
-    """Add a tile's outputs of one vector of channels to a part of `step.Sums`: values lie in columns first..last of as
-    many rows as a patch has; what lies in rows that are `outside` counts for nothing.
+def emit_sums(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
+    """Add a tile's outputs of one vector of channels to a part of `step.Sums`: they lie in some columns of as many rows
+    as a patch has; what lies in rows that are `outside` counts for nothing.
+
+    Squares are of differences from the tile's own mean, and put together with the part's as means and variances of two
+    sets are (Chan, Golub, LeVeque 1979): one number far from all others takes no digits from these.
 
     arguments (i64): rows, the addresses to compare with outside; values, the rows to read; inner, where the address of
-    one of them lies that is inside; pitch, at, first, last as for `emit_columns`; outside; sums, line, the part's first
-    vector and the bytes to the next; pixels, how many are added; fresh, whether nothing is there yet: then the first
-    value of the inner row is the one others are compared with.
+    one of them lies that is inside; pitch, from column to column; at, bytes from a row's start to the first; columns,
+    how many; outside; sums, line, the part's first vector and the bytes to the next; inside, how many rows are; fresh,
+    whether nothing is there yet: then the first value of the inner row is the one others are compared with.
     """
-    rows, values, inner, pitch, at, first, last, outside, sums, line, pixels, fresh = arguments
+    rows, values, inner, pitch, at, columns, outside, sums, line, inside, fresh = arguments
     b, zero, height = v.builder, v.constant(0.0), p.patch[0] * p.patch[1]
-    begin, new = b.add(at, b.mul(first, pitch)), b.icmp_signed("!=", fresh, I64(0))
+    new = b.icmp_signed("!=", fresh, I64(0))
     places = [b.add(sums, b.mul(line, I64(i))) for i in range(SUMS)]
-    starts = zero, v.load(b.add(v.load_integer(inner), begin), 0, p.kind), zero, zero
-    count, middle, *before = (b.select(new, start, v.load(to)) for start, to in zip(starts, places, strict=True))
+    starts = zero, v.load(b.add(v.load_integer(inner), at), 0, p.kind), zero, zero
+    known = [b.select(new, start, v.load(to)) for start, to in zip(starts, places, strict=True)]
+    before, middle, total, squares = known
 
-    def column(i: Any, carried: list[Any]) -> list[Any]:
-        shift, totals = b.add(begin, b.mul(i, pitch)), [carried[i::2] for i in range(2)]
-        for row in range(height):
-            there = b.icmp_signed("!=", v.load_integer(rows, row * ADDRESS), outside)
-            value = v.load(b.add(v.load_integer(values, row * ADDRESS), shift), 0, p.kind)
-            apart, chain = b.select(there, v.sub(value, middle), zero), row % len(totals[0])
-            totals[0][chain] = v.add(totals[0][chain], apart)
-            totals[1][chain] = v.fma(apart, apart, totals[1][chain])
-        return [total for pair in zip(*totals, strict=True) for total in pair]
+    def summed(term: Callable[[Any, Any], Any]) -> Any:
+        """The sum over all that is inside of term(difference from the middle, sum so far)."""
 
-    found = counted_loop(b, b.sub(last, first), [zero] * 2 * min(CHAINS, height), column)
-    totals = [reduce(v.add, found[i::2], start) for i, start in enumerate(before)]
-    count = v.add(count, v.splat(b.sitofp(pixels, FLOATS[p.element])))
-    for value, to in zip((count, middle, *totals), places, strict=True):
+        def column(i: Any, sums: list[Any]) -> list[Any]:
+            shift, sums = b.add(at, b.mul(i, pitch)), list(sums)
+            for row in range(height):
+                there = b.icmp_signed("!=", v.load_integer(rows, row * ADDRESS), outside)
+                apart = v.sub(v.load(b.add(v.load_integer(values, row * ADDRESS), shift), 0, p.kind), middle)
+                chain = row % len(sums)
+                sums[chain] = b.select(there, term(apart, sums[chain]), sums[chain])
+            return sums
+
+        return reduce(v.add, counted_loop(b, columns, [zero] * min(CHAINS, height), column))
+
+    count = v.splat(b.sitofp(b.mul(inside, columns), FLOATS[p.element]))
+    sum_of_tile = summed(v.add)
+    mean = b.fdiv(sum_of_tile, count)
+
+    def square(apart: Any, so_far: Any) -> Any:
+        from_mean = v.sub(apart, mean)
+        return v.fma(from_mean, from_mean, so_far)
+
+    between = v.sub(mean, b.fdiv(total, v.at_least(before, v.constant(1.0))))
+    both = v.add(before, count)
+    weight = b.fdiv(b.fmul(before, count), both)
+    squares = v.fma(b.fmul(between, weight), between, v.add(squares, summed(square)))
+    for value, to in zip((both, middle, v.add(total, sum_of_tile), squares), places, strict=True):
         v.store(value, to)
