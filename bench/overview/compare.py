@@ -69,14 +69,26 @@ def compare(then: Sequence[Timed], now: Sequence[Timed]) -> Comparison:
     ]  # fmt: skip
     known = len(ratios) >= FEWEST
     drift, noise = (median(ratios), max(stdev(ratios), LEAST)) if known else (0.0, math.inf)
-    far = _spreads(len(pairs)) * noise
+    far = _spreads(len(pairs), len(ratios)) * noise if known else math.inf
     changes = tuple(_change(old, new, drift, far) for old, new in pairs)
     return Comparison(changes, math.expm1(drift) if known else None, math.expm1(noise) if known else None)
 
 
-def _spreads(count: int) -> float:
-    """How many spreads one of so many is apart that is hardly so by chance: of many, some are far from the rest."""
-    return NormalDist().inv_cdf(1 - (1 - SURE) / 2 / max(count, 1))
+def _spreads(count: int, ratios: int) -> float:
+    """How many spreads one of so many is apart that is hardly so by chance: of many, some are far from the rest, and
+    a spread and a median of few `ratios` are rough themselves.
+
+    Student's quantile of ratios - 1 degrees of freedom out of the normal one (Abramowitz and Stegun, 26.7.5), times
+    what the median's own error adds.
+    """
+    z, free = NormalDist().inv_cdf(1 - (1 - SURE) / 2 / max(count, 1)), ratios - 1
+    terms = ((1, 1), 4), ((5, 16, 3), 96), ((3, 19, 17, -15), 384)
+    powers = (range(2 * len(of) - 1, 0, -2) for of, _ in terms)
+    student = z + sum(
+        sum(c * z**power for c, power in zip(of, exponents, strict=True)) / below / free**i
+        for i, ((of, below), exponents) in enumerate(zip(terms, powers, strict=True), 1)
+    )
+    return student * math.sqrt(1 + math.pi / (2 * ratios))
 
 
 def _change(old: Timed, new: Timed, drift: float, far: float) -> Change:
