@@ -17,8 +17,8 @@ BOX, BLOCK, PLACE = len(Box._fields_) * ADDRESS, BLOCK_FIELDS * ADDRESS, 2 * ADD
 
 
 @helper
-def put_blocks(box, residual, first, count, places):
-    """The places of `count` blocks of a box from the `first` on: x, y and residual (0 where there is none) of its first
+def put_blocks(box, residual, first, count, table):
+    """A table of `count` blocks of a box from the `first` on: x, y and residual (0 where there is none) of its first
     pixel, and how many of its pixels the block before it has as well."""
     of_line = (box.pixels + box.height - 1) // box.height
     for i in range(count):
@@ -27,7 +27,7 @@ def put_blocks(box, residual, first, count, places):
         a, rest = line % box.inner, line // box.inner
         b, c = rest % box.middle, rest // box.middle
         added = w * box.residual_pixel + a * box.residual_inner + b * box.residual_middle + c * box.residual_outer
-        place = places + i * BLOCK
+        place = table + i * BLOCK
         put(place, box.x + w * box.x_pixel + a * box.x_inner + b * box.x_middle + c * box.x_outer)
         put(place + ADDRESS, box.y + w * box.y_pixel + a * box.y_inner + b * box.y_middle + c * box.y_outer)
         put(place + 2 * ADDRESS, box.residual + added if residual != 0 else 0)
@@ -35,13 +35,13 @@ def put_blocks(box, residual, first, count, places):
 
 
 def _multiply(lanes: int, rows: int, vectors: int) -> Any:
-    """(box, entries, runs, singles, places, blocks, weights, m, m_panel, add): a panel of weights, along some entries,
+    """(box, entries, runs, singles, table, blocks, weights, m, m_panel, add): a panel of weights, along some entries,
     meets all blocks."""
 
     @helper
-    def products(box, entries, runs, singles, places, blocks, weights, m, m_panel, add):
+    def products(box, entries, runs, singles, table, blocks, weights, m, m_panel, add):
         for i in range(blocks):
-            x, following = get(places + i * BLOCK), get(places + (i + 1) * BLOCK)
+            x, following = get(table + i * BLOCK), get(table + (i + 1) * BLOCK)
             block_products(lanes, rows, vectors, entries, runs, singles, x, box.x_pixel, weights, m + i * m_panel,
                            box.height, add, following - x)  # fmt: skip
 
@@ -57,7 +57,7 @@ def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
     wide, narrow = _multiply(lanes, rows, vectors), _multiply(lanes, rows, 1)
 
     @helper
-    def all_products(k, box, places, blocks, first, last, m):
+    def all_products(k, box, table, blocks, first, last, m):
         entries, runs, singles, add, whole = box.entries, box.runs, box.singles, 0, k.vectors // vectors
         while runs + singles > 0 or add == 0:
             some = min(runs, CHUNK // lanes)
@@ -66,15 +66,15 @@ def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
             for panel in range(first, last):
                 weights = k.weights + first_vector(k, panel) * k.weights_vector
                 if panel < whole:
-                    wide(box, entries, some, few, places, blocks, weights, c, k.m_block, add)
+                    wide(box, entries, some, few, table, blocks, weights, c, k.m_block, add)
                     c += vectors * rows * line
                 else:
-                    narrow(box, entries, some, few, places, blocks, weights, c, k.m_block, add)
+                    narrow(box, entries, some, few, table, blocks, weights, c, k.m_block, add)
                     c += rows * line
             entries, runs, singles, add = entries + (some + few) * ENTRY, runs - some, singles - few, 1
 
     @helper
-    def finish(k, box, places, blocks, first, last, m):
+    def finish(k, box, table, blocks, first, last, m):
         channel, end = first_vector(k, first) * lanes, min(k.channels, first_vector(k, last) * lanes)
         source = m
         while channel < end:  # a place at a time, or a vector of several
@@ -84,7 +84,7 @@ def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
             bias, parameters = k.bias + shift, k.parameters + shift * by_channel
             y_shift, residual_shift = (0, 0) if few else (get(to) + within * FLOAT, get(to + ADDRESS) + within * FLOAT)
             for i in range(blocks):
-                block, from_m = places + i * BLOCK, source + i * k.m_block
+                block, from_m = table + i * BLOCK, source + i * k.m_block
                 y, residual = get(block + ADDRESS) + y_shift, get(block + 2 * ADDRESS)
                 for row in range(get(block + 3 * ADDRESS), box.height):
                     at, target = from_m + row * line, y + row * box.y_pixel

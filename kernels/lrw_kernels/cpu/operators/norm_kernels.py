@@ -55,7 +55,7 @@ def statistics_item() -> Function:
         line, pitch = k.line, k.groups * k.group_channels * FLOAT
         n, first = item // k.groups, item % k.groups * k.group_channels * FLOAT
         last = first + k.group_channels * FLOAT
-        begin, end = n * k.sample_tiles // k.turn + n, ((n + 1) * k.sample_tiles - 1) // k.turn + n + 1
+        begin, end = n * k.sample_tiles // k.tiles + n, ((n + 1) * k.sample_tiles - 1) // k.tiles + n + 1
         mean, variance, share = 0.0, 0.0, 1 / k.numbers
         for part in range(k.parts + begin * SUMS * line, k.parts + end * SUMS * line, SUMS * line):
             for time in range(k.times):

@@ -141,13 +141,13 @@ class Rows(Record):
 
 class Statistics(Record):
     """Mean and variance of groups of channels. First, by `rows` rows of a sample at a time, `step.Sums` in `parts`,
-    vectors of `line` bytes, of the `channels` of so many pixels side by side (`times`). Then,
-    from the parts of each sample, of `turn` of its `sample_tiles` each: the centre, scale and shift that normalise, for
-    so many pixels (`copies`), vectors of `result_line` bytes in `results`; of `groups` of `group_channels`, whose
-    numbers are `numbers`. gain and offset [C] come on top, `epsilon` (float32) to the variance."""
+    vectors of `line` bytes, of the `channels` of so many pixels side by side (`times`). Then, from the parts of each
+    sample, of `tiles` of its `sample_tiles` each: the centre, scale and shift that normalise, for so many pixels
+    (`copies`), vectors of `result_line` bytes in `results`; of `groups` of `group_channels`, whose numbers are
+    `numbers`. gain and offset [C] come on top, `epsilon` (float32) to the variance."""
 
     _fields_ = fields(
-        "x x_n x_d x_h x_w out_d out_h out_w channels rows line times parts turn sample_tiles numbers groups "
+        "x x_n x_d x_h x_w out_d out_h out_w channels rows line times parts tiles sample_tiles numbers groups "
         "group_channels copies result_line results gain offset epsilon"
     )
     addresses = ("x", "parts", "results", "gain", "offset", "epsilon")

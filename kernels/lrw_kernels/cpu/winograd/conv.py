@@ -156,7 +156,7 @@ class _Pass:
             **_data(self.second._replace(address=self.second.address + at)),
             **epilogue.some(part.first, part.cout, side.recipe.result).fields(count, side.recipe.result),
             "residual": epilogue.residual.address + at if epilogue.residual else 0,
-            "turn": self.plan.tiles,
+            "tiles": self.plan.tiles,
             **({"sums": self.sums.address + at, "sums_line": self.sums.line} if self.sums else {}),
         }
 

@@ -156,9 +156,9 @@ def scatter_kernel(text: str) -> Function:
         put_rows(s, s.data, scratch + outside_at, n, d, h, w, n_d, n_h, rows)
         if residual != 0:
             put_rows(s, s.residual, scratch + outside_at, n, d, h, w, n_d, n_h, residual)
-        turn = tile // s.turn
+        turn = tile // s.tiles
         sums = s.sums + (turn + n) * SUMS * s.sums_line
-        first_tile = max(turn * s.turn, n * s.grid_d * s.grid_h * s.grid_w)  # of the part
+        first_tile = max(turn * s.tiles, n * s.grid_d * s.grid_h * s.grid_w)  # of the part
         above, ahead = max(-d, 0), max(-h, 0)  # rows outside before those inside
         inside, first_row = (min(n_d, s.size_d - d) - above) * (min(n_h, s.size_h - h) - ahead), above * n_h + ahead
         for begin_vector in range(first, last, together):

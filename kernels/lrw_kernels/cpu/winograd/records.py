@@ -12,14 +12,13 @@ class Transform(Record):
     the recipe's; `kernel` the transform. A work item takes a `run` of tiles and `split` vectors, `shift` bytes apart
     in the domain; `base` is the first of the turn's `tiles`. bias, residual, and where
     `after` is not 0 a function of `parameters`, are the epilogue of an output transform. Where `sums` is not 0, the
-    parts of `step.Sums` from there on, of `turn` tiles each, are what it leaves for a norm, `sums_line` from vector to
-    vector.
+    parts of `step.Sums` from there on are what it leaves for a norm, `sums_line` from vector to vector.
     """
 
     _fields_ = fields(
         "data stride_n stride_d stride_h stride_w size_d size_h size_w grid_d grid_h grid_w start_d start_h start_w "
         "step_d step_h step_w channels vectors split shift run base tiles rows panel table domain zeros constants "
-        "kernel bias residual after parameters sums sums_line turn"
+        "kernel bias residual after parameters sums sums_line"
     )
     addresses = ("data", "table", "domain", "zeros", "constants", "kernel", "bias", "residual", "parameters", "sums")
 
