@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrw_kernels.codegen.machine import Machine, host
@@ -36,6 +36,7 @@ def problem(machine: Machine, tile: Tile, batch: int, size: tuple[int, int, int]
 
 
 @every_machine
+@settings(max_examples=20)
 @given(
     st.sampled_from(TILES), st.integers(1, 3), triples(3, 9), st.sampled_from([(3,), (16,), (19,), (16, 32)]),
     st.integers(1, 4), st.sampled_from([0.0, 1e3]), st.sampled_from([1.0, 1e4]), st.booleans(),

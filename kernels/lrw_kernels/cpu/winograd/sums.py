@@ -28,6 +28,7 @@ def emit_sums(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     """
     rows, values, inner, pitch, at, columns, outside, sums, line, inside, fresh = arguments
     b, zero, height = v.builder, v.constant(0.0), p.patch[0] * p.patch[1]
+    chains = max(n for n in range(1, CHAINS + 1) if height % n == 0)
     new = b.icmp_signed("!=", fresh, I64(0))
     places = [b.add(sums, b.mul(line, I64(i))) for i in range(SUMS)]
     starts = zero, v.load(b.add(v.load_integer(inner), at), 0, p.kind), zero, zero
@@ -37,16 +38,20 @@ def emit_sums(v: Vectors, p: Recipe, arguments: Sequence[Any]) -> None:
     def summed(term: Callable[[Any, Any], Any]) -> Any:
         """The sum over all that is inside of term(difference from the middle, sum so far)."""
 
-        def column(i: Any, sums: list[Any]) -> list[Any]:
-            shift, sums = b.add(at, b.mul(i, pitch)), list(sums)
-            for row in range(height):
-                there = b.icmp_signed("!=", v.load_integer(rows, row * ADDRESS), outside)
-                apart = v.sub(v.load(b.add(v.load_integer(values, row * ADDRESS), shift), 0, p.kind), middle)
-                chain = row % len(sums)
-                sums[chain] = b.select(there, term(apart, sums[chain]), sums[chain])
-            return sums
+        def some_rows(group: Any, carried: list[Any]) -> list[Any]:
+            first = b.mul(group, I64(chains * ADDRESS))
+            judged, read = b.add(rows, first), b.add(values, first)
+            there = [b.icmp_signed("!=", v.load_integer(judged, i * ADDRESS), outside) for i in range(chains)]
+            starts = [b.add(v.load_integer(read, i * ADDRESS), at) for i in range(chains)]
 
-        return reduce(v.add, counted_loop(b, columns, [zero] * min(CHAINS, height), column))
+            def column(i: Any, sums: list[Any]) -> list[Any]:
+                shift = b.mul(i, pitch)
+                apart = [v.sub(v.load(b.add(start, shift), 0, p.kind), middle) for start in starts]
+                return [b.select(*of, so_far) for *of, so_far in zip(there, map(term, apart, sums), sums, strict=True)]
+
+            return counted_loop(b, columns, carried, column)
+
+        return reduce(v.add, counted_loop(b, I64(height // chains), [zero] * chains, some_rows))
 
     count = v.splat(b.sitofp(b.mul(inside, columns), FLOATS[p.element]))
     sum_of_tile = summed(v.add)
