@@ -115,9 +115,12 @@ def test_compiling(tmp_path: Path) -> None:
 
 def test_the_job(tmp_path: Path) -> None:
     """Killed three times, it comes to the same network as one that nobody killed."""
-    begin = time.monotonic()
-    assert subprocess.run(program("", tmp_path / "whole"), env=ENVIRONMENT, check=False).returncode == 0
-    folder, longest = tmp_path / "run", 0.8 * (time.monotonic() - begin)
+    taken = list[float]()
+    for how in ([], ["--fresh"]):  # the first one compiles kernels, and would say nothing of how long others take
+        begin = time.monotonic()
+        assert subprocess.run(program("", tmp_path / "whole", *how), env=ENVIRONMENT, check=False).returncode == 0
+        taken.append(time.monotonic() - begin)
+    folder, longest = tmp_path / "run", 0.8 * min(taken)
     for moment in moments(3, longest):
         how = ["--resume"] if (folder / "checkpoint.pt").exists() else ["--fresh"]
         with subprocess.Popen(program("", folder, *how), env=ENVIRONMENT, stderr=subprocess.DEVNULL) as process:
