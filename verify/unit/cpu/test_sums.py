@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lrw
 from lrw_kernels.codegen.machine import Machine, host
 from lrw_kernels.cpu import layout
 from lrw_kernels.cpu.operators.norm import normalise
@@ -89,3 +90,28 @@ def test_where_nothing_is_left_for_a_norm(plan: Plan, blocks: tuple[int, ...]) -
     made = conv.forward(p, x.view, y.view, weights, plan=plan, keep=lambda size: asked.append(size) or 0)
     assert made.sums is None
     assert asked == []
+
+
+class TwoNorms(torch.nn.Module):
+    """Two norms that read one convolution, others between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.between = (torch.nn.Conv3d(32, 32, 3, padding=1) for _ in range(2))
+        self.alone, self.grouped = torch.nn.InstanceNorm3d(32), torch.nn.GroupNorm(4, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        return self.grouped(y) + self.between(self.alone(y))
+
+
+def test_sums_stay_until_the_last_norm_that_reads_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, made = list[bool](), conv._Pass._sums
+    monkeypatch.setattr(conv._Pass, "_sums", lambda of, keep: left.append((sums := made(of, keep)) is not None) or sums)
+    torch.manual_seed(0)
+    net, x = TwoNorms().eval(), torch.randn(1, 32, 24, 24, 24)
+    fast = lrw.accelerate(net, x, measure=False)
+    assert left == [True]
+    with torch.no_grad():
+        expected = net.double()(x.double())
+        assert float((fast(x) - expected).abs().max()) < 1e-4 * float(expected.abs().max())

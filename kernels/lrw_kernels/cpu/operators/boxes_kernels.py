@@ -48,30 +48,9 @@ def _multiply(lanes: int, rows: int, vectors: int) -> Any:
     return products
 
 
-def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
-    """Items are runs of shares of a box's blocks x groups of panels of weights, groups fastest: `records.Boxes`.
-
-    Stretch by stretch of the sum every panel of weights meets all blocks of a share.
-    """
+def _finish(lanes: int, rows: int, function: str) -> Any:
+    """(k, box, table, blocks, first, last, m): the sums of panels first..last become outputs of all blocks."""
     line, by_channel = lanes * FLOAT, function == BY_CHANNEL
-    wide, narrow = _multiply(lanes, rows, vectors), _multiply(lanes, rows, 1)
-
-    @helper
-    def all_products(k, box, table, blocks, first, last, m):
-        entries, runs, singles, add, whole = box.entries, box.runs, box.singles, 0, k.vectors // vectors
-        while runs + singles > 0 or add == 0:
-            some = min(runs, CHUNK // lanes)
-            few = min(singles, CHUNK) if some == 0 else 0
-            c = m
-            for panel in range(first, last):
-                weights = k.weights + first_vector(k, panel) * k.weights_vector
-                if panel < whole:
-                    wide(box, entries, some, few, table, blocks, weights, c, k.m_block, add)
-                    c += vectors * rows * line
-                else:
-                    narrow(box, entries, some, few, table, blocks, weights, c, k.m_block, add)
-                    c += rows * line
-            entries, runs, singles, add = entries + (some + few) * ENTRY, runs - some, singles - few, 1
 
     @helper
     def finish(k, box, table, blocks, first, last, m):
@@ -95,6 +74,34 @@ def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
                     else:
                         finish_pixel(function, lanes, at, rows * line, bias, added, target, k.after, parameters, count)
             channel, source = channel + count, source + count // lanes * rows * line
+
+    return finish
+
+
+def boxes_item(lanes: int, rows: int, vectors: int, function: str) -> Function:
+    """Items are runs of shares of a box's blocks x groups of panels of weights, groups fastest: `records.Boxes`.
+
+    Stretch by stretch of the sum every panel of weights meets all blocks of a share.
+    """
+    line, finish = lanes * FLOAT, _finish(lanes, rows, function)
+    wide, narrow = _multiply(lanes, rows, vectors), _multiply(lanes, rows, 1)
+
+    @helper
+    def all_products(k, box, table, blocks, first, last, m):
+        entries, runs, singles, add, whole = box.entries, box.runs, box.singles, 0, k.vectors // vectors
+        while runs + singles > 0 or add == 0:
+            some = min(runs, CHUNK // lanes)
+            few = min(singles, CHUNK) if some == 0 else 0
+            c = m
+            for panel in range(first, last):
+                weights = k.weights + first_vector(k, panel) * k.weights_vector
+                if panel < whole:
+                    wide(box, entries, some, few, table, blocks, weights, c, k.m_block, add)
+                    c += vectors * rows * line
+                else:
+                    narrow(box, entries, some, few, table, blocks, weights, c, k.m_block, add)
+                    c += rows * line
+            entries, runs, singles, add = entries + (some + few) * ENTRY, runs - some, singles - few, 1
 
     @helper
     def multiply(k, number, scratch):

@@ -28,8 +28,8 @@ def forward(
     keep: Keep | None = None,
 ) -> Steps:  # fmt: skip
     """Y [N, D', H', W', Cout] of x and U in panels; of a problem in blocks those of each block. A residual lies as y
-    does. By `plan`, or the one of formulas. By tiles, sums of Y by channel come along where there is memory to `keep`
-    them in."""
+    does. By `plan`, or the one of formulas. Sums of Y by channel come along where there is memory to `keep` them in: by
+    tiles, in float32, of blocks that fill vectors."""
     return _Pass(p, FORWARD, x, y, weights, epilogue, plan, keep).steps()
 
 
