@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 HUGE = 2 << 20
-MOST_FREE = 256 << 20  # bytes kept for later calls
+MOST_FREE = 256 << 20  # bytes kept for later calls beside the largest buffer
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,24 @@ class Arena:
         return Memory.of(need)
 
     def give_back(self, memory: Memory) -> None:
-        """Take back what `take` lent. Beyond the bound, free buffers go to the system, those of other sizes first; this
-        one stays, however large: whoever took it will again."""
+        """Take back what `take` lent. Of free buffers the largest stays, however large, and MOST_FREE bytes beside it;
+        the others go to the system, those of this one's size last."""
         self._free.setdefault(memory.size, deque()).append(memory)
-        self.trim(memory.size)
+        self._release(max((size for size, free in list(self._free.items()) if free), default=0), memory.size)
 
-    def trim(self, size: int = 0) -> None:
-        """Give free buffers to the system, the bound's worth and one of `size` bytes excepted."""
-        most = max(MOST_FREE, size)
-        if self.held > most:
+    def trim(self) -> None:
+        """Give free buffers beyond MOST_FREE bytes to the system, however large they are."""
+        self._release()
+
+    def _release(self, largest: int = 0, last: int = 0) -> None:
+        """Give free buffers to the system until MOST_FREE bytes are left beside one of the `largest` size, those of the
+        size `last` at the end."""
+        if self.held > MOST_FREE + largest:
             sizes = list(self._free)  # at once: others may come and go meanwhile
-            for other in sorted(sizes, key=size.__eq__):
+            for size in sorted(sizes, key=last.__eq__):
                 with suppress(KeyError, IndexError):
-                    while self.held > most:
-                        self._free[other].popleft()
+                    while self.held > MOST_FREE + largest and len(self._free[size]) > (size == largest):
+                        self._free[size].popleft()
 
     @contextmanager
     def borrow(self, size: int) -> Iterator[Memory]:
