@@ -90,8 +90,8 @@ def _code_generator() -> Any:
 
     Of most functions it is asked for their IR alone. So it optimises a kernel's module with all that is linked into it
     (Numba does so by function, then twice: once more for reference counts, which there are none of), and makes code of
-    this process where an address is asked for. Helpers are inlined and simplified before loops become vectors: that
-    takes less time than optimising each, and gives smaller code (numbers in bench/notes/cpu.md).
+    this process where an address is asked for. Kernels are vectors from the start: one pass that inlines and simplifies
+    gives code as fast as all of Numba's do, in a third of their time (numbers in bench/notes/cpu.md).
     """
     base: Any = import_module("numba.core.codegen")
 
@@ -104,10 +104,9 @@ def _code_generator() -> Any:
         def _optimize_final_module(self) -> None:
             if self.is_linked_only:
                 return
-            for options in ({"opt": 1, "loop_vectorize": False, "slp_vectorize": False}, {}):
-                passes, builder = self._codegen._module_pass_manager(**options)
-                with self._recorded_timings.record("Module passes", builder):
-                    passes.run(self._final_module, builder)
+            passes, builder = self._codegen._module_pass_manager(opt=1, loop_vectorize=False, slp_vectorize=False)
+            with self._recorded_timings.record("Module passes", builder):
+                passes.run(self._final_module, builder)
 
         def _finalize_final_module(self) -> None:
             self._finalize_dynamic_globals()

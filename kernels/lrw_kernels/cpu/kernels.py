@@ -45,7 +45,7 @@ def panel_products(micro: Micro) -> Any:
     """(a, b, c, tiles, terms, add, v_panel, m_panel, following): all tiles times one panel of weights, over
     `terms` channels; `following` is where the weights lie that are needed then."""
     rows, a_row, c_row, step, ahead = micro.rows[0], micro.a_row, micro.c_row, micro.b_step, micro.ahead * LINE
-    whole_text, rest_text = replace(micro, rows=(rows,)).text, micro.text
+    whole_text, rest_text = replace(micro, rows=(rows,)).text, replace(micro, rows=micro.rows[1:] or (rows,)).text
     plain_text = replace(micro, rows=(rows,), ahead=0).text
     fetching = -(-step // ahead) if ahead else 0  # panels of tiles in whose time what is next is asked for
 

@@ -155,14 +155,13 @@ def patches_item(wide_text: str, narrow_text: str, function: str) -> Function:
             count = list_pixels(k, begin, end, pixels, places, listed)
             for piece in range(begin, end):
                 gather(k, k.pieces + piece * PIECE, count, listed, places, a)
-            if count == pixels:
-                products(k, chunk, pixels, first, last, a, m, 1)
-            elif count > 0:
-                products(k, chunk, count, first, last, a, beside, 0)
-                for i in range(count):
-                    add_vectors(
-                        lanes, pixel_at(k, m, get(listed + i * ADDRESS)), pixel_at(k, beside, i), rows * line, vectors
-                    )
+            everything = count == pixels
+            if count > 0:  # one call: its code, all of the products, would be there twice
+                products(k, chunk, count, first, last, a, m if everything else beside, everything)
+            for i in range(0 if everything else count):
+                add_vectors(
+                    lanes, pixel_at(k, m, get(listed + i * ADDRESS)), pixel_at(k, beside, i), rows * line, vectors
+                )
         shift = first_vector(k, first) * line
         channels = min(k.channels, first_vector(k, last) * lanes) - shift // FLOAT
         for i in range(pixels):
