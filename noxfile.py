@@ -49,12 +49,14 @@ def tests_slow(session: nox.Session) -> None:
 def run_tests(session: nox.Session, marked: str) -> None:
     """Those that are `marked` so, by two processes, file after file, or what the arguments say.
 
-    Threads that wait must not spin, since each process has as many as there are cores. A process that crashes ends the
-    run: with another in its place pytest-xdist waits for ever.
+    Threads that wait must not spin, since each process has as many as there are cores; nor need others compile beside
+    them. A process that crashes ends the run: with another in its place pytest-xdist waits for ever.
     """
     processes = ("-n", "2", "--dist", "loadfile", "--max-worker-restart", "0")
     session.run(
-        "pytest", *(session.posargs or ("verify", "-m", marked, *processes)), env={"OMP_WAIT_POLICY": "passive"}
+        "pytest",
+        *(session.posargs or ("verify", "-m", marked, *processes)),
+        env={"OMP_WAIT_POLICY": "passive", "LRW_COMPILERS": "1"},
     )
 
 

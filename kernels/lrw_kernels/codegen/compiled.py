@@ -53,6 +53,19 @@ def address(name: str, arguments: Sequence[str], make: Callable[[], Callable[...
         return _ADDRESSES[name]
 
 
+def lacks(name: str) -> bool:
+    """Whether the kernel `name` could be on disk, and is neither there nor loaded."""
+    if name in _ADDRESSES:
+        return False
+    file = _file(name)
+    return file is not None and store.lacks(file)
+
+
+def keep(name: str, arguments: Sequence[str], make: Callable[[], Callable[..., None]]) -> None:
+    """Have the kernel `name` on disk, where anything can be kept; the rest as in `address`."""
+    _object(name, arguments, make)
+
+
 def callable_at(entry: int, numbers: int) -> Callable[..., None]:
     """The kernel at an address as something to call with so many int64; releases the GIL."""
     return ctypes.CFUNCTYPE(None, *(ctypes.c_int64,) * numbers)(entry)

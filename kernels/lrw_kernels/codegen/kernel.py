@@ -38,6 +38,15 @@ class Kernel:
         """The address of the kernel in this process, compiled for this machine where it is not there yet."""
         return compiled.address(self.text, ("int64",) * self.count, self.function)
 
+    @property
+    def lacking(self) -> bool:
+        """Whether it is yet to be compiled for this machine, and could be kept then."""
+        return compiled.lacks(self.text)
+
+    def keep(self) -> None:
+        """Have it on disk for this machine, where anything can be kept."""
+        compiled.keep(self.text, ("int64",) * self.count, self.function)
+
 
 WORK_KERNEL = Kernel("codegen.region.work_kernel", (), WORK)
 REGIONS_KERNEL = Kernel("codegen.region.regions_kernel", (), WORK)

@@ -63,6 +63,13 @@ def write(name: str, data: bytes) -> Path | None:
     return None
 
 
+def lacks(name: str) -> bool:
+    """Whether nothing lies under `name`, where something could be kept."""
+    with _said_once():
+        return not (folder() / name).exists()
+    return False
+
+
 def folder() -> Path:
     """Where objects are kept, made where it is missing.
 

@@ -3,7 +3,7 @@
 What a library does at each start (`aot.kernels.begin_function`) is done once here, but for the caller's buffers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ctypes import sizeof
 from time import perf_counter
 
@@ -12,17 +12,12 @@ import numpy.typing as npt
 
 from lrw_kernels.codegen import threads
 from lrw_kernels.codegen.arena import Memory
-from lrw_kernels.codegen.kernel import Kernel
+from lrw_kernels.codegen.crew import compile_all
 from lrw_kernels.codegen.records import Region
 from lrw_kernels.codegen.references import SECTION_BITS, Section
 from lrw_kernels.program.program import Program
 
 Numbers = npt.NDArray[np.int64]
-
-
-def here(kernel: Kernel) -> int:
-    """A kernel's address in this process, compiled for this machine."""
-    return kernel.address
 
 
 def placed(program: Program) -> Memory:
@@ -35,10 +30,12 @@ def placed(program: Program) -> Memory:
 class Bound:
     """A program with an image of its own: for one run at a time, on any number of threads up to the program's.
 
-    `weights` is what `placed` gave; `place` gives kernels their addresses. `regions` are its steps.
+    `weights` is what `placed` gave. Kernels are compiled for this machine where they are not there yet. `regions` are
+    its steps.
     """
 
-    def __init__(self, program: Program, weights: Memory, place: Callable[[Kernel], int] = here) -> None:
+    def __init__(self, program: Program, weights: Memory) -> None:
+        compile_all(program.kernels)
         data = np.frombuffer(program.image.data, np.uint8)
         self._weights, self._held = weights, program.held  # their memory stays
         self._memory = Memory.of(program.buffers_at)  # the image, and zeros behind it
@@ -55,7 +52,7 @@ class Bound:
         ):
             self._image[at[sections == section]] = base + offsets[sections == section]
         for section, addresses in (
-            (Section.CODE, [place(kernel) for kernel in program.kernels]),
+            (Section.CODE, [kernel.address for kernel in program.kernels]),
             (Section.HELD, [array.ctypes.data for array in program.held]),
         ):
             numbered = sections == section
