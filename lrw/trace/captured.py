@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 
 from lrw.layers import named_layers
 from lrw.nn import WinogradLayer
+from lrw.trace.functional import make_functional
 from lrw.trace.turns import Turns
 
 if TYPE_CHECKING:
@@ -64,21 +65,36 @@ def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
         layer.follow()  # a mask that was written to; while a graph is captured nobody looks
     with FOLLOWING, silence():
         try:
-            program = export(net, taken, named, strict=False).run_decompositions({})
+            program, graph = _functional(export(net, taken, named, strict=False))
         except Exception as error:  # of many classes, some private, or whatever the network raises
             reason = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
             raise ValueError(f"net: torch.export cannot follow it: {type(error).__name__}: {reason.strip()}") from error
-    for node in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
-        program.graph.erase_node(node)  # sizes and types are fixed
-    program.graph.eliminate_dead_code()
-    return _captured(program, net)
+    return _captured(program, graph, net)
 
 
-def _captured(program: "ExportedProgram", net: nn.Module) -> Captured:
+def _functional(program: "ExportedProgram") -> tuple["ExportedProgram", fx.Graph]:
+    """`program`, and its graph without operators that write to what they read."""
+    graph = _copied(program)
+    if not make_functional(graph):
+        program = program.run_decompositions({})
+        graph = _copied(program)
+    graph.eliminate_dead_code()
+    return program, graph
+
+
+def _copied(program: "ExportedProgram") -> fx.Graph:
+    """The graph, of nodes of our own: torch holds those it followed for ever."""
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(program.graph, {}))
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        graph.erase_node(node)  # sizes and types are fixed
+    return graph
+
+
+def _captured(program: "ExportedProgram", graph: fx.Graph, net: nn.Module) -> Captured:
     from torch.export.graph_signature import InputKind, OutputKind
 
-    signature, graph = program.graph_signature, fx.Graph()
-    graph.output(graph.graph_copy(program.graph, {}))  # torch holds the nodes of those it followed for ever
+    signature = program.graph_signature
     for spec in signature.output_specs:
         if spec.kind is OutputKind.BUFFER_MUTATION:
             raise ValueError(f"net: changes its buffer {spec.target} when called; accepted is a function of its input")

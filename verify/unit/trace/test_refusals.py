@@ -127,7 +127,7 @@ OPERATORS: dict[str, tuple[nn.Module, str]] = {
         "aten.cat at 'cat' [2, 5, 4, 4, 4]: a constant that differs within a channel",
     ),
     "reshaped": (Fn(lambda m, x: x.view(4, 2, 4, 4, 4)), "aten.view at 'view' [4, 2, 4, 4, 4]: from [2, 4, 4, 4, 4]"),
-    "half": (Fn(lambda m, x: x.half()), "aten._to_copy at 'to_copy' [2, 4, 4, 4, 4]: gives torch.float16"),
+    "half": (Fn(lambda m, x: x.half()), "aten.to at 'to' [2, 4, 4, 4, 4]: gives torch.float16"),
     "weights that are computed": (
         Fn(lambda m, x: F.conv3d(x, x[:, :, :1, :1, :1])),
         "aten.conv3d at 'conv3d' [2, 2, 4, 4, 4]: its weight is computed from the input",
