@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import prod
 
 from lrw_kernels.winograd.columns import kept_positions
-from lrw_kernels.winograd.tile import Tile
-from lrw_kernels.winograd.transform import Matrix
+from lrw_kernels.winograd.tile import Tile, Triple
 
 
 @dataclass(frozen=True)
@@ -59,8 +57,8 @@ def winograd_cost(
     """
     k = len(kept_positions(kept, tile))
     tiles = batch * prod(tile.grid(output_size))
-    in_mul, in_add = _separable([axis.B for axis in tile.axes])
-    out_mul, out_add = _separable([tuple(zip(*axis.A, strict=True)) for axis in tile.axes])
+    in_mul, in_add = _separable(tile.inputs, tile.inputs, [axis.input_work for axis in tile.axes])
+    out_mul, out_add = _separable(tile.outputs, tile.inputs, [axis.output_work for axis in tile.axes])
     products = round(density * k * tiles * cin * cout)
     activations = batch * prod(output_size) * (cin + cout)
     return Cost(
@@ -71,17 +69,9 @@ def winograd_cost(
     )
 
 
-def _separable(matrices: Sequence[Matrix]) -> tuple[int, int]:
-    """(multiplies, adds) of applying one matrix [p, n] per axis, d first, to one channel of one tile."""
-    rows = [len(m) for m in matrices]
-    cols = [len(m[0]) for m in matrices]
-    lines = (cols[1] * cols[2], rows[0] * cols[2], rows[0] * rows[1])
-    multiplies = sum(
-        n * sum(abs(v) not in (0, 1) for row in m for v in row) for n, m in zip(lines, matrices, strict=True)
-    )
-    adds = sum(n * sum(_terms(row) - 1 for row in m) for n, m in zip(lines, matrices, strict=True))
+def _separable(rows: Triple, columns: Triple, work: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """(multiplies, adds) of applying one matrix [rows, columns] per axis, d first, to one channel of one tile; `work`
+    has those of each matrix and one vector."""
+    lines = (columns[1] * columns[2], rows[0] * columns[2], rows[0] * rows[1])
+    multiplies, adds = (sum(n * each for n, each in zip(lines, of, strict=True)) for of in zip(*work, strict=True))
     return multiplies, adds
-
-
-def _terms(row: Sequence[Fraction]) -> int:
-    return max(1, sum(v != 0 for v in row))

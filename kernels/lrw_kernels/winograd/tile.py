@@ -61,7 +61,7 @@ class Tile:
         if isinstance(points, str) or not isinstance(points, Sequence) or len(points) != 3:
             raise ValueError(f"points: {shown(points)}; accepted are three lists of points, None for the default ones")
         d, h, w = (Transform.of(*size) for size in zip(m, r, points, strict=True))
-        return Tile((d, h, w), triple(origin, "origin"))
+        return _shared((d, h, w), triple(origin, "origin"))
 
     @staticmethod
     def parse(text: str) -> "Tile":
@@ -124,6 +124,12 @@ class Tile:
     def name(self) -> str:
         """The short name of tables and figures, without points and origin: F(2x4x4, 3x3x3)."""
         return f"F({'x'.join(map(str, self.outputs))}, {'x'.join(map(str, self.kernel_size))})"
+
+
+@lru_cache(maxsize=1024)
+def _shared(axes: tuple[Transform, Transform, Transform], origin: Triple) -> Tile:
+    """One tile for all who ask for the same: what it knows of itself is worked out once."""
+    return Tile(axes, origin)
 
 
 @lru_cache(maxsize=256)

@@ -69,8 +69,24 @@ class Transform:
         noise = [sum(float(a[i]) ** 2 * g * b for a, g, b in zip(self.A, *square, strict=True)) for i in range(self.m)]
         return sqrt(max(noise) / self.r)
 
+    @cached_property
+    def input_work(self) -> tuple[int, int]:
+        """Multiplies and adds of B x."""
+        return _work(self.B)
+
+    @cached_property
+    def output_work(self) -> tuple[int, int]:
+        """Multiplies and adds of A^T y."""
+        return _work(tuple(zip(*self.A, strict=True)))
+
     def __str__(self) -> str:
         return f"F({self.m},{self.r})" + (f"[{format_points(self.points)}]" if self.points else "")
+
+
+def _work(matrix: Matrix) -> tuple[int, int]:
+    """Multiplies, by other numbers than 0, 1 and -1, and adds of applying `matrix` to a vector."""
+    multiplies = sum(abs(v) not in (0, 1) for row in matrix for v in row)
+    return multiplies, sum(max(1, sum(v != 0 for v in row)) - 1 for row in matrix)
 
 
 def _check_size(m: int, r: int) -> None:
