@@ -20,6 +20,7 @@ from lrw_kernels.codegen.kernel import Kernel
 
 ENOUGH = 4  # missing kernels, at a second each, that a process is worth starting for: it takes a second itself
 IDLE = 20.0  # seconds after which one ends that nobody needs
+PATIENCE = 60.0  # seconds that its last kernel is waited for, when all others are there
 _COMPILERS = "LRW_COMPILERS"  # how many processes compile at a time, this one included; by default one a core
 _SERVE = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from lrw_kernels.codegen.crew import serve; serve()"
 _idle: deque["subprocess.Popen[str]"] = deque()  # processes that wait for kernels
@@ -50,8 +51,10 @@ def compile_all(kernels: Sequence[Kernel]) -> None:
         with suppress(IndexError):
             while True:
                 missing.popleft().address  # noqa: B018  compiled here
-        for thread in sending:
-            thread.join()
+        for helper, thread in zip(helpers, sending, strict=True):
+            thread.join(PATIENCE)
+            if thread.is_alive():
+                helper.kill()
     except BaseException:
         missing.clear()
         for helper in helpers:

@@ -70,6 +70,14 @@ def test_what_a_dead_helper_leaves_is_compiled_here(instead: str, monkeypatch: p
     assert not crew._idle, "the dead are not asked again"
 
 
+def test_a_helper_that_never_answers_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "_SERVE", "import time; time.sleep(600)")
+    monkeypatch.setattr(crew, "PATIENCE", 0.1)
+    crew.compile_all(KERNELS[:3])
+    assert all(kernel.address for kernel in KERNELS[:3])
+    assert not crew._idle
+
+
 def test_an_interruption_ends_the_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
     processes = noted(monkeypatch, crew, "_started")
 
