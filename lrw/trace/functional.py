@@ -19,6 +19,20 @@ _NEW = frozenset(
 )
 
 
+_DROPOUT = frozenset(f"aten::{name}" for name in "dropout feature_dropout alpha_dropout feature_alpha_dropout".split())
+
+
+def take_dropout_away(graph: fx.Graph) -> None:
+    """Have those who read dropout that drops nothing (eval mode) read its input, which is what it gives. torch's own
+    way makes a copy of it, which is another thing where either is written to."""
+    for node in [node for node in graph.nodes if node.op == "call_function"]:
+        if isinstance(node.target, OpOverload) and node.target._schema.name in _DROPOUT:
+            comes_out = any(user.op == "output" for user in node.users)  # whose name the program knows
+            if not comes_out and not _trains(node.target, node):
+                node.replace_all_uses_with(node.args[0])
+                graph.erase_node(node)
+
+
 def make_functional(graph: fx.Graph) -> bool:
     """Replace operators of `graph` that write to their input by those that do not, which is changed in place; returns
     False, with the graph of no use any more, where it cannot be told whether that gives the same."""

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import export
 
-from lrw.trace.functional import make_functional
+import lrw
+from lrw.trace.functional import make_functional, take_dropout_away
 
 X = torch.randn(2, 4, 3, 4, 5, generator=torch.Generator().manual_seed(2))
 
@@ -73,3 +74,24 @@ def test_what_others_see_is_left_to_torch(name: str) -> None:
     with torch.no_grad():
         program = export(Net(SEEN_BY_OTHERS[name]).eval(), (X.clone(),), strict=False)
     assert not make_functional(program.graph)
+
+
+@pytest.mark.parametrize("name", ["a view", "a part", "through a view", "a chunk", "what eval mode leaves"])
+def test_an_accelerated_network_sees_what_others_write(name: str) -> None:
+    net = nn.Sequential(Net(SEEN_BY_OTHERS[name]), nn.Flatten()).eval()
+    with torch.inference_mode():
+        fast = lrw.accelerate(net, X.clone(), measure=False)
+        come, expected = fast(X.clone()), net(X.clone())
+    torch.testing.assert_close(come, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_only_dropout_that_drops_nothing_is_taken_away() -> None:
+    def function(y: Tensor, x: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+        kept = nn.functional.dropout3d(nn.functional.dropout(y, 0.5, False), 0.5, False)
+        return nn.functional.dropout(kept, 0.5, True) + 1, nn.functional.dropout(y, 0.5, False)
+
+    with torch.no_grad():
+        program = export(Net(function).eval(), (X.clone(),), strict=False)
+    take_dropout_away(program.graph)
+    left = [n for n in program.graph.nodes if n.op == "call_function" and "dropout" in str(n.target)]
+    assert [n.args[-1] for n in left] == [True, False], "one drops, the name of the other is that of a result"
