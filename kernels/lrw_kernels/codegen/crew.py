@@ -20,6 +20,7 @@ from lrw_kernels.codegen.kernel import Kernel
 
 ENOUGH = 4  # missing kernels, at a second each, that a process is worth starting for: it takes a second itself
 IDLE = 20.0  # seconds after which one ends that nobody needs
+SOON = 5.0  # seconds in which a thread is through whose helper was killed
 PATIENCE = 60.0  # seconds that its last kernel is waited for, when all others are there
 _COMPILERS = "LRW_COMPILERS"  # how many processes compile at a time, this one included; by default one a core
 _SERVE = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from lrw_kernels.codegen.crew import serve; serve()"
@@ -63,7 +64,7 @@ def compile_all(kernels: Sequence[Kernel]) -> None:
     finally:
         for helper, thread in zip(helpers, sending, strict=True):
             if thread.ident is not None:
-                thread.join()
+                thread.join(SOON)
             _idle.append(helper) if helper.poll() is None else _reap(helper)
 
 
