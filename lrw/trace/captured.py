@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from lrw.layers import named_layers
 from lrw.nn import WinogradLayer
-from lrw.trace.functional import make_functional, take_dropout_away
+from lrw.trace.functional import make_functional, name_dropout
 from lrw.trace.turns import Turns
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def exported(net: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | Non
 
 def _functional(program: "ExportedProgram") -> tuple["ExportedProgram", fx.Graph]:
     """`program`, and its graph without operators that write to what they read."""
-    take_dropout_away(program.graph)
+    name_dropout(program.graph)
     program.graph_module.recompile()
     graph = _copied(program)
     if not make_functional(graph):

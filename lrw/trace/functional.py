@@ -18,29 +18,32 @@ _NEW = frozenset(
     for name in "batch_norm conv3d conv_transpose3d group_norm instance_norm linear matmul max_pool3d softmax".split()
 )
 
-
 _DROPOUT = frozenset(f"aten::{name}" for name in "dropout feature_dropout alpha_dropout feature_alpha_dropout".split())
+_ALIAS = torch.ops.aten.alias.default
 
 
-def take_dropout_away(graph: fx.Graph) -> None:
-    """Have those who read dropout that drops nothing (eval mode) read its input, which is what it gives. torch's own
-    way makes a copy of it, which is another thing where either is written to."""
-    for node in [node for node in graph.nodes if node.op == "call_function"]:
-        if isinstance(node.target, OpOverload) and node.target._schema.name in _DROPOUT:
-            comes_out = any(user.op == "output" for user in node.users)  # whose name the program knows
-            if not comes_out and not _trains(node.target, node):
-                node.replace_all_uses_with(node.args[0])
-                graph.erase_node(node)
+def name_dropout(graph: fx.Graph) -> None:
+    """Call dropout that drops nothing (eval mode) what it is, another name of its input. torch's own way makes a copy,
+    which is another thing where either is written to."""
+    for node in graph.nodes:
+        target = node.target
+        if isinstance(target, OpOverload) and target._schema.name in _DROPOUT and not _trains(target, node):
+            node.target, node.args, node.kwargs = _ALIAS, (node.args[0],), {}
 
 
 def make_functional(graph: fx.Graph) -> bool:
     """Replace operators of `graph` that write to their input by those that do not, which is changed in place; returns
-    False, with the graph of no use any more, where it cannot be told whether that gives the same."""
+    False, with the graph of no use any more, where it cannot be told whether that gives the same. Other names of a
+    tensor go, too."""
     at = {node: i for i, node in enumerate(graph.nodes)}
     for node in [node for node in graph.nodes if node.op == "call_function"]:
         target = node.target
         if not isinstance(target, OpOverload):
             return False
+        if target is _ALIAS:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+            continue
         if not target._schema.is_mutable:
             if _is_composite(target) and (target._schema.name not in TABLE or _trains(target, node)):
                 return False  # what it does in operators that are known, torch finds out

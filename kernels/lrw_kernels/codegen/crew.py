@@ -52,18 +52,13 @@ def compile_all(kernels: Sequence[Kernel]) -> None:
         with suppress(IndexError):
             while True:
                 missing.popleft().address  # noqa: B018  compiled here
-        for helper, thread in zip(helpers, sending, strict=True):
+        for thread in sending:
             thread.join(PATIENCE)
-            if thread.is_alive():
-                helper.kill()
-    except BaseException:
-        missing.clear()
-        for helper in helpers:
-            helper.kill()
-        raise
     finally:
+        missing.clear()
         for helper, thread in zip(helpers, sending, strict=True):
-            if thread.ident is not None:
+            if thread.is_alive():  # something went wrong here or there, or somebody interrupts
+                helper.kill()
                 thread.join(SOON)
             _idle.append(helper) if helper.poll() is None else _reap(helper)
 
